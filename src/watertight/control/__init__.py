@@ -1,0 +1,1 @@
+"""The control plane: reconciles the running system with the declaration; admin API."""

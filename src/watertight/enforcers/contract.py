@@ -1,0 +1,253 @@
+"""The shape of an enforcer, and of the probes with which it is attacked (DESIGN.md section 6).
+
+A new enforcer is one folder that implements :class:`Enforcer` and registers itself under the
+entry point ``watertight.enforcers``.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from cryptography import x509
+
+from watertight.model.system import System
+
+ProbeKind = Literal["attack", "use"]
+
+
+class Outcome(StrEnum):
+    """What a probe saw. A fact, not a verdict."""
+
+    SERVED = "served"
+    REFUSED = "refused"
+    NOT_RUN = "not_run"
+
+
+class Verdict(StrEnum):
+    """Whether what was seen is what was declared."""
+
+    HELD = "held"
+    BROKEN = "broken"
+    NOT_RUN = "not_run"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One fact: what happened, and in which words the other side said so."""
+
+    outcome: Outcome
+    detail: str
+
+
+def served(detail: str) -> Observation:
+    """The attempt got through."""
+    return Observation(Outcome.SERVED, detail)
+
+
+def refused(detail: str) -> Observation:
+    """The attempt was turned away by what was attacked (not by the absence of it)."""
+    return Observation(Outcome.REFUSED, detail)
+
+
+def not_run(detail: str) -> Observation:
+    """The attempt could not be made; this never counts as held."""
+    return Observation(Outcome.NOT_RUN, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One attack, or one permitted use, tried for real against a running channel."""
+
+    id: str
+    """Stable, dotted: ``tls.no-client-certificate``."""
+    enforcer: str
+    channel: str
+    """``storefront -> orders``, also for pairs that were not declared; ``outside -> gateway``."""
+    kind: ProbeKind
+    attempt: str
+    """One line that a person understands: what is tried."""
+    expected: Outcome
+    run: Callable[["Arena"], Awaitable[Observation]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A client credential for an attack, as files (0600, in a directory that the prober removes).
+
+    ``certificate`` is a PEM chain, leaf first; both are None for 'no certificate'.
+    """
+
+    certificate: Path | None = None
+    private_key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forgery:
+    """What is wrong with a forged SVID; the defaults are a right one.
+
+    ``issuer``: ``ours`` (the active issuing intermediate), ``foreign`` (an unknown authority with
+    the same names), ``self`` (self-signed).
+    """
+
+    uri_sans: tuple[str, ...] = ()
+    dns_sans: tuple[str, ...] = ()
+    common_name: str = ""
+    issuer: Literal["ours", "foreign", "self"] = "ours"
+    not_before_seconds: int = -60
+    """Relative to now."""
+    not_after_seconds: int = 300
+    is_ca: bool = False
+    extended_key_usages: tuple[x509.ObjectIdentifier, ...] | None = None
+    """None: serverAuth and clientAuth, as every SVID has."""
+
+
+class Inside(Protocol):
+    """A foothold inside one service's sandbox, with the rights of its (compromised) app."""
+
+    async def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Runs one operation of the probe agent (``verify/agent.py``) and returns its answer.
+
+        Operations: ``http(url, method, headers, body, timeout_seconds)`` → ``{status, headers,
+        body}``; ``raw(host, port, data, timeout_seconds, idle_seconds)`` → ``{data, closed}``;
+        ``resolve(name)`` → ``{addresses}``; ``paths(names)`` → ``{reachable}``;
+        ``unix(path)`` → ``{connected}``; ``listeners()`` → ``{ports}``. Each may answer
+        ``{error}`` instead.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A socket that a process of ours listens on, as /proc tells it."""
+
+    workload: str
+    process: str
+    """``proxy`` or ``app``, or ``unknown`` for a stray."""
+    address: str
+    """``127.0.0.1:8000``, ``unix:/run/…``."""
+
+
+class Arena(Protocol):
+    """The running system, as an attacker with the operator's rights can touch it.
+
+    The prober makes one; probes use nothing else.
+    """
+
+    system: System
+    """What is in force (revoked identities left out)."""
+
+    async def inside(self, service: str) -> Inside:
+        """A foothold in that service's sandbox. Raises if the sandbox does not run."""
+        ...
+
+    def door(self, callee: str, caller: str) -> Path:
+        """The Unix socket on which ``callee``'s proxy awaits ``caller``; it need not exist."""
+        ...
+
+    def doors(self, callee: str) -> Sequence[Path]:
+        """Every Unix socket on which ``callee``'s proxy listens for peers."""
+        ...
+
+    def roots(self) -> bytes:
+        """The trust bundle as PEM."""
+        ...
+
+    async def svid(self, service: str) -> Credential:
+        """A genuine, fresh SVID of that service (as stolen from it)."""
+        ...
+
+    async def forge(self, forgery: Forgery) -> Credential:
+        """A credential with exactly that wrong with it."""
+        ...
+
+    async def listening(self) -> Sequence[Listening]:
+        """Every socket that any managed process listens on now."""
+        ...
+
+    async def token(self, issuer: str, **claims: Any) -> str | None:
+        """A JWT signed by that issuer's real key, if its key is at hand (else None)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What an enforcer can do without a restart; the rest of the program plans around it."""
+
+    rotates_leaf_live: bool = True
+    rotates_root_live: bool = True
+    cuts_sessions: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a revocation ended."""
+
+    spiffe_id: str
+    sessions: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What is in force after ``apply``: name of each artefact → its version (a content hash)."""
+
+    versions: Mapping[str, str]
+    changed: tuple[str, ...]
+
+
+class Enforcer(Protocol):
+    """One kind of place where policy is enforced."""
+
+    kind: str
+    capability: Capability
+
+    def compile(self, system: System, placement: "Placement") -> Any:
+        """Pure: the full set of artefacts for this system."""
+        ...
+
+    async def apply(self, artifacts: Any) -> Applied:
+        """Makes them so. Idempotent: a second run changes nothing. Returns when in force."""
+        ...
+
+    def probes(self, system: System) -> Iterable[Probe]:
+        """Every attack and every permitted use that follows from the declaration."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where things run on this host: the only facts of the machine that a compile may know."""
+
+    run_directory: Path
+    """Short (a Unix socket's path has 107 bytes)."""
+    project_directory: Path
+    """Where the declaration stands; relative paths in it start here."""
+    shared_network: bool = False
+    """True where the kernel allows no namespaces: every service on the host's own loopback."""
+    svid_ttl_seconds: int = 3600
+
+    def proxy_directory(self, workload: str) -> Path:
+        """Private to one proxy: its bootstrap, its admin socket."""
+        return self.run_directory / "proxies" / workload
+
+    def admin_socket(self, workload: str) -> Path:
+        """Envoy's admin interface of one proxy."""
+        return self.proxy_directory(workload) / "admin.sock"
+
+    def xds_socket(self, workload: str) -> Path:
+        """Where the control plane serves exactly one proxy."""
+        return self.run_directory / "xds" / workload / "ads.sock"
+
+    def door_directory(self, callee: str) -> Path:
+        """Where one callee's proxy makes its doors; other proxies may pass through."""
+        return self.run_directory / "mesh" / callee
+
+    def door(self, callee: str, caller: str) -> Path:
+        """A channel is a socket: where ``callee``'s proxy awaits exactly ``caller``."""
+        return self.door_directory(callee) / f"{caller}.sock"
+
+    def workload_api_socket(self, service: str) -> Path:
+        """The SPIFFE Workload API, as one service sees it."""
+        return self.run_directory / "workload" / service / "api.sock"

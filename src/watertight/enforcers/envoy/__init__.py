@@ -1,0 +1,1 @@
+"""Envoy: every HTTP, gRPC and TCP channel between services, and the gateway."""

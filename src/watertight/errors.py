@@ -1,0 +1,34 @@
+"""The one error type that a person is shown, and the exit codes of the command.
+
+Every failure that has a cause outside this program derives from :class:`WatertightError`: it says
+what is wrong, where, and what to do. Anything else that escapes is a bug of ours.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit status of every command (DESIGN.md section 11)."""
+
+    GOOD = 0
+    FOUND_WRONG = 1
+    MISUSE = 2
+    COULD_NOT = 3
+
+
+class WatertightError(Exception):
+    """Something is wrong that a person can mend.
+
+    ``message`` is one sentence that says what is wrong (and where); ``remedy`` one that says what
+    to do. Neither may ever hold a secret: both are logged and printed.
+    """
+
+    exit_code = ExitCode.COULD_NOT
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()

@@ -1,0 +1,249 @@
+"""The nouns of a declaration, resolved: what every other room of the house reads.
+
+A :class:`System` is what one ``watertight.yaml`` declares, after loading has checked it. It is
+immutable, knows no machine, and holds for each thing the position where it was declared, so that
+any later refusal (a lint finding, an Envoy NACK, a broken probe) can name the line.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+GATEWAY = "gateway"
+"""The reserved service name under which the gateway has its identity."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """Where something was declared: 1-based line and column."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+NOWHERE = Position("<memory>", 1, 1)
+"""The position of what a program built rather than read."""
+
+
+class Protocol(StrEnum):
+    """What a service speaks on the port that it listens on. Declared, never sniffed."""
+
+    HTTP = "http"
+    GRPC = "grpc"
+    TCP = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """The one port of the service itself; the app binds 127.0.0.1 only."""
+
+    protocol: Protocol
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A workload of the user's own; its identity is ``spiffe://<trust domain>/<name>``."""
+
+    name: str
+    run: tuple[str, ...] = ()
+    image: str | None = None
+    listens: Listen | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    directory: str = "."
+    """Where ``run`` starts, relative to the declaration."""
+    ready: str | None = None
+    """An HTTP path that answers 2xx once the app is ready; None: the port accepts."""
+    contract: str | None = None
+    at: Position = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What services use and did not write: a database, a broker, a store."""
+
+    name: str
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Everything but ``kind``: checked by the enforcer of that kind."""
+    at: Position = NOWHERE
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class HTTPGrant:
+    """One method on one path template (``GET /orders/*``).
+
+    ``*`` and ``{name}`` match exactly one segment, a final ``**`` one or more.
+    """
+
+    method: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RPCGrant:
+    """One gRPC method (``shop.Catalogue/Get``), or all of one service (``shop.Catalogue/*``)."""
+
+    service: str
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.service}/{self.method}"
+
+
+Grant: TypeAlias = HTTPGrant | RPCGrant
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A declared edge from a service to a service or resource, with the grants it carries.
+
+    ``grants`` empty means identity only: who may talk, not what may be said.
+    """
+
+    source: str
+    target: str
+    grants: tuple[Grant, ...] = ()
+    timeout_seconds: float | None = None
+    retries: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Grants of a resource's own kind (``tables``, ``publish`` …): read by its enforcer."""
+    at: Position = NOWHERE
+
+    @property
+    def name(self) -> str:
+        """How the channel is called in every report: ``storefront -> orders``."""
+        return f"{self.source} -> {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Whose JWTs the gateway accepts (RFC 7519 iss and aud, RFC 7517 key set)."""
+
+    name: str
+    issuer: str
+    audiences: tuple[str, ...]
+    jwks: str
+    """A file relative to the declaration, or an https URL."""
+    at: Position = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What a caller's token must show before a route is open to it."""
+
+    issuer: str
+    scopes: tuple[str, ...] = ()
+
+
+class Per(StrEnum):
+    """Whose bucket a request is counted in."""
+
+    SUBJECT = "subject"
+    ADDRESS = "address"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A token bucket: ``requests`` per ``window_seconds``, one bucket per ``per``."""
+
+    per: Per
+    requests: int
+    window_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One door of the gateway. ``path`` and ``rewrite`` are path templates."""
+
+    path: str
+    target: str
+    methods: tuple[str, ...] = ("GET",)
+    rewrite: str | None = None
+    require: Requirement | None = None
+    """None: open to anyone (declared as ``require: anyone``, never by omission)."""
+    limit: Limit | None = None
+    timeout_seconds: float = 15.0
+    at: Position = NOWHERE
+
+    @property
+    def target_path(self) -> str:
+        """The path template that the target service sees."""
+        return self.rewrite or self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where the outside comes in, over HTTPS only."""
+
+    hostname: str
+    routes: tuple[Route, ...]
+    address: str = "127.0.0.1"
+    port: int = 8443
+    certificate: str | None = None
+    """A PEM chain relative to the declaration; None: our own authority issues it."""
+    private_key: str | None = None
+    issuers: Mapping[str, Issuer] = field(default_factory=dict)
+    max_request_bytes: int = 1_048_576
+    at: Position = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Everything that one ``watertight.yaml`` declares."""
+
+    trust_domain: str
+    services: Mapping[str, Service] = field(default_factory=dict)
+    resources: Mapping[str, Resource] = field(default_factory=dict)
+    channels: tuple[Channel, ...] = ()
+    gateway: Gateway | None = None
+    file: str = NOWHERE.file
+
+    def spiffe_id(self, service: str) -> str:
+        """The SPIFFE ID of a service (or of the gateway) as a URI."""
+        return f"spiffe://{self.trust_domain}/{service}"
+
+    def channel(self, source: str, target: str) -> Channel | None:
+        """The channel between two names, if it is declared."""
+        return next((c for c in self.channels if (c.source, c.target) == (source, target)), None)
+
+    def outgoing(self, service: str) -> Iterator[Channel]:
+        """The channels that ``service`` may open."""
+        return (c for c in self.channels if c.source == service)
+
+    def incoming(self, name: str) -> Iterator[Channel]:
+        """The channels that may be opened to ``name``."""
+        return (c for c in self.channels if c.target == name)
+
+    def routes_to(self, service: str) -> tuple[Route, ...]:
+        """The gateway's routes that lead to ``service``."""
+        return tuple(r for r in self.gateway.routes if r.target == service) if self.gateway else ()
+
+    def workloads(self) -> tuple[str, ...]:
+        """Every name that has an SVID and a proxy: the services, and the gateway if declared."""
+        return (*self.services, *((GATEWAY,) if self.gateway else ()))
+
+    def without_identities(self, revoked: frozenset[str]) -> "System":
+        """The system that stays in force once these identities are distrusted.
+
+        The services stay declared, so that their processes and their refusals stay visible; no
+        channel from or to them does.
+        """
+        gateway = self.gateway
+        if gateway is not None:
+            routes = tuple(
+                r for r in gateway.routes if r.target not in revoked and GATEWAY not in revoked
+            )
+            gateway = replace(gateway, routes=routes)
+        channels = tuple(
+            c for c in self.channels if c.source not in revoked and c.target not in revoked
+        )
+        return replace(self, channels=channels, gateway=gateway)

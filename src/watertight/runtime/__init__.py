@@ -1,0 +1,1 @@
+"""This host: processes, network namespaces, start order, supervision."""
