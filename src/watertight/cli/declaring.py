@@ -1,0 +1,101 @@
+"""Commands that read a declaration and touch nothing: init, lint, schema, explain."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from watertight.cli.output import (
+    Output,
+    OutputOption,
+    finding_as_dict,
+    print_findings,
+    print_json,
+    say,
+    speaks_plainly,
+    stdout,
+)
+from watertight.cli.project import DEFAULT_FILE, FileArgument, FileOption, load_checked
+from watertight.errors import ExitCode, WatertightError
+from watertight.model.decide import decide
+from watertight.model.findings import DeclarationError
+from watertight.model.schema import json_schema
+from watertight.model.starter import STARTER
+
+
+@speaks_plainly
+def init(
+    directory: Annotated[Path, typer.Argument(help="Where to write it.")] = Path(),
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Replace the one that is there.")] = False,
+) -> None:
+    """Write a commented starter declaration, `watertight.yaml`."""
+    file = directory / DEFAULT_FILE
+    if file.exists() and not force:
+        raise WatertightError(
+            f"{file} is there already.", remedy="Replace it with --force, or edit it."
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file.write_text(STARTER, encoding="utf-8")
+    except OSError as error:
+        raise WatertightError(f"{file} cannot be written: {error.strerror}.") from error
+    say(f"Wrote {file}. Edit it, then: watertight lint {file}")
+
+
+@speaks_plainly
+def lint(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
+    """Check a declaration: every finding at once, each with its line and a code."""
+    try:
+        system, findings = load_checked(file)
+    except DeclarationError as error:
+        if output is Output.JSON:
+            print_json({"findings": [finding_as_dict(finding) for finding in error.findings]})
+        else:
+            print_findings(error.findings, stdout)
+        raise typer.Exit(ExitCode.FOUND_WRONG) from error
+    if output is Output.JSON:
+        print_json({"findings": [finding_as_dict(finding) for finding in findings]})
+        return
+    print_findings(findings, stdout)
+    say(
+        f"{len(system.services)} services, {len(system.channels)} channels: no error, "
+        f"{len(findings)} warning{'s' * (len(findings) != 1)}."
+    )
+
+
+@speaks_plainly
+def schema() -> None:
+    """Print the JSON Schema of a declaration; editors complete from it."""
+    print_json(json_schema())
+
+
+@speaks_plainly
+def explain(  # noqa: PLR0913 - each is an argument of the command
+    source: Annotated[str, typer.Argument(help="Who calls: a service, `gateway` or `outside`.")],
+    target: Annotated[str, typer.Argument(help="Who is called.")],
+    method: Annotated[str | None, typer.Argument(help="An HTTP method, or RPC service.")] = None,
+    path: Annotated[str | None, typer.Argument(help="A path, or RPC method.")] = None,
+    *,
+    file: FileOption = DEFAULT_FILE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Say whether a call is allowed, and why, with the line that decides it."""
+    system, _ = load_checked(file)
+    decision = decide(system, source, target, method, path)
+    if output is Output.JSON:
+        print_json(
+            {
+                "allowed": decision.allowed,
+                "reason": decision.reason,
+                "at": str(decision.at) if decision.at else None,
+            }
+        )
+    else:
+        word = "[green]allowed[/green]" if decision.allowed else "[red]denied[/red]"
+        stdout.print(word, end=": ")
+        stdout.print(decision.reason, markup=False)
+        if decision.at:
+            stdout.print(f"  {decision.at}", markup=False)
+    if not decision.allowed:
+        raise typer.Exit(ExitCode.FOUND_WRONG)

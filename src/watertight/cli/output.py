@@ -1,0 +1,118 @@
+"""How the command speaks: results on stdout, all else on stderr, one error shape, exit codes."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from functools import wraps
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from watertight.errors import ExitCode, WatertightError
+from watertight.model.findings import DeclarationError, Finding, Severity
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Output(StrEnum):
+    """The two forms of every result."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="Text for people, JSON for programs.")
+]
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, title: str = "") -> None:
+    """A plain table on stdout; cells are text, never markup."""
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    stdout.print(table)
+
+
+def say(message: str) -> None:
+    """Progress, for people, on stderr."""
+    stderr.print(escape(message))
+
+
+def finding_as_dict(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON: stable keys."""
+    return {
+        "code": finding.code,
+        "severity": finding.severity.value,
+        "message": finding.message,
+        "remedy": finding.remedy,
+        "file": finding.at.file,
+        "line": finding.at.line,
+        "column": finding.at.column,
+        "path": finding.where,
+    }
+
+
+def print_findings(findings: Iterable[Finding], console: Console) -> None:
+    """One finding a line, as compilers do, so that editors can jump to it."""
+    for finding in findings:
+        colour = "red" if finding.severity is Severity.ERROR else "yellow"
+        console.print(
+            f"[bold]{escape(str(finding.at))}[/bold]: [{colour}]{finding.severity}[/{colour}] "
+            f"{finding.code}: {escape(finding.message)}"
+        )
+        if finding.remedy:
+            console.print(f"  {escape(finding.remedy)}")
+
+
+def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
+    """Turns our errors into one clear message and the right exit status.
+
+    With ``--output json`` the error is a document on stdout as well, for programs.
+    """
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except WatertightError as error:
+            if kwargs.get("output") is Output.JSON:
+                print_json({"error": _error_as_dict(error)})
+            _print_error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            stderr.print("Interrupted.")
+            raise typer.Exit(ExitCode.COULD_NOT) from error
+
+    return run
+
+
+def _error_as_dict(error: WatertightError) -> dict[str, Any]:
+    document: dict[str, Any] = {"message": error.message, "remedy": error.remedy}
+    if isinstance(error, DeclarationError):
+        document["findings"] = [finding_as_dict(finding) for finding in error.findings]
+    return document
+
+
+def _print_error(error: WatertightError) -> None:
+    if isinstance(error, DeclarationError):
+        print_findings(error.findings, stderr)
+        return
+    stderr.print(f"[red]error:[/red] {escape(error.message)}")
+    if error.remedy:
+        stderr.print(f"  {escape(error.remedy)}")

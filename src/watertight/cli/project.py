@@ -1,0 +1,48 @@
+"""Where a command finds the declaration, and what it refuses before anything else runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from watertight.enforcers.registry import resource_kinds
+from watertight.errors import ExitCode, WatertightError
+from watertight.model.findings import DeclarationError, Finding, Severity
+from watertight.model.lint import lint
+from watertight.model.load import load_file
+from watertight.model.system import System
+
+FileArgument = Annotated[
+    Path,
+    typer.Argument(help="The declaration, or the folder it stands in.", show_default=True),
+]
+FileOption = Annotated[
+    Path, typer.Option("--file", "-f", help="The declaration, or the folder it stands in.")
+]
+DEFAULT_FILE = Path("watertight.yaml")
+
+
+class NoDeclaration(WatertightError):
+    """There is no declaration where we were told to look."""
+
+    exit_code = ExitCode.MISUSE
+
+
+def find_declaration(path: Path) -> Path:
+    """The declaration itself, given it or its folder. Raises NoDeclaration."""
+    file = path / DEFAULT_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise NoDeclaration(
+            f"There is no declaration at {file}.",
+            remedy="Write one with `watertight init`, or name it.",
+        )
+    return file
+
+
+def load_checked(path: Path) -> tuple[System, tuple[Finding, ...]]:
+    """The declared system and the warnings. Raises DeclarationError if any finding is an error."""
+    system = load_file(find_declaration(path))
+    findings = lint(system, resource_kinds=resource_kinds())
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        raise DeclarationError(findings)
+    return system, tuple(findings)

@@ -1,0 +1,65 @@
+"""How the command talks to the running control plane: HTTP over its Unix socket."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from watertight.errors import ExitCode, WatertightError
+
+TIMEOUT_SECONDS = 120.0
+"""An apply waits for every proxy and every new service; nothing here waits for ever."""
+
+
+class NotRunning(WatertightError):
+    """No control plane answers for this declaration."""
+
+
+class Refused(WatertightError):
+    """The control plane answered that it could not, or would not."""
+
+
+class AdminClient:
+    """A client of one running system's admin API."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._http = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(socket)),
+            base_url="http://watertight",
+            timeout=TIMEOUT_SECONDS,
+        )
+
+    def is_running(self) -> bool:
+        """Whether a control plane answers."""
+        try:
+            return self._http.get("/healthz", timeout=2).is_success
+        except httpx.HTTPError:
+            return False
+
+    def get(self, path: str) -> dict[str, Any]:
+        """A document of the running system. Raises NotRunning or Refused."""
+        return self._ask("GET", path, None)
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A change to the running system. Raises NotRunning or Refused."""
+        return self._ask("POST", path, body)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        try:
+            answer = self._http.request(method, path, json=body)
+        except (httpx.ConnectError, httpx.ReadError) as error:
+            raise NotRunning(
+                "The system is not running.", remedy="Start it with `watertight up`."
+            ) from error
+        except httpx.TimeoutException as error:
+            raise Refused(
+                f"The control plane did not answer within {TIMEOUT_SECONDS:.0f} s.",
+                remedy="See .watertight/logs/control.log.",
+            ) from error
+        document: dict[str, Any] = answer.json()
+        if answer.is_success:
+            return document
+        refusal = Refused(document.get("message", ""), remedy=document.get("remedy", ""))
+        refusal.exit_code = ExitCode(document.get("exit_code", ExitCode.COULD_NOT))
+        raise refusal
