@@ -112,8 +112,11 @@ class Inside(Protocol):
         Operations: ``http(url, method, headers, body, timeout_seconds)`` → ``{status, headers,
         body}``; ``raw(host, port, data, timeout_seconds, idle_seconds)`` → ``{data, closed}``;
         ``resolve(name)`` → ``{addresses}``; ``paths(names)`` → ``{reachable}``;
-        ``unix(path)`` → ``{connected}``; ``listeners()`` → ``{ports}``. Each may answer
-        ``{error}`` instead.
+        ``unix(path)`` → ``{connected}``; ``listeners()`` → ``{ports}``; ``interfaces()`` →
+        ``{names}``; ``memory()`` → ``{readable}`` (processes of a proxy whose memory opens);
+        ``open(host, port)`` → ``{stream}``, ``send(stream, data)``, ``receive(stream,
+        timeout_seconds)`` → ``{data, closed}``, ``close(stream)``: a connection that lasts.
+        Bytes travel as base64. Each may answer ``{error}`` instead.
         """
         ...
 
@@ -137,9 +140,18 @@ class Arena(Protocol):
 
     system: System
     """What is in force (revoked identities left out)."""
+    placement: "Placement"
+    """Where on this host the sockets of the mesh are."""
 
     async def inside(self, service: str) -> Inside:
         """A foothold in that service's sandbox. Raises if the sandbox does not run."""
+        ...
+
+    def address(self, caller: str, callee: str) -> str:
+        """The host part under which ``caller``'s app finds ``callee``, declared or not.
+
+        The plain name; in a shared network the loopback address of that pair.
+        """
         ...
 
     def door(self, callee: str, caller: str) -> Path:
