@@ -36,6 +36,10 @@ class X509SVID:
         """The chain as concatenated PEM, leaf first."""
         return b"".join(c.public_bytes(PEM) for c in self.chain)
 
+    def chain_der(self) -> bytes:
+        """The chain as concatenated DER, leaf first (the Workload API's encoding)."""
+        return b"".join(c.public_bytes(DER) for c in self.chain)
+
     def private_key_pem(self) -> bytes:
         """The key as PKCS#8 PEM."""
         key = serialization.load_der_private_key(self.private_key_der, password=None)
