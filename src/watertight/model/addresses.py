@@ -8,6 +8,8 @@ channel never moves another one (a moved listener would cut its connections).
 import hashlib
 from collections.abc import Iterable
 
+from watertight.model.system import System
+
 FIRST_BLOCK = 64
 """127.64.0.0/10 is ours; apps bind 127.0.0.1, systemd-resolved 127.0.0.53."""
 
@@ -25,3 +27,15 @@ def loopback_addresses(names: Iterable[str]) -> dict[str, str]:
             number = (number + 1) & 0x3FFFFF
         taken[number] = name
     return {name: _address(number) for number, name in taken.items()}
+
+
+def callee_addresses(system: System, caller: str, *, shared_network: bool) -> dict[str, str]:
+    """Where ``caller`` reaches each thing that it has a channel to: name → loopback address.
+
+    Within a network namespace of its own the callee's name alone decides. On a shared network all
+    callers stand side by side, so that each pair has an address.
+    """
+    if not shared_network:
+        return loopback_addresses(channel.target for channel in system.outgoing(caller))
+    pairs = loopback_addresses(f"{c.source}>{c.target}" for c in system.channels)
+    return {c.target: pairs[f"{caller}>{c.target}"] for c in system.outgoing(caller)}
