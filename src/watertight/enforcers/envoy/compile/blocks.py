@@ -1,0 +1,98 @@
+"""Small pieces of Envoy's JSON that every other module of the compiler builds with.
+
+Field names are those of Envoy's API v3 (https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/api).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Json: TypeAlias = dict[str, Any]
+
+ADS: Mapping[str, Any] = {"ads": {}, "resource_api_version": "V3"}
+"""'Ask the stream that you already have': RDS, SDS and ECDS all travel by ADS."""
+
+APP_ADDRESS = "127.0.0.1"
+"""An app binds loopback only; its Envoy meets it there."""
+
+UNBOUNDED = 65_536
+"""Above every real count: Envoy's own limit of 1,024 connections a cluster would refuse the
+1,025th connection of a healthy app. The overload manager is what bounds a proxy."""
+
+
+def typed(kind: str, /, **fields: Any) -> Json:
+    """An ``Any``: a message of the type ``envoy.<kind>``."""
+    return {"@type": f"type.googleapis.com/envoy.{kind}", **fields}
+
+
+def extension(name: str, kind: str, /, **fields: Any) -> Json:
+    """A named extension with its typed configuration."""
+    return {"name": name, "typed_config": typed(kind, **fields)}
+
+
+def seconds(amount: float) -> str:
+    """A ``Duration`` in the JSON form of proto3: ``2s``, ``0.25s``."""
+    return f"{round(amount, 6):g}s" if amount < 1 else f"{round(amount, 3):.10g}s"
+
+
+def tcp_address(address: str, port: int) -> Json:
+    """A TCP socket."""
+    return {"socket_address": {"address": address, "port_value": port}}
+
+
+def pipe_address(path: Path, mode: int | None = None) -> Json:
+    """A Unix socket; ``mode`` only where we listen on it."""
+    return {"pipe": {"path": str(path)} | ({} if mode is None else {"mode": mode})}
+
+
+def endpoint(cluster: str, address: Json) -> Json:
+    """The one endpoint of a static cluster."""
+    return {
+        "cluster_name": cluster,
+        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+    }
+
+
+def cluster(name: str, address: Json, *, connect_timeout_seconds: float = 1.0, **rest: Any) -> Json:
+    """A static cluster of one endpoint, without Envoy's accidental limits."""
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": seconds(connect_timeout_seconds),
+        "load_assignment": endpoint(name, address),
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": UNBOUNDED,
+                    "max_pending_requests": UNBOUNDED,
+                    "max_requests": UNBOUNDED,
+                    "max_retries": UNBOUNDED,
+                }
+            ]
+        },
+        **rest,
+    }
+
+
+def http_protocol(version: str, options: Json | None = None, *, idle_seconds: float) -> Json:
+    """``typed_extension_protocol_options`` of a cluster that speaks exactly this HTTP version.
+
+    ``version`` is ``http`` (HTTP/1.1) or ``http2``.
+    """
+    key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    return {
+        key: typed(
+            "extensions.upstreams.http.v3.HttpProtocolOptions",
+            common_http_protocol_options={"idle_timeout": seconds(idle_seconds)},
+            explicit_http_config={f"{version}_protocol_options": options or {}},
+        )
+    }
+
+
+def listener(name: str, address: Json, filters: Sequence[Json], **rest: Any) -> Json:
+    """A listener with one filter chain; ``transport_socket`` goes into the chain."""
+    chain: Json = {"filters": list(filters)}
+    for key in ("transport_socket", "transport_socket_connect_timeout"):
+        if key in rest:
+            chain[key] = rest.pop(key)
+    return {"name": name, "address": address, "filter_chains": [chain], **rest}

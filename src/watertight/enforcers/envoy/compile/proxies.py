@@ -1,0 +1,103 @@
+"""One plan per proxy: each is told of its own neighbours and of nobody else."""
+
+from collections.abc import Mapping
+from itertools import chain
+from types import MappingProxyType
+
+from watertight.enforcers.contract import Placement
+from watertight.enforcers.envoy.compile import inbound, outbound
+from watertight.enforcers.envoy.compile.bootstrap import bootstrap
+from watertight.enforcers.envoy.compile.inbound import Door
+from watertight.enforcers.envoy.compile.paths import DataPath, callee, data_path, is_ours
+from watertight.enforcers.envoy.compile.refusal import NotCompilable
+from watertight.enforcers.envoy.resources import EnvoyPlan, ProxyPlan, Resource, ResourceType
+from watertight.model.system import GATEWAY, Channel, HTTPGrant, Protocol, Service, System
+
+NO_KEYS: Mapping[str, str] = MappingProxyType({})
+
+
+def compile_envoy(
+    system: System, placement: Placement, keys: Mapping[str, str] = NO_KEYS
+) -> EnvoyPlan:
+    """The plan of every proxy of ``system``.
+
+    ``keys``: issuer name → its JWK Set as JSON, as ``gateway.keysets`` checked it. Raises
+    :class:`NotCompilable` if anything declared cannot be enforced as declared.
+    """
+    _check_keys(system, keys)
+    proxies = {
+        name: ProxyPlan(name, bootstrap(placement, name), sidecar(system, placement, service))
+        for name, service in system.services.items()
+    }
+    return EnvoyPlan(proxies)
+
+
+def _check_keys(system: System, keys: Mapping[str, str]) -> None:
+    """A route whose tokens nobody could verify is refused, not left to chance."""
+    for route in system.gateway.routes if system.gateway else ():
+        if route.require is not None and route.require.issuer not in keys:
+            raise NotCompilable(
+                route.at,
+                f"the keys of issuer `{route.require.issuer}` are not known.",
+                remedy="See why its key set could not be read.",
+            )
+
+
+def sidecar(system: System, placement: Placement, service: Service) -> tuple[Resource, ...]:
+    """What the proxy beside one service is sent."""
+    doors = _doors(system, service)
+    made: list[Resource] = []
+    if service.listens is not None and doors:
+        app = inbound.app_cluster(service.listens)
+        made.append(Resource(ResourceType.CLUSTER, app["name"], app, service.at))
+    made += chain.from_iterable(inbound.resources(system, placement, door) for door in doors)
+    made += chain.from_iterable(
+        outbound.resources(system, placement, channel)
+        for channel in system.outgoing(service.name)
+        if is_ours(system, channel)
+    )
+    return tuple(made)
+
+
+def _doors(system: System, service: Service) -> list[Door]:
+    doors = [_channel_door(system, channel) for channel in system.incoming(service.name)]
+    return [*doors, *_gateway_door(system, service)]
+
+
+def _channel_door(system: System, channel: Channel) -> Door:
+    return Door(
+        callee=channel.target,
+        caller=channel.source,
+        listens=callee(system, channel),
+        path=data_path(system, channel),
+        grants=channel.grants,
+        # With retries the caller's Envoy bounds the whole of them.
+        timeout_seconds=None if channel.retries else channel.timeout_seconds,
+        at=channel.at,
+    )
+
+
+def _gateway_door(system: System, service: Service) -> list[Door]:
+    """At most one: what the gateway may ask for is the union of its routes to the service."""
+    routes = system.routes_to(service.name)
+    if not routes:
+        return []
+    if service.listens is None or service.listens.protocol is Protocol.TCP:
+        raise NotCompilable(
+            routes[0].at,
+            f"the gateway's route `{routes[0].path}` leads to `{service.name}`, "
+            "which does not speak HTTP.",
+            remedy="Route to a service that listens on http or grpc.",
+        )
+    grants = {HTTPGrant(m, route.target_path) for route in routes for m in route.methods}
+    return [
+        Door(
+            callee=service.name,
+            caller=GATEWAY,
+            listens=service.listens,
+            path=DataPath.HTTP,
+            grants=tuple(sorted(grants)),
+            timeout_seconds=None,
+            at=routes[0].at,
+        )
+    ]
