@@ -1,0 +1,54 @@
+"""A Unix socket for a gRPC server: private from its first moment, never stolen from the living."""
+
+import os
+import socket as sockets
+from pathlib import Path
+
+import grpc
+
+from watertight.enforcers.envoy.xds.verdicts import DoorNotOpened
+
+MAX_PATH_BYTES = 107
+"""unix(7): ``sun_path`` has 108 bytes, the last of them NUL."""
+
+
+def bind(server: grpc.aio.Server, socket: Path, owner: tuple[int, int] | None) -> None:
+    """Binds a server that is not yet started to ``socket``, mode 0600, owned by (uid, gid).
+
+    A socket that a dead process left is replaced. Raises :class:`DoorNotOpened`.
+    """
+    if len(os.fsencode(socket)) > MAX_PATH_BYTES:
+        raise DoorNotOpened(
+            socket,
+            f"a Unix socket's path has at most {MAX_PATH_BYTES} bytes",
+            "Use a shorter run directory.",
+        )
+    _remove_stale(socket)
+    mask = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{socket}")
+    except RuntimeError as error:
+        raise DoorNotOpened(
+            socket, str(error), "Does its directory exist, and may we write to it?"
+        ) from error
+    finally:
+        os.umask(mask)
+    socket.chmod(0o600)
+    if owner is not None:
+        os.chown(socket, *owner)
+
+
+def _remove_stale(socket: Path) -> None:
+    with sockets.socket(sockets.AF_UNIX) as client:
+        try:
+            client.connect(os.fspath(socket))
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            socket.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise DoorNotOpened(socket, str(error), "Remove what is in its place.") from error
+    raise DoorNotOpened(
+        socket, "another process serves it", "Is Watertight already running for this system?"
+    )
