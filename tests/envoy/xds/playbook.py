@@ -103,6 +103,10 @@ class Exchange:
         """Why what is wanted is not in force."""
         return list(self.session.pending())
 
+    def settling(self) -> bool:
+        """Whether an answer, or the blame for a refused batch, is still to come."""
+        return self.session.settling
+
     def _sent(self, commands: list[Command]) -> list[str]:
         sends = [c for c in commands if isinstance(c, Send)]
         self.facts += [c for c in commands if not isinstance(c, Send)]

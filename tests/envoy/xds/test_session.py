@@ -92,11 +92,11 @@ def test_a_refused_batch_is_sent_again_one_by_one_to_find_the_culprit() -> None:
     exchange.wants(*(resource(CLUSTER, name) for name in ("a", "b", "c")))
     assert exchange.asks(CLUSTER) == ["Cluster +a +b +c"]
     assert exchange.nacks("something is wrong with b") == ["Cluster +a"]
-    assert exchange.session.settling
+    assert exchange.settling()
     assert exchange.acks() == ["Cluster +b"]
     assert exchange.nacks("something is wrong with b") == ["Cluster +c"]
     assert exchange.acks() == []
-    assert not exchange.session.settling
+    assert not exchange.settling()
     assert [r.name for r in exchange.session.refusals] == ["b"]
 
 
