@@ -106,13 +106,21 @@ def wildcards(template: str) -> int:
 
 def path(template: str, at: Position) -> Json:
     """The permission for one path template; the query string never matters."""
-    if not wildcards(template):
+    if template.endswith("/**"):
+        # For Envoy `/**` matches no segment too (`/deep/`); declared, it is one or more.
+        none = _path(template.removesuffix("**"), at)
+        return _all(_path(template, at), {"not_rule": none})
+    return _path(template, at)
+
+
+def _path(template: str, at: Position) -> Json:
+    count = wildcards(template)
+    if not count:
         return {"url_path": {"path": {"exact": template}}}
-    if wildcards(template) > MAX_WILDCARDS:
+    if count > MAX_WILDCARDS:
         raise NotCompilable(
             at,
-            f"the path `{template}` has {wildcards(template)} wildcards; "
-            f"Envoy matches at most {MAX_WILDCARDS}.",
+            f"the path `{template}` has {count} wildcards; Envoy matches at most {MAX_WILDCARDS}.",
             remedy="End it with `/**`.",
         )
     return {
