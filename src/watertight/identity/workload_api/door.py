@@ -1,0 +1,139 @@
+"""A Unix socket that lets each caller through to the server of its own identity, and no further.
+
+gRPC for Python cannot tell who is at the other end of a socket. So a door stands before it: it
+accepts, asks the kernel who connects (``attestation``), and joins the connection to a server that
+speaks for exactly that workload, or for nobody. The caller shows nothing and chooses nothing
+(SPIFFE Workload Endpoint, section 4).
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import structlog
+
+from watertight.errors import WatertightError
+from watertight.identity.attestation import AttestationError, Attestor, peer_of
+from watertight.identity.workload_api.splice import BUFFER_BYTES, Stream, splice
+
+log = structlog.get_logger(__name__)
+
+ServerSocket: TypeAlias = Callable[[str | None], Awaitable[Path]]
+"""Workload (None: nobody) → the private Unix socket of the server that speaks for it."""
+
+_LONGEST_PATH_BYTES = 107
+"""``sun_path`` of unix(7), without its final NUL."""
+
+_BACKLOG = 512
+
+
+class DoorError(WatertightError):
+    """The socket cannot be made where it is wanted."""
+
+
+class Door:
+    """One public socket; many connections, each attested on its own.
+
+    ``capacity`` bounds the connections that are open at once; further ones are closed at once,
+    which a gRPC client reads as UNAVAILABLE and retries (SPIFFE Workload API, section 7).
+    """
+
+    def __init__(self, attestor: Attestor, server_socket: ServerSocket, *, capacity: int) -> None:
+        self._attestor = attestor
+        self._server_socket = server_socket
+        self._capacity = capacity
+        self._connections: set[asyncio.Task[None]] = set()
+        self._path: Path | None = None
+        self._server: asyncio.Server | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many are open now."""
+        return len(self._connections)
+
+    async def open(self, path: Path, mode: int) -> None:
+        """Listens on ``path`` with file mode ``mode``; replaces a socket that a dead run left.
+
+        Raises :class:`DoorError` if the path is too long, or its directory missing or closed.
+        """
+        listening = _bind(path, mode)
+        self._server = await asyncio.start_unix_server(
+            self._accepted, sock=listening, limit=BUFFER_BYTES, backlog=_BACKLOG
+        )
+        self._path = path
+
+    async def close(self) -> None:
+        """Stops listening, ends every connection, removes the socket. Twice is no error."""
+        if self._server is None or self._path is None:
+            return
+        self._server.close()
+        connections = list(self._connections)
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+        await self._server.wait_closed()
+        self._path.unlink(missing_ok=True)
+        self._server = None
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= self._capacity:
+            log.warning("identity.door.full", path=str(self._path), capacity=self._capacity)
+            writer.transport.abort()
+            return
+        serving = asyncio.get_running_loop().create_task(self._serve(Stream(reader, writer)))
+        self._connections.add(serving)
+        serving.add_done_callback(self._ended)
+
+    def _ended(self, serving: asyncio.Task[None]) -> None:
+        self._connections.discard(serving)
+        if not serving.cancelled() and (error := serving.exception()) is not None:
+            log.error("identity.door.failed", path=str(self._path), exc_info=error)
+
+    async def _serve(self, caller: Stream) -> None:
+        try:
+            workload = self._attest(caller)
+            inner = await self._server_socket(workload)
+            reader, writer = await asyncio.open_unix_connection(inner, limit=BUFFER_BYTES)
+        except BaseException:
+            caller.writer.transport.abort()
+            raise
+        await splice(caller, Stream(reader, writer))
+
+    def _attest(self, caller: Stream) -> str | None:
+        """Who calls. A refused caller is let through to the server that speaks for nobody.
+
+        So it is told PERMISSION_DENIED, as the standard wants, and never why.
+        """
+        try:
+            with peer_of(caller.writer.get_extra_info("socket")) as peer:
+                return self._attestor.attest(peer)
+        except AttestationError as error:
+            log.warning("identity.door.refused", path=str(self._path), reason=str(error))
+            return None
+
+
+def _bind(path: Path, mode: int) -> socket.socket:
+    """A listening socket that nobody could reach before it had its mode."""
+    beside = path.with_name(f"{path.name}.new")
+    if len(bytes(beside)) > _LONGEST_PATH_BYTES:
+        raise DoorError(
+            f"The socket path {path} is too long.",
+            remedy=f"A Unix socket's path has at most {_LONGEST_PATH_BYTES} bytes, with `.new`.",
+        )
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        beside.unlink(missing_ok=True)
+        listening.bind(str(beside))
+        beside.chmod(mode)
+        listening.listen(_BACKLOG)
+        beside.rename(path)
+    except OSError as error:
+        listening.close()
+        raise DoorError(
+            f"The socket {path} cannot be made: {error.strerror}.",
+            remedy="Its directory must exist and be ours to write.",
+        ) from error
+    listening.setblocking(False)
+    return listening

@@ -1,0 +1,103 @@
+"""Every door to identities of one run, and the servers behind them, one an identity.
+
+As with other SPIFFE implementations, one socket offers both the Workload API and Envoy's secret
+discovery service, to whoever is attested.
+"""
+
+import asyncio
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from watertight.identity import sds
+from watertight.identity.attestation import Attestor
+from watertight.identity.source import IdentitySource
+from watertight.identity.workload_api.door import Door
+from watertight.identity.workload_api.service import WorkloadAPI
+
+CAPACITY = 1024
+"""Connections a door holds at once: far more than one service needs, few enough to bear."""
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 1024),
+)
+
+
+class IdentityEndpoint:
+    """Opens doors at which attested workloads get their identities.
+
+    ``private_directory`` is made if need be, mode 0700: the sockets in it ask nobody who they
+    are. Use it as an asynchronous context manager; at its end every door and server is closed.
+    """
+
+    def __init__(self, source: IdentitySource, attestor: Attestor, private_directory: Path) -> None:
+        self._source = source
+        self._attestor = attestor
+        self._directory = private_directory
+        self._doors: dict[Path, Door] = {}
+        self._servers: dict[str | None, tuple[Any, Path]] = {}
+        self._starting = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._directory.chmod(0o700)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def open(self, path: Path, *, mode: int = 0o600, capacity: int = CAPACITY) -> Door:
+        """Opens a door at ``path``; raises ``DoorError`` if it cannot be made there.
+
+        ``mode`` decides who may knock; only attestation decides who gets what. A door for a
+        service of another uid needs 0o666 in a directory that only this service sees.
+        """
+        await self.shut(path)
+        door = Door(self._attestor, self._server_socket, capacity=capacity)
+        await door.open(path, mode)
+        self._doors[path] = door
+        return door
+
+    async def shut(self, path: Path) -> None:
+        """Closes the door at ``path`` and ends its connections; no error if there is none."""
+        if (door := self._doors.pop(path, None)) is not None:
+            await door.close()
+
+    async def close(self) -> None:
+        """Closes every door, then every server."""
+        for path in list(self._doors):
+            await self.shut(path)
+        for server, path in self._servers.values():
+            await server.stop(grace=None)
+            path.unlink(missing_ok=True)
+        self._servers.clear()
+
+    async def _server_socket(self, workload: str | None) -> Path:
+        """The socket of the server for ``workload``, which is started on first use."""
+        async with self._starting:
+            if workload not in self._servers:
+                # Numbered, not named: a Unix socket's path is short, a name may be long.
+                path = self._directory / f"{len(self._servers)}.sock"
+                path.unlink(missing_ok=True)
+                self._servers[workload] = (await self._start(workload, path), path)
+            return self._servers[workload][1]
+
+    async def _start(self, workload: str | None, path: Path) -> Any:
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers(
+            (
+                WorkloadAPI(self._source, workload).handler(),
+                sds.SecretDiscovery(self._source, workload).handler(),
+            )
+        )
+        server.add_insecure_port(f"unix:{path}")
+        await server.start()
+        return server

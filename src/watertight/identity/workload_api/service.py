@@ -1,0 +1,159 @@
+"""The SPIFFE Workload API for one identity: every method, streams included.
+
+Which identity that is has been decided before (``door``): a service object speaks for exactly one
+workload, or for nobody. The rules W1 to W14 of the SPIFFE Workload Endpoint and Workload API
+standards are listed with their tests in ``tests/identity/doors/test_workload_api.py``.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import grpc
+
+from watertight.errors import WatertightError
+from watertight.identity.source import IdentitySource
+from watertight.identity.svid import X509SVID
+from watertight.identity.workload_api import messages
+
+SECURITY_HEADER = ("workload.spiffe.io", "true")
+"""Every request carries it, so that no request forged through another server gets in (W2)."""
+
+_LONGEST_LIST = 64
+"""Audiences in one JWT-SVID: the standard sets no bound, a token that travels in a header does."""
+
+
+class WorkloadAPI:
+    """Serves ``/SpiffeWorkloadAPI/…`` to one workload; to nobody, with ``workload=None``.
+
+    Nobody, and who has lost its identity, gets PERMISSION_DENIED from every method, on streams
+    that run already too (W6). Methods that the standard may gain are UNIMPLEMENTED.
+    """
+
+    def __init__(self, source: IdentitySource, workload: str | None) -> None:
+        self._source = source
+        self._workload = workload
+
+    def handler(self) -> Any:
+        """What ``grpc.aio.Server.add_generic_rpc_handlers`` wants."""
+        stream, unary = grpc.unary_stream_rpc_method_handler, grpc.unary_unary_rpc_method_handler
+        methods = {
+            "FetchX509SVID": (stream, self.fetch_x509_svid, messages.X509SVIDRequest),
+            "FetchX509Bundles": (stream, self.fetch_x509_bundles, messages.X509BundlesRequest),
+            "FetchJWTSVID": (unary, self.fetch_jwt_svid, messages.JWTSVIDRequest),
+            "FetchJWTBundles": (stream, self.fetch_jwt_bundles, messages.JWTBundlesRequest),
+            "ValidateJWTSVID": (unary, self.validate_jwt_svid, messages.ValidateJWTSVIDRequest),
+        }
+        return grpc.method_handlers_generic_handler(
+            messages.SERVICE,
+            {
+                name: kind(
+                    method,
+                    request_deserializer=request.FromString,
+                    response_serializer=lambda message: message.SerializeToString(),
+                )
+                for name, (kind, method, request) in methods.items()
+            },
+        )
+
+    async def fetch_x509_svid(self, _request: Any, context: Any) -> None:
+        """The SVID with its key and bundle, now and after each change (W5, W7, W8)."""
+        await self._send_states(context, self._x509_svid)
+
+    async def fetch_x509_bundles(self, _request: Any, context: Any) -> None:
+        """The bundles that the workload may trust, now and after each change (W5)."""
+        await self._send_states(context, self._x509_bundles)
+
+    async def fetch_jwt_bundles(self, _request: Any, context: Any) -> None:
+        """The JWK Sets, keyed by trust domain, now and after each change (W10)."""
+        await self._send_states(context, self._jwt_bundles)
+
+    async def fetch_jwt_svid(self, request: Any, context: Any) -> Any:
+        """A fresh JWT-SVID for these audiences (W9)."""
+        svid = await self._authorised(context)
+        audiences = tuple(request.audience)
+        if not audiences or "" in audiences or len(audiences) > _LONGEST_LIST:
+            await _refuse(
+                context,
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"audience: name 1 to {_LONGEST_LIST} audiences, none of them empty",
+            )
+        if request.spiffe_id not in {"", svid.spiffe_id}:
+            await _refuse(
+                context, grpc.StatusCode.PERMISSION_DENIED, "spiffe_id: not the caller's identity"
+            )
+        try:
+            token = self._source.jwt_svid(str(self._workload), audiences)
+        except WatertightError as error:
+            await _refuse(context, grpc.StatusCode.UNAVAILABLE, str(error))
+        return messages.JWTSVIDResponse(
+            svids=[messages.JWTSVID(spiffe_id=svid.spiffe_id, svid=token)]
+        )
+
+    async def validate_jwt_svid(self, request: Any, context: Any) -> Any:
+        """The SPIFFE ID and the claims of a valid token (W11, W12)."""
+        await self._authorised(context)
+        for name in ("audience", "svid"):
+            if not getattr(request, name):
+                await _refuse(
+                    context, grpc.StatusCode.INVALID_ARGUMENT, f"{name}: must not be empty"
+                )
+        try:
+            claims = self._source.validate_jwt_svid(request.svid, request.audience)
+        except WatertightError as error:
+            await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        response = messages.ValidateJWTSVIDResponse(spiffe_id=claims["sub"])
+        response.claims.update(claims)
+        return response
+
+    async def _send_states(self, context: Any, state: Callable[[X509SVID], Any]) -> NoReturn:
+        """Full state at once, and again whenever it differs from what was sent last (W5)."""
+        last = None
+        while True:
+            # The version first: a change while we build the message must wake us again.
+            version = self._source.version
+            message = state(await self._authorised(context))
+            if message != last:
+                await context.write(message)
+                last = message
+            await self._source.changed(version)
+
+    async def _authorised(self, context: Any) -> X509SVID:
+        """The caller's current SVID; ends the call where the request may not be answered."""
+        if SECURITY_HEADER not in {(key, value) for key, value in context.invocation_metadata()}:
+            await _refuse(
+                context,
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"metadata {SECURITY_HEADER[0]}: {SECURITY_HEADER[1]} is missing",
+            )
+        svid = None if self._workload is None else self._source.x509_svid(self._workload)
+        if svid is None:
+            await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, "no identity issued")
+        return svid
+
+    def _x509_svid(self, svid: X509SVID) -> Any:
+        entry = messages.X509SVID(
+            spiffe_id=svid.spiffe_id,
+            x509_svid=svid.chain_der(),
+            x509_svid_key=svid.private_key_der,
+            bundle=self._source.bundle().der(),
+        )
+        return messages.X509SVIDResponse(svids=[entry])
+
+    def _x509_bundles(self, _svid: X509SVID) -> Any:
+        return messages.X509BundlesResponse(
+            bundles={self._trust_domain_id: self._source.bundle().der()}
+        )
+
+    def _jwt_bundles(self, _svid: X509SVID) -> Any:
+        jwks = json.dumps(self._source.jwt_bundle()).encode()
+        return messages.JWTBundlesResponse(bundles={self._trust_domain_id: jwks})
+
+    @property
+    def _trust_domain_id(self) -> str:
+        return f"spiffe://{self._source.trust_domain}"
+
+
+async def _refuse(context: Any, code: grpc.StatusCode, details: str) -> NoReturn:
+    await context.abort(code, details)
+    raise AssertionError("abort raises")
