@@ -1,0 +1,49 @@
+"""Files that hold secrets or state: never half written, never readable by others."""
+
+import os
+import secrets
+from pathlib import Path
+
+PRIVATE_FILE = 0o600
+PRIVATE_DIRECTORY = 0o700
+
+
+def make_private_directory(path: Path) -> None:
+    """Makes a directory (and its parents) that only its owner enters."""
+    path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_DIRECTORY)
+    path.chmod(PRIVATE_DIRECTORY)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a 0600 file so that a crash at any step leaves the old file or the new one, whole.
+
+    The bytes reach the disk before the name does (fsync of the file, rename, fsync of the
+    directory). Raises ``OSError``.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)  # noqa: PTH105 - one spelling for the three steps
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Removes the temporary files that a crash left."""
+    for leftover in directory.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)

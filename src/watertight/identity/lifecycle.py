@@ -1,0 +1,203 @@
+"""The life of the authority's keys: founded, prepared, activated, retired, and healed.
+
+Every change is one commit of the journal, so a crash leaves the state before or after it. Private
+keys of old slots are destroyed with the commit that makes them old: nothing needs them any more.
+"""
+
+from cryptography import x509
+
+from watertight.identity import slots
+from watertight.identity.audit import AuditLog
+from watertight.identity.clock import Clock, seconds
+from watertight.identity.errors import RotationRefused
+from watertight.identity.journal import Journal
+from watertight.identity.kek import KEK
+from watertight.identity.keys import PrivateKey, from_pkcs8, to_pkcs8
+from watertight.identity.minting import Mint, Minted, Parent
+from watertight.identity.retirement import RetirementEvidence, check_retirement
+from watertight.identity.settings import AuthoritySettings, activate_at, prepare_at
+from watertight.identity.slots import AuthorityState, Kind, Slot, Status
+
+
+class Lifecycle:
+    """Owns the state and the keys of one authority. Not thread-safe: the authority locks."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: AuthorityState,
+        kek: KEK,
+        settings: AuthoritySettings,
+        *,
+        audit: AuditLog,
+        now: Clock,
+    ) -> None:
+        self._journal = journal
+        self._kek = kek
+        self._settings = settings
+        self._audit = audit
+        self._now = now
+        self._mint = Mint(state.trust_domain, settings, now)
+        self.state = state
+        self._keys: dict[str, PrivateKey] = {}
+        self._certificates: dict[str, x509.Certificate] = {}
+
+    # --- what signs -------------------------------------------------------------------------
+
+    def active(self, kind: Kind) -> Slot:
+        """The slot that signs. Raises ``RotationRefused`` before the authority is founded."""
+        slot = self.state.one(kind, Status.ACTIVE)
+        if slot is None:
+            raise RotationRefused(f"No {kind} is active.")
+        return slot
+
+    def certificate(self, slot: Slot) -> x509.Certificate:
+        """The parsed certificate of a slot, kept for the next time."""
+        if slot.id not in self._certificates:
+            self._certificates[slot.id] = slot.x509
+        return self._certificates[slot.id]
+
+    def key(self, slot: Slot) -> PrivateKey:
+        """The private key of a prepared or active slot; roots' are not kept in memory."""
+        if slot.id in self._keys:
+            return self._keys[slot.id]
+        pkcs8 = self._journal.load_key(slot.id, self._kek, self.state.trust_domain)
+        key = from_pkcs8(pkcs8)
+        if slot.kind is not Kind.ROOT:
+            self._keys[slot.id] = key
+        return key
+
+    # --- by hand ----------------------------------------------------------------------------
+
+    def prepare(self, kind: Kind) -> Slot:
+        """Makes and publishes the successor of the active slot; it signs nothing yet."""
+        minted = self._minted(kind)
+        self._commit(slots.with_prepared(self.state, minted.slot), "prepared", minted)
+        return self.state.slot(minted.slot.id)
+
+    def activate(self, kind: Kind) -> Slot:
+        """The prepared slot starts to sign. A root brings an issuer of its own with it."""
+        state = slots.with_activated(self.state, kind)
+        minted = []
+        if kind is Kind.ROOT:
+            root = state.one(Kind.ROOT, Status.ACTIVE)
+            assert root is not None  # noqa: S101 - with_activated made it
+            issuer = self._mint.issuer(Parent(root, self.key(root)))
+            state = slots.with_prepared(state, issuer.slot)
+            state = slots.with_activated(state, Kind.ISSUER)
+            minted = [issuer]
+        self._commit(state, "activated", *minted)
+        return self.active(kind)
+
+    def taint(self, slot_id: str) -> None:
+        """What an old slot signed must be issued anew."""
+        self._commit(slots.with_tainted(self.state, slot_id), "tainted")
+
+    def retire(self, root_id: str, evidence: RetirementEvidence) -> None:
+        """Drops an old root that nothing needs any more."""
+        check_retirement(self.state, self.state.slot(root_id), evidence, self._now())
+        self._commit(slots.without(self.state, frozenset({root_id})), "retired")
+
+    def revoke(self, revoked: frozenset[str]) -> None:
+        """Sets which SPIFFE IDs get nothing any more."""
+        self._commit(slots.with_revoked(self.state, revoked), "revocations")
+
+    # --- by the clock -----------------------------------------------------------------------
+
+    def heal(self) -> bool:
+        """Makes anew whatever signs and is not valid now; returns whether it had to.
+
+        After a sleep past every TTL, or a clock that jumped, no chain is valid that publication
+        could spare: the new authority signs at once.
+        """
+        healed = False
+        if not self._is_usable(Kind.ROOT):
+            self._replace_now(Kind.ROOT)
+            healed = True
+        for kind in (Kind.ISSUER, Kind.JWT):
+            if not self._is_usable(kind):
+                self._replace_now(kind)
+                healed = True
+        return healed
+
+    def tick(self) -> bool:
+        """Does what the schedule asks for now; returns whether anything changed."""
+        before = self.state
+        self.heal()
+        for kind in Kind:
+            self._follow_schedule(kind)
+        self._prune()
+        return self.state is not before
+
+    def sweep(self) -> None:
+        """Removes keys that nothing needs: after a crash, or after a commit."""
+        wanted = {s.id for s in self.state.slots if s.status is not Status.OLD}
+        self._journal.sweep(frozenset(wanted))
+        self._keys = {i: k for i, k in self._keys.items() if i in wanted}
+        known = {s.id for s in self.state.slots}
+        self._certificates = {i: c for i, c in self._certificates.items() if i in known}
+
+    def _is_usable(self, kind: Kind) -> bool:
+        slot, now = self.state.one(kind, Status.ACTIVE), self._now()
+        if slot is None or not slot.is_valid(now):
+            return False
+        return slot.parent is None or self.state.slot(slot.parent).is_valid(now)
+
+    def _replace_now(self, kind: Kind) -> None:
+        prepared = self.state.one(kind, Status.PREPARED)
+        # A prepared one that is valid is already known to everybody: nothing could be better.
+        if prepared is None or not prepared.is_valid(self._now()):
+            if kind is Kind.ROOT:
+                self._found_root()
+                return
+            self.prepare(kind)
+        self.activate(kind)
+
+    def _found_root(self) -> None:
+        # In one commit: between two, a crash would leave a root that has no issuer.
+        root = self._mint.root()
+        issuer = self._mint.issuer(Parent(root.slot, root.key))
+        state = slots.with_activated(slots.with_prepared(self.state, root.slot), Kind.ROOT)
+        state = slots.with_activated(slots.with_prepared(state, issuer.slot), Kind.ISSUER)
+        self._commit(state, "founded", root, issuer)
+
+    def _follow_schedule(self, kind: Kind) -> None:
+        now = self._now()
+        active, prepared = self.active(kind), self.state.one(kind, Status.PREPARED)
+        if now >= prepare_at(active) and (prepared is None or not prepared.is_valid(now)):
+            prepared = self.prepare(kind)
+        if prepared is None or now < activate_at(active):
+            return
+        wait = 0.0 if kind is Kind.ISSUER else self._settings.publication_seconds
+        if now >= prepared.prepared_at + seconds(wait):
+            self.activate(kind)
+
+    def _prune(self) -> None:
+        limit = self._now() - seconds(self._settings.bundle_grace_seconds)
+        gone = {s.id for s in self.state.slots if s.status is Status.OLD and s.not_after < limit}
+        if gone:
+            self._commit(slots.without(self.state, frozenset(gone)), "pruned")
+
+    def _minted(self, kind: Kind) -> Minted:
+        match kind:
+            case Kind.ROOT:
+                return self._mint.root()
+            case Kind.ISSUER:
+                root = self.active(Kind.ROOT)
+                return self._mint.issuer(Parent(root, self.key(root)))
+            case Kind.JWT:
+                return self._mint.jwt()
+
+    def _commit(self, state: AuthorityState, event: str, *minted: Minted) -> None:
+        for new in minted:
+            pkcs8 = to_pkcs8(new.key)
+            self._journal.store_key(new.slot.id, pkcs8, self._kek, state.trust_domain)
+        self._audit.record(
+            f"authority_{event}",
+            sequence=state.sequence,
+            slots=[f"{s.kind} {s.id} {s.status}" for s in state.slots],
+            revoked=sorted(state.revoked),
+        )
+        self._journal.commit(state)
+        self.state = state
+        self.sweep()
