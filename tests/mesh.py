@@ -262,6 +262,15 @@ async def _start_apps(system: System, stack: AsyncExitStack) -> System:
     return replace(system, services=services, gateway=gateway)
 
 
+async def until(condition: Callable[[], bool], deadline_seconds: float = 20.0) -> None:
+    """Returns once the condition holds. Raises ``TimeoutError``."""
+    async with asyncio.timeout(deadline_seconds):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+
+
 def free_port(address: str = "127.0.0.1") -> int:
     """A TCP port that nobody has right now."""
     with socket.socket() as probe:
