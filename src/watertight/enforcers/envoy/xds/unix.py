@@ -2,6 +2,7 @@
 
 import os
 import socket as sockets
+import stat
 from pathlib import Path
 
 import grpc
@@ -39,16 +40,18 @@ def bind(server: grpc.aio.Server, socket: Path, owner: tuple[int, int] | None) -
 
 
 def _remove_stale(socket: Path) -> None:
-    with sockets.socket(sockets.AF_UNIX) as client:
-        try:
+    try:
+        if not stat.S_ISSOCK(socket.lstat().st_mode):
+            raise DoorNotOpened(socket, "something else is in its place", "Remove that.")
+        with sockets.socket(sockets.AF_UNIX) as client:
             client.connect(os.fspath(socket))
-        except FileNotFoundError:
-            return
-        except ConnectionRefusedError:
-            socket.unlink(missing_ok=True)
-            return
-        except OSError as error:
-            raise DoorNotOpened(socket, str(error), "Remove what is in its place.") from error
+    except FileNotFoundError:
+        return
+    except ConnectionRefusedError:
+        socket.unlink(missing_ok=True)
+        return
+    except OSError as error:
+        raise DoorNotOpened(socket, str(error), "May we reach it?") from error
     raise DoorNotOpened(
         socket, "another process serves it", "Is Watertight already running for this system?"
     )
