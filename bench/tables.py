@@ -1,0 +1,120 @@
+"""The figures of ``docs/performance.md``: each bench's JSON as a Markdown table."""
+
+import datetime as dt
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Result = Mapping[str, Any]
+NOT_RUN = "*Not run.*"
+
+
+class NoSuchTable(LookupError):
+    """The page has no place for this table."""
+
+
+def replace(page: str, name: str, table: str) -> str:
+    """The page with what stands between ``<!-- table: name -->`` and ``<!-- end -->`` replaced."""
+    pattern = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    if not pattern.search(page):
+        raise NoSuchTable(name)
+    return pattern.sub(lambda found: f"{found[1]}{table}\n{found[2]}", page)
+
+
+def render(name: str, result: Result | None) -> str:
+    """One bench's result as Markdown."""
+    return NOT_RUN if result is None else RENDERERS[name](result)
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """A Markdown table; every column but the first is aligned to the right."""
+    rule = ("---", *("---:" for _ in head[1:]))
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def machine() -> str:
+    """The machine, as far as it matters for the figures: nothing that names it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    day = dt.datetime.now(dt.UTC).date().isoformat()
+    return (
+        f"{day}; {os.cpu_count()} cores ({model}), {memory:.0f} GiB, "
+        f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}."
+    )
+
+
+def _paths(result: Result) -> str:
+    head = ("path", "requests/s", "lowest–highest", "p50 ms", "p99 ms", "errors")
+    parts = []
+    for mode in dict.fromkeys(row["mode"] for row in result["rows"]):
+        rows = [
+            (
+                row["name"],
+                f"{row['requests_per_second']:,.0f}",
+                f"{row['lowest']:,.0f}–{row['highest']:,.0f}",
+                f"{row['p50_ms']:.2f}",
+                f"{row['p99_ms']:.2f}",
+                str(row["errors"]),
+            )
+            for row in result["rows"]
+            if row["mode"] == mode
+        ]
+        parts.append(f"**{mode[0].upper()}{mode[1:]}**\n\n{table(head, rows)}")
+    modes = list(next(iter(result["ratios"].values())))
+    ratios = [
+        (name, *("—" if by[mode] is None else f"{by[mode]:.2f} ×" for mode in modes))
+        for name, by in result["ratios"].items()
+    ]
+    parts.append("**Ratios of throughput**\n\n" + table(("", *modes), ratios))
+    memory = result["sidecar_megabytes"]
+    sidecars = [
+        (f"`{name}`", f"{idle:.0f}", f"{memory['after load'][name]:.0f}")
+        for name, idle in memory["idle"].items()
+    ]
+    parts.append(table(("resident memory of a sidecar, MiB", "idle", "after the load"), sidecars))
+    bounds = f"{result['rounds']} rounds of {result['seconds']} s, {result['connections']}"
+    return f"{bounds} connections; the median of the rounds.\n\n" + "\n\n".join(parts)
+
+
+def _identity(result: Result) -> str:
+    rows = [
+        ("authority: validate, sign, check what was signed, record", "issue_per_second"),
+        ("with key pair and request", "whole_per_second"),
+    ]
+    return table(
+        ("X.509-SVIDs (ECDSA P-256), one thread", "per second"),
+        [(what, f"{result[key]:,.0f}") for what, key in rows],
+    )
+
+
+def flat(result: Result, prefix: str = "") -> list[tuple[str, str]]:
+    """Every number of a nested result, with its path as its name."""
+    rows: list[tuple[str, str]] = []
+    for key, value in result.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, Mapping):
+            rows += flat(value, f"{name}, ")
+        elif isinstance(value, list):
+            for number, item in enumerate(value):
+                rows += flat(
+                    item if isinstance(item, Mapping) else {str(number): item}, f"{name}, "
+                )
+        else:
+            rows.append((name, f"{value:,.3g}" if isinstance(value, float) else str(value)))
+    return rows
+
+
+def _flat(result: Result) -> str:
+    return table(("what", "measured"), list(flat(result)))
+
+
+RENDERERS: dict[str, Callable[[Result], str]] = {
+    "paths": _paths,
+    "identity": _identity,
+    "xds": _flat,
+    "system": _flat,
+}

@@ -1,0 +1,73 @@
+"""The page of figures is rewritten where it should be, and nowhere else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import tables
+from bench.run import BENCHES, PAGE
+
+PAGE_TEXT = (
+    "# P\n<!-- table: a -->\nold\n<!-- end -->\nbetween\n<!-- table: b -->\nold\n<!-- end -->\n"
+)
+
+
+def test_only_the_named_table_is_replaced() -> None:
+    page = tables.replace(PAGE_TEXT, "b", r"new \1")
+    assert page == PAGE_TEXT.replace("b -->\nold", "b -->\nnew \\1")
+
+
+def test_a_page_without_the_table_is_refused() -> None:
+    with pytest.raises(tables.NoSuchTable):
+        tables.replace(PAGE_TEXT, "c", "new")
+
+
+def test_the_page_has_a_place_for_every_bench() -> None:
+    page = PAGE.read_text()
+    for name in ("machine", *(bench.name for bench in BENCHES)):
+        tables.replace(page, name, "")
+
+
+def test_what_did_not_run_keeps_no_figures() -> None:
+    assert tables.render("paths", None) == tables.NOT_RUN
+
+
+def test_the_tables_of_the_data_paths() -> None:
+    row: dict[str, Any] = {
+        "name": "tunnel",
+        "mode": "keep-alive",
+        "requests_per_second": 23456.7,
+        "p50_ms": 1.234,
+        "p99_ms": 3.456,
+        "errors": 0,
+        "lowest": 20000,
+        "highest": 30000,
+    }
+    result = {
+        "seconds": 5,
+        "rounds": 3,
+        "connections": 32,
+        "rows": [row],
+        "ratios": {"tunnel / nginx": {"keep-alive": 1.62}, "policy / http": {"keep-alive": None}},
+        "sidecar_megabytes": {"idle": {"app": 65.2}, "after load": {"app": 66.9}},
+    }
+    text = tables.render("paths", json.loads(json.dumps(result)))
+    assert "| tunnel | 23,457 | 20,000–30,000 | 1.23 | 3.46 | 0 |" in text
+    assert "| tunnel / nginx | 1.62 × |" in text
+    assert "| policy / http | — |" in text
+    assert "| `app` | 65 | 67 |" in text
+
+
+def test_nested_numbers_become_rows() -> None:
+    rows = tables.flat({"proxies": [{"count": 10, "seconds": 0.12345}], "ratio": {"bytes": 1.0}})
+    assert rows == [
+        ("proxies, count", "10"),
+        ("proxies, seconds", "0.123"),
+        ("ratio, bytes", "1"),
+    ]
+
+
+def test_the_machine_is_described_without_naming_it() -> None:
+    assert Path("/etc/hostname").read_text().strip() not in tables.machine()
