@@ -1,0 +1,60 @@
+"""Files and directories that nobody else may have prepared for us."""
+
+import os
+import stat
+from pathlib import Path
+
+from watertight.errors import WatertightError
+
+
+class UntrustedDirectoryError(WatertightError):
+    """A directory that another user made, or may change."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} cannot be trusted: {why}.", remedy=f"Remove it: rm -r {path}")
+
+
+def own_directory(path: Path, mode: int = 0o700) -> Path:
+    """Makes ``path``, or takes it if it is a directory of ours that nobody else can write.
+
+    The parent must exist. Raises :class:`UntrustedDirectoryError` for a symbolic link, another
+    owner, or foreign write access.
+    """
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise UntrustedDirectoryError(path, "it is not a directory") from None
+        if found.st_uid != os.geteuid():
+            raise UntrustedDirectoryError(path, f"it belongs to user {found.st_uid}") from None
+        if stat.S_IMODE(found.st_mode) & 0o022:
+            raise UntrustedDirectoryError(path, "others may write in it") from None
+    path.chmod(mode)
+    return path
+
+
+def given_directory(path: Path, owner: tuple[int, int] | None, mode: int) -> Path:
+    """A directory in one of ours that belongs to the user of one process (None: to us)."""
+    path.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if owner is not None:
+            os.fchown(descriptor, *owner)
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+    return path
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Readers see the old content or the new one; on disk before it counts."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

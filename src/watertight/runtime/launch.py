@@ -1,0 +1,151 @@
+"""Starts a pod: writes down what it is, and starts the process that becomes it."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from watertight.runtime.client import Pod, PodError
+from watertight.runtime.files import write_atomically
+from watertight.runtime.host import Isolation
+from watertight.runtime.layout import Layout
+from watertight.runtime.linux import Namespace
+from watertight.runtime.proc import start_time
+from watertight.runtime.spec import APP, PodSpec, ProcessSpec
+from watertight.runtime.waiting import readable
+from watertight.runtime.wire import PodWire, ProcessWire
+
+POD_MARK = "WATERTIGHT_POD"
+"""Without process namespaces: the environment variable by which what a pod left can be found."""
+
+_START_SECONDS = 30.0
+
+
+def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> ProcessWire:
+    """One process as its init reads it."""
+    isolation = layout.capabilities.isolation
+    environment = dict(process.environment)
+    if isolation is Isolation.NONE:
+        environment[POD_MARK] = str(layout.pod(spec.name))
+    return {
+        "name": process.name,
+        "argv": list(process.argv),
+        "environment": environment,
+        "directory": str(process.directory),
+        "umask": process.umask,
+        "view": [list(step) for step in process.view],
+        "credentials": list(process.credentials) if process.credentials else None,
+        "nested_user_namespace": isolation is Isolation.USER_NAMESPACES and process.name == APP,
+        "log": str(layout.log(spec.name, process.name)),
+    }
+
+
+def pod_wire(spec: PodSpec, layout: Layout) -> PodWire:
+    """One pod as its init reads it."""
+    isolation = layout.capabilities.isolation
+    namespaces = Namespace(0)
+    if isolation is not Isolation.NONE:
+        namespaces = Namespace.PID | Namespace.IPC
+        if spec.network == "namespace":
+            namespaces |= Namespace.NETWORK | Namespace.UTS
+        if isolation is Isolation.USER_NAMESPACES:
+            namespaces |= Namespace.USER
+    return {
+        "name": spec.name,
+        "directory": str(layout.pod(spec.name)),
+        "namespaces": int(namespaces),
+        "isolate_processes": isolation is not Isolation.NONE,
+        "processes": [process_wire(spec, p, layout) for p in spec.processes],
+    }
+
+
+def write_hosts(path: Path, hosts: Mapping[str, str]) -> None:
+    """Writes a hosts file (hosts(5)) in place: it is bind-mounted, so the inode must stay."""
+    text = "".join(f"{address}\t{name}\n" for name, address in hosts.items())
+    text += "::1\tlocalhost\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        os.fchmod(descriptor, 0o644)
+        written = os.write(descriptor, text.encode("ascii"))
+        os.ftruncate(descriptor, written)
+    finally:
+        os.close(descriptor)
+
+
+async def launch(spec: PodSpec, layout: Layout) -> tuple[Pod, int]:
+    """The running pod (with no process started in it yet), and our child to reap when it ends.
+
+    Raises :class:`watertight.runtime.client.PodError` if it does not come up.
+    """
+    directory = layout.pod(spec.name)
+    write_hosts(directory / "hosts", spec.hosts)
+    write_atomically(directory / "spec.json", json.dumps(pod_wire(spec, layout)).encode())
+    child, reader = _start(directory)
+    try:
+        told = json.loads(await asyncio.wait_for(_line(reader), _START_SECONDS))
+        if "error" in told:
+            raise PodError(f"The pod of {spec.name} did not start: {told['error']}")
+        pid = int(told["pid"])
+        return Pod(spec.name, directory, pid, start_time(pid) or 0), child
+    except BaseException as error:
+        _end(spec.name, directory, child)
+        if isinstance(error, (OSError, ValueError, TimeoutError)):
+            raise PodError(
+                f"The pod of {spec.name} did not start.", remedy=f"Read {directory}/pod.log."
+            ) from error
+        raise
+    finally:
+        os.close(reader)
+
+
+def _start(directory: Path) -> tuple[int, int]:
+    """The process that becomes the pod, and the pipe on which it says how it went."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    log = os.open(directory / "pod.log", flags, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    reader, writer = os.pipe()
+    try:
+        child = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-m", "watertight.runtime.pod", str(directory)],
+            {"PATH": os.defpath, "LANG": "C.UTF-8"},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, writer, 1),
+                (os.POSIX_SPAWN_DUP2, log, 2),
+            ],
+            setsid=True,
+        )
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        for descriptor in (writer, log, null):
+            os.close(descriptor)
+    return child, reader
+
+
+def _end(name: str, directory: Path, child: int) -> None:
+    """Ends a pod that did not come up, as far as it came."""
+    unfinished = Pod.recorded(name, directory)
+    if unfinished is not None:
+        unfinished.kill()
+        unfinished.forget()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+async def _line(descriptor: int) -> bytes:
+    """What is written to a pipe, up to the line's end or the pipe's."""
+    os.set_blocking(descriptor, False)
+    received = b""
+    while not received.endswith(b"\n"):
+        await readable(descriptor)
+        data = os.read(descriptor, 65536)
+        if not data:
+            break
+        received += data
+    return received

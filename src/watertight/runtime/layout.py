@@ -1,0 +1,169 @@
+"""Where a system's files lie on this host: the run directory, and ``.watertight/`` beside the file.
+
+The run directory has short names, for a Unix socket's path has at most 107 bytes (unix(7)), and
+vanishes at reboot. Nothing is made where another user could have prepared a trap.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from watertight.enforcers.contract import Placement
+from watertight.errors import WatertightError
+from watertight.model.system import GATEWAY, System
+from watertight.runtime.files import given_directory, own_directory
+from watertight.runtime.host import HostCapabilities, Isolation
+from watertight.runtime.uids import Users, allocate
+
+LONGEST_SOCKET_PATH = 107
+STATE_DIRECTORY = ".watertight"
+
+
+class SocketPathTooLongError(WatertightError):
+    """A Unix socket could not be bound."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"The socket {path} has a path of {len(os.fsencode(path))} bytes; "
+            f"the kernel takes {LONGEST_SOCKET_PATH}.",
+            remedy="Use shorter service names.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The directories of one running system. ``users`` is None unless root gives each its own."""
+
+    declaration: Path
+    state: Path
+    run: Path
+    capabilities: HostCapabilities
+    users: Users | None = field(default=None, repr=False)
+
+    @property
+    def project(self) -> Path:
+        """Where the declaration stands."""
+        return self.declaration.parent
+
+    @property
+    def logs(self) -> Path:
+        """One file a process: ``<service>.<process>.log``."""
+        return self.state / "logs"
+
+    @property
+    def pods(self) -> Path:
+        """One directory a pod: its specification, its record, its control socket."""
+        return self.run / "pods"
+
+    @property
+    def placement(self) -> Placement:
+        """What a compile may know of this machine."""
+        return Placement(self.run, self.project, self.capabilities.shared_network)
+
+    def pod(self, name: str) -> Path:
+        """One pod's directory; only the operator sees it."""
+        return self.pods / name
+
+    def log(self, pod: str, process: str) -> Path:
+        """Where the output of one process goes."""
+        return self.logs / f"{pod}.{process}.log"
+
+    def data(self, service: str) -> Path:
+        """The one place where a service may write; it survives."""
+        return self.state / "data" / service
+
+    def owner_of_proxy(self, workload: str) -> tuple[int, int] | None:
+        """Whose a proxy's sockets and files are; None: ours."""
+        return tuple(self.users.proxy(workload)) if self.users else None  # type: ignore[return-value]
+
+    def owner_of_app(self, service: str) -> tuple[int, int] | None:
+        """Whose an app's files are; None: ours."""
+        return tuple(self.users.app(service)) if self.users else None  # type: ignore[return-value]
+
+
+def run_base() -> Path:
+    """The directory in which every system of this user has its run directory."""
+    if os.geteuid() == 0:
+        return Path("/run/watertight")
+    given = os.environ.get("XDG_RUNTIME_DIR", "")
+    if given and Path(given).is_dir():
+        return Path(given) / "watertight"
+    return Path(f"/tmp/watertight-{os.geteuid()}")  # noqa: S108  made 0700 and checked
+
+
+def lay_out(
+    declaration: Path,
+    system: System,
+    capabilities: HostCapabilities,
+    *,
+    base: Path | None = None,
+) -> Layout:
+    """Makes the directories for ``system``; existing ones are taken if they are ours.
+
+    Raises :class:`UntrustedDirectoryError`, :class:`SocketPathTooLongError`.
+    """
+    declaration = declaration.resolve()
+    state = own_directory(declaration.parent / STATE_DIRECTORY)
+    for name in ("logs", "data", "evidence"):
+        own_directory(state / name)
+    # Without a root of its own, a process with another uid must pass through.
+    passable = 0o711 if capabilities.isolation is Isolation.NONE else 0o700
+    base = own_directory(base or run_base(), 0o711)
+    digest = hashlib.sha256(os.fsencode(declaration)).hexdigest()[:10]
+    run = own_directory(base / digest, passable)
+    users = None
+    if capabilities.isolation is Isolation.USERS:
+        users = allocate(state / "users.json", str(declaration), system.workloads())
+    layout = Layout(declaration, state, run, capabilities, users)
+    _check_sockets(layout, system)
+    _point(state / "run", run)
+    own_directory(layout.pods)
+    for name in ("xds", "proxies", "workload"):
+        own_directory(run / name, 0o711)
+    given_directory(run / "mesh", (0, users.proxies) if users else None, 0o710)
+    for workload in system.workloads():
+        prepare_workload(layout, workload)
+    return layout
+
+
+def prepare_workload(layout: Layout, workload: str) -> None:
+    """Makes the directories of one workload (also of one that appears later)."""
+    placement = layout.placement
+    owner = layout.owner_of_proxy(workload)
+    given_directory(placement.door_directory(workload), owner, 0o710)
+    given_directory(placement.proxy_directory(workload), owner, 0o700)
+    given_directory(placement.xds_socket(workload).parent, None, 0o711)
+    own_directory(layout.pod(workload))
+    own_directory(layout.pod(workload) / "root")
+    if workload != GATEWAY:
+        given_directory(placement.workload_api_socket(workload).parent, None, 0o711)
+        given_directory(layout.data(workload), layout.owner_of_app(workload), 0o700)
+
+
+def _point(link: Path, target: Path) -> None:
+    temporary = link.with_name(".run.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+
+
+def _check_sockets(layout: Layout, system: System) -> None:
+    for path in _sockets(layout, system):
+        if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+            raise SocketPathTooLongError(path)
+
+
+def _sockets(layout: Layout, system: System) -> Iterable[Path]:
+    placement = layout.placement
+    for workload in system.workloads():
+        yield placement.admin_socket(workload)
+        yield placement.xds_socket(workload)
+        yield placement.workload_api_socket(workload)
+        yield layout.pod(workload) / "pod.sock"
+    for channel in system.channels:
+        yield placement.door(channel.target, channel.source)
+    if system.gateway:
+        for route in system.gateway.routes:
+            yield placement.door(route.target, GATEWAY)

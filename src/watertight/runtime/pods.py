@@ -1,0 +1,182 @@
+"""From a declaration to what runs: one :class:`PodSpec` a workload.
+
+Apps get a clean environment: what a shell happens to hold (cloud keys, tokens) is not
+their business.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import watertight
+from watertight.model.addresses import callee_addresses
+from watertight.model.system import GATEWAY, Protocol, Service, System
+from watertight.runtime.host import Isolation
+from watertight.runtime.layout import Layout
+from watertight.runtime.mounts import (
+    AppSight,
+    ProxySight,
+    app_view,
+    network_files,
+    proxy_view,
+    system_directories,
+)
+from watertight.runtime.programs import find_program, needed_by, search_path
+from watertight.runtime.spec import (
+    APP,
+    PROXY,
+    AdminReady,
+    HTTPReady,
+    PodSpec,
+    PortReady,
+    ProcessSpec,
+    Readiness,
+)
+from watertight.runtime.wire import Mount
+
+_INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
+"""All that apps keep of the operator's environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The facts of this host that pods are made with, gathered once."""
+
+    envoy: Path
+    environment: Mapping[str, str] = field(repr=False)
+    """The operator's."""
+    system: tuple[Mount, ...] = field(repr=False)
+    visible: tuple[Path, ...] = ()
+    """Shown to every app, read-only: our own package, for the prober's agent runs as an app."""
+
+    @classmethod
+    def here(cls, envoy: Path) -> "Machine":
+        """This host."""
+        package = Path(watertight.__file__).resolve().parent
+        return cls(envoy.resolve(), dict(os.environ), system_directories(), (package,))
+
+
+def pod_specs(system: System, layout: Layout, machine: Machine) -> dict[str, PodSpec]:
+    """Every pod of the system, by name. Reads the file system (programs, links), changes nothing.
+
+    Raises :class:`watertight.runtime.programs.ProgramNotFoundError`.
+    """
+    pods = {name: _service_pod(system, layout, machine, name) for name in system.services}
+    if system.gateway is not None:
+        proxy = _proxy(layout, machine, GATEWAY, ())
+        pods[GATEWAY] = PodSpec(GATEWAY, "host", {}, (proxy,))
+    return pods
+
+
+def _service_pod(system: System, layout: Layout, machine: Machine, name: str) -> PodSpec:
+    shared = layout.capabilities.shared_network
+    addresses = callee_addresses(system, name, shared_network=shared)
+    network = () if shared else network_files(layout.pod(name) / "hosts")
+    processes = [_proxy(layout, machine, name, network)]
+    if system.services[name].run:
+        processes.append(_app(system, layout, machine, name, network))
+    hosts = {"localhost": "127.0.0.1", name: "127.0.0.1", **addresses}
+    return PodSpec(name, "host" if shared else "namespace", hosts, tuple(processes))
+
+
+def _proxy(
+    layout: Layout, machine: Machine, workload: str, network: Sequence[Mount]
+) -> ProcessSpec:
+    placement = layout.placement
+    private = placement.proxy_directory(workload)
+    sight = ProxySight(
+        doors=placement.run_directory / "mesh",
+        own_doors=placement.door_directory(workload),
+        xds=placement.xds_socket(workload).parent,
+        private=private,
+        binary=machine.envoy,
+    )
+    isolated = layout.capabilities.isolation is not Isolation.NONE
+    return ProcessSpec(
+        name=PROXY,
+        argv=(
+            str(machine.envoy),
+            "--config-path",
+            str(private / "bootstrap.json"),
+            "--disable-hot-restart",
+            *("--drain-time-s", "0"),
+            *(() if workload == GATEWAY else ("--concurrency", "1")),
+            *("--log-level", "warn"),
+        ),
+        environment={"HOME": "/", "PATH": os.defpath},
+        directory=private,
+        view=proxy_view(machine.system, network, sight) if isolated else (),
+        credentials=layout.users.proxy(workload) if layout.users else None,
+        ready=AdminReady(placement.admin_socket(workload)),
+        # Between bind and chmod a socket must not be open to others.
+        umask=0o077,
+    )
+
+
+def _app(
+    system: System, layout: Layout, machine: Machine, name: str, network: Sequence[Mount]
+) -> ProcessSpec:
+    service = system.services[name]
+    directory = (layout.project / service.directory).resolve()
+    path = search_path(machine.environment)
+    program = find_program(service.run[0], directory, path, service.at)
+    isolated = layout.capabilities.isolation is not Isolation.NONE
+    sight = AppSight(
+        project=layout.project,
+        data=layout.data(name),
+        workload_api=layout.placement.workload_api_socket(name).parent,
+        programs=(*needed_by(program), *machine.visible, directory),
+        hidden_directories=(layout.state,),
+        hidden_files=_private_keys(system, layout.project),
+    )
+    return ProcessSpec(
+        name=APP,
+        argv=(str(program), *service.run[1:]),
+        environment=_environment(system, layout, machine, name),
+        directory=directory,
+        view=app_view(machine.system, network, sight) if isolated else (),
+        credentials=layout.users.app(name) if layout.users else None,
+        ready=_readiness(service),
+    )
+
+
+def _private_keys(system: System, project: Path) -> tuple[Path, ...]:
+    """Keys that the declaration names; every app sees the project, none may see these."""
+    gateway = system.gateway
+    if gateway is None or gateway.private_key is None:
+        return ()
+    key = (project / gateway.private_key).resolve()
+    return (key,) if key.is_relative_to(project) else ()
+
+
+def _environment(system: System, layout: Layout, machine: Machine, name: str) -> dict[str, str]:
+    shared = layout.capabilities.shared_network
+    data = str(layout.data(name))
+    environment = {
+        "HOME": data,
+        "WATERTIGHT_DATA": data,
+        "USER": name,
+        "LOGNAME": name,
+        "PATH": search_path(machine.environment),
+        "PYTHONUNBUFFERED": "1",
+        "SPIFFE_ENDPOINT_SOCKET": f"unix://{layout.placement.workload_api_socket(name)}",
+    }
+    environment |= {k: machine.environment[k] for k in _INHERITED if k in machine.environment}
+    for callee, address in callee_addresses(system, name, shared_network=shared).items():
+        called = system.services.get(callee)
+        listens = called.listens if called else None
+        if listens is not None:
+            scheme = "tcp" if listens.protocol is Protocol.TCP else "http"
+            host = address if shared else callee
+            variable = f"{callee.upper().replace('-', '_')}_URL"
+            environment[variable] = f"{scheme}://{host}:{listens.port}"
+    return environment | dict(system.services[name].environment)
+
+
+def _readiness(service: Service) -> Readiness:
+    if service.listens is None:
+        return None
+    if service.ready is not None:
+        return HTTPReady(service.listens.port, service.ready)
+    return PortReady(service.listens.port)

@@ -1,0 +1,253 @@
+"""Starts one process in its sandbox: fork, namespaces, a root of its own, identity, exec.
+
+With process namespaces there is a *warden* between the init and the program: pid 1 of the
+program's own process namespace. It reaps what the program orphans, passes signals on, and
+when it ends the kernel ends everything below it. The program sees neither the proxy's processes
+nor, in its own root directory, anything that is not in its view (:mod:`watertight.runtime.mounts`).
+"""
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from watertight.runtime import linux
+from watertight.runtime.linux import MountFlag, Namespace
+from watertight.runtime.wire import Mount, ProcessWire
+
+_FORWARDED = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+)
+_OPEN_FILES = 65_536
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+_SIGNAL_BASE = 128
+"""A warden's exit status above this: the program was ended by that signal, as shells tell it."""
+
+
+def describe_exit(status: int) -> str:
+    """What waitpid(2) says, in words: ``exit status 3``, ``killed by SIGKILL``."""
+    code = os.waitstatus_to_exitcode(status)
+    number = -code if code < 0 else code - _SIGNAL_BASE
+    if number > 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(number).name}"
+    return f"exit status {code}"
+
+
+def spawn(
+    process: ProcessWire,
+    *,
+    isolate: bool,
+    root: Path,
+    stdin: int | None,
+    output: tuple[int, int],
+) -> tuple[int, int]:
+    """Starts ``process``; returns the pid to wait for and a descriptor that tells of its exec.
+
+    ``root`` is an empty directory on which its view is built; ``output`` the descriptors of its
+    stdout and stderr. The returned descriptor ends (EOF) once exec succeeded; before that it
+    yields one JSON object ``{error, remedy}`` if anything failed.
+    """
+    reader, writer = os.pipe()
+    own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if isolate else -1
+    # Held back until the child has its own handlers: pid 1 of a namespace loses what it does not
+    # handle, and ours would write to the init's wake-up descriptor.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+    try:
+        if isolate:
+            linux.unshare(Namespace.PID)  # only the next child is in it
+        pid = os.fork()
+    except BaseException:
+        os.close(reader)
+        os.close(writer)
+        raise
+    else:
+        if not pid:
+            _run_and_exit(writer, lambda: _sandboxed(process, isolate, root, stdin, output, writer))
+        os.close(writer)
+    finally:
+        if isolate:
+            linux.setns(own_namespace, Namespace.PID)
+            os.close(own_namespace)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    return pid, reader
+
+
+def _run_and_exit(writer: int, work: Callable[[], None]) -> NoReturn:
+    """Runs ``work`` in a forked child, tells ``writer`` of any failure, never returns."""
+    try:
+        work()
+    except BaseException as error:  # noqa: BLE001  nothing may unwind into the parent's stack
+        answer = {"error": str(error), "remedy": ""}
+        if isinstance(error, linux.SystemCallError):
+            answer = {"error": error.message, "remedy": error.remedy}
+        with contextlib.suppress(OSError):
+            os.write(writer, json.dumps(answer).encode())
+    finally:
+        os._exit(127)
+
+
+def _sandboxed(
+    process: ProcessWire,
+    isolate: bool,
+    root: Path,
+    stdin: int | None,
+    output: tuple[int, int],
+    writer: int,
+) -> None:
+    os.setsid()
+    _take_descriptors(stdin, output, writer)
+    _restore_signals()
+    if not isolate:
+        _become(process, writer, die_with_init=True)
+        return
+    if process["view"]:
+        linux.unshare(Namespace.MOUNT)
+        linux.mount("none", Path("/"), flags=MountFlag.RECURSIVE | MountFlag.PRIVATE)
+        build_root(root, [Mount(*step) for step in process["view"]])
+        enter_root(root)
+    program = os.fork()
+    if not program:
+        _run_and_exit(writer, lambda: _become(process, writer))
+    os.close(writer)
+    _guard(program)
+
+
+def _take_descriptors(stdin: int | None, output: tuple[int, int], writer: int) -> None:
+    """0, 1 and 2 as told; of all others only ``writer`` stays open."""
+    source = os.open(os.devnull, os.O_RDONLY) if stdin is None else stdin
+    os.dup2(source, 0)
+    os.dup2(output[0], 1)
+    os.dup2(output[1], 2)
+    os.closerange(3, writer)
+    os.closerange(writer + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def _restore_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in (*_FORWARDED, *_IGNORED_BY_PYTHON, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _guard(program: int) -> NoReturn:
+    """The warden: passes signals on and reaps, until ``program`` ends; then ends as it did."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    for number in _FORWARDED:
+        signal.signal(number, lambda got, _frame: _pass_on(program, got))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == program:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else _SIGNAL_BASE - code)
+
+
+def _pass_on(program: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(program, number)
+
+
+def build_root(root: Path, view: list[Mount]) -> None:
+    """Builds ``view`` under ``root``: an empty tmpfs in which only what is listed appears."""
+    linux.mount("watertight", root, "tmpfs", MountFlag.NO_SUID | MountFlag.NO_DEVICES, "mode=0755")
+    for step in view:
+        _build(root, step)
+    linux.restrict_mount(root, MountFlag.READ_ONLY, recursive=False)
+
+
+def _build(root: Path, step: Mount) -> None:
+    target = root / step.target.lstrip("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    restrictions = MountFlag.NO_SUID
+    if not step.devices:
+        restrictions |= MountFlag.NO_DEVICES
+    if step.kind == "symlink":
+        target.symlink_to(step.source)
+    elif step.kind == "directory":
+        target.mkdir(exist_ok=True)
+    elif step.kind == "tmpfs":
+        target.mkdir(exist_ok=True)
+        linux.mount("watertight", target, "tmpfs", restrictions, step.source or "mode=0755")
+    elif step.kind == "proc":
+        target.mkdir(exist_ok=True)
+        linux.mount("proc", target, "proc", restrictions | MountFlag.NO_EXECUTION)
+    elif step.kind == "empty" and not target.exists():
+        return
+    else:
+        source = Path(os.devnull if step.kind == "empty" else step.source)
+        if source.is_dir():
+            target.mkdir(exist_ok=True)
+        elif not target.exists():
+            target.touch()
+        linux.mount(source, target, flags=MountFlag.BIND | MountFlag.RECURSIVE)
+        if not step.writable:
+            restrictions |= MountFlag.READ_ONLY
+        linux.restrict_mount(target, restrictions)
+
+
+def enter_root(root: Path) -> None:
+    """Makes ``root`` the root of this mount namespace; what was there before is gone from it."""
+    os.chdir(root)
+    # Both on one place: the old root then lies on top of the new one, and is taken off it
+    # (pivot_root(2), "pivot_root(".", ".")").
+    linux.pivot_root(Path(), Path())
+    linux.detach(Path())
+    os.chdir("/")
+
+
+def _become(process: ProcessWire, writer: int, *, die_with_init: bool = False) -> None:
+    """Gives up what the program must not have, and becomes it."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    os.set_inheritable(writer, False)
+    os.umask(process["umask"])
+    # A core dump of a proxy would hold private keys.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
+    _give_up_rights(process)
+    if die_with_init:
+        linux.die_with_parent(signal.SIGKILL)  # after the change of user, which forgets it
+    directory, program = process["directory"], process["argv"][0]
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        message = f"cannot enter its directory {directory}: {error.strerror}"
+        raise RuntimeError(message) from error
+    try:
+        os.execve(program, process["argv"], process["environment"])  # noqa: S606
+    except OSError as error:
+        message = f"cannot run {program}: {error.strerror}"
+        raise RuntimeError(message) from error
+
+
+def _give_up_rights(process: ProcessWire) -> None:
+    linux.forbid_new_privileges()
+    if process["nested_user_namespace"]:
+        uid, gid = os.geteuid(), os.getegid()
+        linux.unshare(Namespace.USER)
+        linux.map_only_this_user(uid, gid)
+    try:
+        linux.drop_bounding_set()
+    except linux.SystemCallError as error:
+        # Without CAP_SETPCAP. "No new privileges" alone then keeps exec from giving any back.
+        if error.errno != errno.EPERM:
+            raise
+    if process["credentials"] is not None:
+        uid, gid = process["credentials"]
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    linux.drop_capabilities()

@@ -1,0 +1,73 @@
+"""What is to run: pods and their processes, as the supervisor is told.
+
+A pod is one service: its proxy, and its app. The gateway is a pod with a proxy only, in the host's
+network.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from watertight.runtime.wire import Credentials, Mount
+
+PROXY = "proxy"
+APP = "app"
+
+
+@dataclass(frozen=True, slots=True)
+class AdminReady:
+    """A proxy is ready when its admin interface answers ``/ready`` with LIVE."""
+
+    socket: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PortReady:
+    """An app is ready when it accepts on 127.0.0.1."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPReady:
+    """An app is ready when ``path`` answers 2xx on 127.0.0.1."""
+
+    port: int
+    path: str
+
+
+Readiness: TypeAlias = AdminReady | PortReady | HTTPReady | None
+"""None: ready as soon as it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One process. ``argv[0]`` is absolute; the environment is all that it gets."""
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    directory: Path
+    view: tuple[Mount, ...] = field(default=(), repr=False)
+    """Empty: the host's file system."""
+    credentials: Credentials | None = None
+    ready: Readiness = None
+    umask: int = 0o022
+
+
+@dataclass(frozen=True, slots=True)
+class PodSpec:
+    """One pod. ``hosts`` maps the names that resolve inside it to addresses."""
+
+    name: str
+    network: Literal["namespace", "host"]
+    hosts: Mapping[str, str]
+    processes: tuple[ProcessSpec, ...]
+
+    def process(self, name: str) -> ProcessSpec:
+        """The process of that name; raises KeyError."""
+        for process in self.processes:
+            if process.name == name:
+                return process
+        raise KeyError(name)

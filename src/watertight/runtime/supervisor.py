@@ -1,0 +1,268 @@
+"""Starts, watches, adopts and ends the pods of one system, from the control process.
+
+Pods do not need it: each has an init that keeps its processes running. So a control process may
+die at any moment; the next one adopts what runs, or sweeps it away.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from watertight.errors import WatertightError
+from watertight.identity.attestation import Process
+from watertight.runtime.client import Pod, PodError
+from watertight.runtime.host import Isolation
+from watertight.runtime.launch import launch, process_wire, write_hosts
+from watertight.runtime.layout import Layout
+from watertight.runtime.leftovers import end_marked
+from watertight.runtime.readiness import ready_once
+from watertight.runtime.spec import APP, PodSpec, ProcessSpec
+
+STOP_GRACE_SECONDS = 5.0
+_KILL_SECONDS = 10.0
+_POLL_SECONDS = 0.02
+
+
+class NotReadyError(WatertightError):
+    """A process did not become ready in time."""
+
+
+class NoSuchPodError(WatertightError):
+    """A pod that does not run."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} does not run.", remedy="`watertight status` lists what does.")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """One process. ``state``: stopped, starting, running, backing-off or stopping."""
+
+    name: str
+    state: str
+    restarts: int
+    up_seconds: float
+    last_exit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PodStatus:
+    """One pod. ``pid`` is its init, as this host numbers it."""
+
+    name: str
+    pid: int
+    processes: tuple[ProcessState, ...]
+    """Empty if the pod does not answer."""
+
+
+class Supervisor:
+    """One a system and control process. Not safe for two at once: hold the layout's lock."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._pods: dict[str, Pod] = {}
+        self._specs: dict[str, PodSpec] = {}
+        self._children: dict[str, int] = {}
+
+    @property
+    def pods(self) -> Mapping[str, Pod]:
+        """What runs, by name."""
+        return self._pods
+
+    async def start_pod(self, spec: PodSpec) -> None:
+        """Makes the pod, with nothing started in it. Raises :class:`PodError`."""
+        if spec.name in self._pods:
+            raise PodError(f"The pod of {spec.name} runs already.")
+        pod, child = await launch(spec, self.layout)
+        self._pods[spec.name], self._children[spec.name] = pod, child
+        self._specs[spec.name] = spec
+
+    async def configure(self, spec: PodSpec) -> None:
+        """Gives a running pod a new specification; a process takes it at its next start."""
+        pod = self._pod(spec.name)
+        wires = [process_wire(spec, p, self.layout) for p in spec.processes]
+        await pod.ask("configure", processes=wires)
+        self._specs[spec.name] = spec
+        self.update_hosts(spec.name, spec.hosts)
+
+    async def start_process(self, pod: str, process: str) -> None:
+        """Starts it and returns once its program runs. Raises :class:`PodError` if it cannot."""
+        await self._pod(pod).ask("start", process=process)
+
+    async def stop_process(
+        self, pod: str, process: str, *, grace_seconds: float = STOP_GRACE_SECONDS
+    ) -> None:
+        """TERM, then KILL after the grace; returns when it has ended."""
+        await self._pod(pod).ask("stop", process=process, grace_seconds=grace_seconds)
+
+    async def restart_process(self, pod: str, process: str) -> None:
+        """Stops it and starts it."""
+        await self.stop_process(pod, process)
+        await self.start_process(pod, process)
+
+    async def signal_process(self, pod: str, process: str, number: signal.Signals) -> None:
+        """Sends it a signal; SIGKILL ends it and all that it started."""
+        await self._pod(pod).ask("signal", process=process, signal=int(number))
+
+    async def wait_ready(self, pod: str, process: str, *, deadline_seconds: float) -> None:
+        """Returns once the process is ready as its specification says.
+
+        Raises :class:`NotReadyError`, which says what was seen last.
+        """
+        spec = self._spec(pod).process(process)
+        running = self._pod(pod)
+        seen = "nothing"
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                while True:
+                    seen = await ready_once(running, spec.ready) or await self._trouble(
+                        running, spec
+                    )
+                    if not seen:
+                        return
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError as error:
+            raise NotReadyError(
+                f"{pod}'s {process} is not ready after {deadline_seconds:g} s: {seen}.",
+                remedy=f"Read {self.layout.log(pod, process)}.",
+            ) from error
+
+    async def stop_pod(self, name: str, *, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
+        """Ends the pod and all in it: TERM, KILL after the grace, and the init in any case."""
+        pod = self._pod(name)
+        with contextlib.suppress(PodError):
+            await pod.ask("shutdown", grace_seconds=grace_seconds)
+        if not await pod.gone(grace_seconds + _KILL_SECONDS):
+            pod.kill()
+            await pod.gone(_KILL_SECONDS)
+        self._let_go(name)
+        self._clear(name)
+
+    async def stop_all(self, *, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
+        """Ends every pod, all at once."""
+        async with asyncio.TaskGroup() as group:
+            for name in list(self._pods):
+                group.create_task(self.stop_pod(name, grace_seconds=grace_seconds))
+
+    async def adopt(self, specs: Mapping[str, PodSpec]) -> Sequence[str]:
+        """Takes over the pods of ``specs`` that a dead control process left running."""
+        adopted = []
+        for name, spec in specs.items():
+            if name in self._pods:
+                continue
+            pod = Pod.recorded(name, self.layout.pod(name))
+            if pod is None:
+                continue
+            try:
+                await pod.ask("status")
+            except PodError:
+                pod.forget()
+                continue
+            self._pods[name], self._specs[name] = pod, spec
+            adopted.append(name)
+        return adopted
+
+    async def sweep(self) -> Sequence[str]:
+        """Ends the pods that were left and not adopted, and removes what they left."""
+        swept = []
+        for directory in sorted(self.layout.pods.iterdir()):
+            name = directory.name
+            if name in self._pods:
+                continue
+            pod = Pod.recorded(name, directory)
+            if pod is not None:
+                pod.kill()
+                await pod.gone(_KILL_SECONDS)
+                pod.forget()
+                swept.append(name)
+            self._clear(name)
+        return swept
+
+    def leave(self) -> None:
+        """Lets everything run on, for another control process to adopt."""
+        for name in list(self._pods):
+            self._pods.pop(name).forget()
+        self._children.clear()
+
+    def remove_run_directory(self) -> None:
+        """Removes the run directory, once nothing runs."""
+        if self._pods:
+            raise PodError(f"{', '.join(sorted(self._pods))} still run.")
+        shutil.rmtree(self.layout.run)
+        (self.layout.state / "run").unlink(missing_ok=True)
+
+    async def status(self) -> tuple[PodStatus, ...]:
+        """What every pod says of its processes."""
+        return tuple([await self._status(name) for name in sorted(self._pods)])
+
+    async def run_inside(
+        self, service: str, argv: Sequence[str]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Runs a program in the service's pod, with the rights and the view of its app.
+
+        The streams are its stdout and stdin; closing them does not end it, its reading EOF does.
+        """
+        return await self._pod(service).execute(APP, list(argv))
+
+    def workload_process(self, service: str) -> tuple[Process, frozenset[int]]:
+        """For attestation: the root of the service's process tree, and the uids of its app."""
+        pod = self._pod(service)
+        owner = self.layout.owner_of_app(service)
+        uid = owner[0] if owner else os.geteuid()
+        return Process(pod.pid, pod.start_time), frozenset({uid})
+
+    def update_hosts(self, pod: str, hosts: Mapping[str, str]) -> None:
+        """Changes the names that resolve inside a pod, at once."""
+        write_hosts(self.layout.pod(pod) / "hosts", hosts)
+
+    async def _status(self, name: str) -> PodStatus:
+        pod = self._pods[name]
+        try:
+            answer = await pod.ask("status")
+        except PodError:
+            return PodStatus(name, pod.pid, ())
+        processes = tuple(
+            ProcessState(p["name"], p["state"], p["restarts"], p["up_seconds"], p["last_exit"])
+            for p in answer["processes"]
+        )
+        return PodStatus(name, pod.pid, processes)
+
+    async def _trouble(self, pod: Pod, spec: ProcessSpec) -> str:
+        """Something may answer while the process that should is dead: a port taken by another."""
+        answer = await pod.ask("status")
+        found = next(p for p in answer["processes"] if p["name"] == spec.name)
+        if found["state"] == "running":
+            return ""
+        return f"it is {found['state']}, last: {found['last_exit']}"
+
+    def _pod(self, name: str) -> Pod:
+        try:
+            return self._pods[name]
+        except KeyError:
+            raise NoSuchPodError(name) from None
+
+    def _spec(self, name: str) -> PodSpec:
+        self._pod(name)
+        return self._specs[name]
+
+    def _let_go(self, name: str) -> None:
+        self._pods.pop(name).forget()
+        child = self._children.pop(name, None)
+        if child is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
+
+    def _clear(self, name: str) -> None:
+        """Removes what a pod that has ended left in the run directory."""
+        if self.layout.capabilities.isolation is Isolation.NONE:
+            end_marked(self.layout.pod(name))
+        for file in ("pod.json", "pod.sock", "spec.json"):
+            (self.layout.pod(name) / file).unlink(missing_ok=True)
+        placement = self.layout.placement
+        for directory in (placement.door_directory(name), placement.proxy_directory(name)):
+            for socket in directory.glob("*.sock"):
+                socket.unlink(missing_ok=True)

@@ -1,0 +1,72 @@
+"""What is written down for a pod's init: plain JSON, so that the init imports next to nothing.
+
+The supervisor writes it (:mod:`watertight.runtime.spec`), the init reads it; it lies in a file of
+mode 0600 and never in an argument list, for environments may hold secrets.
+"""
+
+from typing import Any, Literal, NamedTuple, TypedDict
+
+MountKind = Literal["bind", "tmpfs", "proc", "directory", "symlink", "empty"]
+
+
+class Mount(NamedTuple):
+    """One step in the making of a process's view of the file system; ``target`` is absolute.
+
+    ``bind``: ``source`` appears at ``target``; ``tmpfs``: an empty directory in memory;
+    ``directory``: only made; ``symlink``: ``source`` is what the link says; ``empty``: an empty
+    file that cannot be written hides what is there.
+    """
+
+    kind: MountKind
+    target: str
+    source: str = ""
+    writable: bool = False
+    devices: bool = False
+
+
+class Credentials(NamedTuple):
+    """The user that a process runs as: no supplementary groups."""
+
+    uid: int
+    gid: int
+
+
+class ProcessWire(TypedDict):
+    """One process of a pod."""
+
+    name: str
+    argv: list[str]
+    environment: dict[str, str]
+    directory: str
+    umask: int
+    view: list[list[Any]]
+    """:class:`Mount` as lists; empty: the host's file system as it is."""
+    credentials: list[int] | None
+    """uid and gid to change to; None: stay."""
+    nested_user_namespace: bool
+    """Ends in a user namespace of its own, without power over the pod's."""
+    log: str
+
+
+class PodWire(TypedDict):
+    """One pod."""
+
+    name: str
+    directory: str
+    namespaces: int
+    """:class:`watertight.runtime.linux.Namespace` flags for the pod; 0: none."""
+    isolate_processes: bool
+    """Each process gets a process and a mount namespace of its own, below the pod's."""
+    processes: list[ProcessWire]
+
+
+class ProcessStatus(TypedDict):
+    """One process, as the init tells it."""
+
+    name: str
+    state: Literal["stopped", "starting", "running", "backing-off", "stopping"]
+    pid: int | None
+    """In the pod's process namespace."""
+    restarts: int
+    up_seconds: float
+    last_exit: str | None
