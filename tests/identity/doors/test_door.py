@@ -12,8 +12,8 @@ import pytest
 
 from tests.identity.doors import processes
 from tests.identity.doors.authority import TRUST_DOMAIN, Identities
-from tests.identity.doors.client import client
-from tests.identity.doors.polling import eventually
+from tests.identity.doors.client import Client, client
+from tests.identity.doors.polling import eventually, eventually_async
 from watertight.identity.attestation import Process, ProcessTreeAttestor, start_ticks
 from watertight.identity.workload_api.door import DoorError
 from watertight.identity.workload_api.endpoint import IdentityEndpoint
@@ -78,6 +78,24 @@ async def test_an_impostor_gets_nothing(door: Path, attestor: ProcessTreeAttesto
     assert out == ""
     assert "no identity issued" in complaint
     assert (await answer(honest))[0] == f"spiffe://{TRUST_DOMAIN}/orders"
+
+
+async def test_who_called_too_early_is_attested_anew(
+    nobody: Client, attestor: ProcessTreeAttestor
+) -> None:
+    """One client, which keeps its channel and asks again: its first connection is ended."""
+    with pytest.raises(grpc.aio.AioRpcError):
+        await nobody.stream("FetchX509SVID").next()
+    attestor.admit("orders", Process(os.getpid(), start_ticks(os.getpid())), {os.geteuid()})
+
+    async def is_answered() -> bool:
+        try:
+            await nobody.stream("FetchX509SVID").next()
+        except grpc.aio.AioRpcError:
+            return False
+        return True
+
+    await eventually_async(is_answered)
 
 
 async def test_the_identity_is_not_known_to_the_source(

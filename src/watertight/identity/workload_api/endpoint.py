@@ -25,6 +25,13 @@ _OPTIONS = (
     ("grpc.max_concurrent_streams", 1024),
 )
 
+_NOBODYS_OPTIONS = (
+    *_OPTIONS,
+    # Who called before it was known must not stay nobody: its next connection is attested anew.
+    ("grpc.max_connection_age_ms", 2_000),
+    ("grpc.max_connection_age_grace_ms", 2_000),
+)
+
 
 class IdentityEndpoint:
     """Opens doors at which attested workloads get their identities.
@@ -91,7 +98,7 @@ class IdentityEndpoint:
             return self._servers[workload][1]
 
     async def _start(self, workload: str | None, path: Path) -> Any:
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(options=_NOBODYS_OPTIONS if workload is None else _OPTIONS)
         server.add_generic_rpc_handlers(
             (
                 WorkloadAPI(self._source, workload).handler(),
