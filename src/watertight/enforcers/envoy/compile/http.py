@@ -32,6 +32,14 @@ OVERRIDES = (
 )
 """Headers by which frameworks let a request become another one than was judged here."""
 
+PROXY_HEADERS = (
+    "x-envoy-attempt-count",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
+)
+"""What the gateway's router notes on a request for its log; no business of the app's."""
+
 ROUTER = extension(
     "envoy.filters.http.router",
     "extensions.filters.http.router.v3.Router",

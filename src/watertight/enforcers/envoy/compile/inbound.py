@@ -25,6 +25,7 @@ from watertight.enforcers.envoy.compile.http import (
     IDLE_REQUEST_SECONDS,
     OVERRIDES,
     PEER_HEADER,
+    PROXY_HEADERS,
     ROUTER,
     SUBJECT_HEADER,
     manager,
@@ -227,7 +228,7 @@ def _headers(system: System, door: Door) -> Json:
         "header": {"key": PEER_HEADER, "value": f"URI={system.spiffe_id(door.caller)}"},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }
-    forged = [*OVERRIDES, *(() if door.caller == GATEWAY else (SUBJECT_HEADER,))]
+    forged = [*OVERRIDES, *PROXY_HEADERS, *(() if door.caller == GATEWAY else (SUBJECT_HEADER,))]
     return {"request_headers_to_add": [told], "request_headers_to_remove": forged}
 
 

@@ -5,7 +5,7 @@ from itertools import chain
 from types import MappingProxyType
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import inbound, outbound
+from watertight.enforcers.envoy.compile import edge, inbound, outbound
 from watertight.enforcers.envoy.compile.bootstrap import bootstrap
 from watertight.enforcers.envoy.compile.inbound import Door
 from watertight.enforcers.envoy.compile.paths import DataPath, callee, data_path, is_ours
@@ -29,6 +29,10 @@ def compile_envoy(
         name: ProxyPlan(name, bootstrap(placement, name), sidecar(system, placement, service))
         for name, service in system.services.items()
     }
+    gateway = system.gateway
+    if gateway is not None:
+        resources = edge.resources(system, placement, gateway, keys)
+        proxies[GATEWAY] = ProxyPlan(GATEWAY, bootstrap(placement, GATEWAY), resources)
     return EnvoyPlan(proxies)
 
 

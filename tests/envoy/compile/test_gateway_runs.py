@@ -1,0 +1,253 @@
+"""What the compiled gateway really lets through, on real Envoys."""
+
+import base64
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from joserfc.jwk import ECKey
+
+from tests.envoy.compile.pki import Authority
+from tests.envoy.compile.proxies import Mesh, echo, free_port, running
+from watertight.enforcers.contract import Placement
+from watertight.model.system import (
+    Gateway,
+    Issuer,
+    Limit,
+    Listen,
+    Per,
+    Protocol,
+    Requirement,
+    Route,
+    Service,
+    System,
+)
+
+ISSUER = "https://login.shop.example"
+KEY = ECKey.generate_key("P-256", {"kid": "1", "alg": "ES256", "use": "sig"})
+OTHER_KEY = ECKey.generate_key("P-256", {"kid": "1", "alg": "ES256", "use": "sig"})
+KEYS = {"main": json.dumps({"keys": [KEY.as_dict(private=False)]})}
+READ = Requirement("main", ("orders:read",))
+
+
+def shop(app: int, https: int) -> System:
+    """One service behind the gateway, by routes of every kind."""
+    routes = (
+        Route("/api/orders/*", "orders", ("GET",), rewrite="/orders/*", require=READ),
+        Route("/api/orders", "orders", ("POST",), rewrite="/orders", require=READ),
+        Route("/files/{tenant}/**", "orders", rewrite="/f/{tenant}/x/**"),
+        Route("/", "orders"),
+        Route("/rare", "orders", limit=Limit(Per.ADDRESS, 2, 3600)),
+        Route("/mine", "orders", require=READ, limit=Limit(Per.SUBJECT, 2, 3600)),
+    )
+    gateway = Gateway(
+        "shop.example",
+        routes,
+        port=https,
+        issuers={"main": Issuer("main", ISSUER, ("shop", "shop-too"), "jwks.json")},
+        max_request_bytes=10_000,
+    )
+    service = Service("orders", listens=Listen(Protocol.HTTP, app))
+    return System("shop.internal", services={"orders": service}, gateway=gateway)
+
+
+class Outside:
+    """Somebody on the internet."""
+
+    def __init__(self, mesh: Mesh, client: httpx.AsyncClient) -> None:
+        self.mesh = mesh
+        self.client = client
+
+    async def ask(
+        self, path: str, method: str = "GET", *, host: str = "shop.example", **rest: Any
+    ) -> httpx.Response:
+        """One request, its path as it is written."""
+        headers = {"host": host, **rest.pop("headers", {})}
+        request = self.client.build_request(
+            method, "/", headers=headers, extensions={"sni_hostname": "shop.example"}, **rest
+        )
+        request.url = request.url.copy_with(raw_path=path.encode())
+        return await self.client.send(request)
+
+    async def bearing(self, token: str, path: str = "/api/orders/1") -> int:
+        """The status that a token is worth."""
+        answer = await self.ask(path, headers={"authorization": f"Bearer {token}"})
+        return answer.status_code
+
+
+@asynccontextmanager
+async def outside(placement: Placement) -> AsyncIterator[Outside]:
+    """The shop with its gateway, and a client that trusts its certificate."""
+    app, https = free_port(), free_port()
+    authority = Authority()
+    context = ssl.create_default_context(cadata=authority.root_pem().decode())
+    async with (
+        echo(app),
+        running(shop(app, https), placement, authority=authority, keys=KEYS) as mesh,
+        httpx.AsyncClient(base_url=f"https://127.0.0.1:{https}", verify=context) as client,
+    ):
+        yield Outside(mesh, client)
+
+
+def token(
+    key: ECKey = KEY, *, header: dict[str, Any] | None = None, drop: str = "", **claims: Any
+) -> str:
+    """A token of the issuer; keywords change its claims, ``drop`` leaves one out."""
+    now = int(time.time())
+    payload = {
+        "iss": ISSUER,
+        "aud": "shop",
+        "sub": "alice",
+        "iat": now,
+        "exp": now + 300,
+        "scope": "orders:read orders:write",
+        **claims,
+    }
+    payload.pop(drop, None)
+    protected = {"alg": "ES256", "kid": "1", "typ": "at+jwt", **(header or {})}
+    # By hand up to the signature: the library would not sign half of what is tried here.
+    parts = ".".join(_part(json.dumps(part).encode()) for part in (protected, payload))
+    assert key.private_key is not None
+    der = key.private_key.sign(parts.encode(), ec.ECDSA(hashes.SHA256()))
+    signature = b"".join(number.to_bytes(32) for number in decode_dss_signature(der))
+    return f"{parts}.{_part(signature)}"
+
+
+def _part(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+async def test_routes_rewrites_and_refusals(placement: Placement) -> None:
+    async with outside(placement) as client:
+        good = {"authorization": f"Bearer {token()}"}
+        lie = {"x-watertight-subject": "root", "x-forwarded-client-cert": "URI=spiffe://x/y"}
+        answer = await client.ask("/api/orders/7?q=1&r=%2F", headers=good | lie)
+        seen = answer.json()
+        assert (seen["method"], seen["path"]) == ("GET", "/orders/7?q=1&r=%2F")
+        assert seen["headers"]["x-forwarded-client-cert"] == "URI=spiffe://shop.internal/gateway"
+        assert seen["headers"]["x-watertight-subject"] == "alice"
+        assert "authorization" not in seen["headers"]
+        assert not [name for name in seen["headers"] if name.startswith("x-envoy")]
+        assert (await client.ask("/files/acme/a/b?v=2")).json()["path"] == "/f/acme/x/a/b?v=2"
+        assert (await client.ask("/")).json()["path"] == "/"
+        own = {"authorization": "Basic YTpi"}
+        assert (await client.ask("/", headers=own)).json()["headers"]["authorization"]
+
+        expected = {
+            "/nowhere": 404,
+            "/api/orders/1/2": 404,
+            "/api/orders/": 404,
+            "/files/acme/": 403,
+            "/api/orders/a%2fb": 400,
+            "/api/orders/..%5cx": 400,
+            "/api/../nowhere": 404,
+        }
+        assert {p: (await client.ask(p)).status_code for p in expected} == expected
+        wrong = await client.ask("/api/orders/1", "DELETE")
+        assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
+        assert (await client.ask("/api/orders", "GET")).headers["allow"] == "POST"
+        assert (await client.ask("/", host="other.example")).status_code == 421
+        assert (await client.ask("/", host="shop.example:8443")).status_code == 200
+
+
+async def test_every_answer_carries_the_safety_headers(placement: Placement) -> None:
+    async with outside(placement) as client:
+        for answer in (await client.ask("/"), await client.ask("/nowhere")):
+            assert answer.headers["strict-transport-security"] == "max-age=31536000"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["x-frame-options"] == "SAMEORIGIN"
+            assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
+            assert not [n for n in answer.headers if n == "server" or n.startswith("x-envoy")]
+
+
+async def test_bodies_and_headers_have_a_limit(placement: Placement) -> None:
+    async with outside(placement) as client:
+        good = {"authorization": f"Bearer {token()}"}
+        small = await client.ask("/api/orders", "POST", headers=good, content=b"x" * 10_000)
+        assert (small.status_code, small.json()["bytes"]) == (200, 10_000)
+        large = await client.ask("/api/orders", "POST", headers=good, content=b"x" * 10_001)
+        assert large.status_code == 413
+        assert (await client.ask("/", headers={"x": "y" * 40_000})).status_code == 431
+
+
+BAD_TOKENS = {
+    "wrong key": token(OTHER_KEY),
+    "wrong issuer": token(iss="https://evil.example"),
+    "wrong audience": token(aud="bank"),
+    "no audience": token(drop="aud"),
+    "expired": token(exp=int(time.time()) - 60),
+    "no exp": token(drop="exp"),
+    "far exp": token(exp=int(time.time()) + 10 * 365 * 86_400),
+    "not yet": token(nbf=int(time.time()) + 600),
+    "issued later": token(iat=int(time.time()) + 600),
+    "no sub": token(drop="sub"),
+    "no scope": token(drop="scope"),
+    "another scope": token(scope="orders:reader xorders:read"),
+    "another type": token(header={"typ": "logout+jwt"}),
+    "crit": token(header={"crit": ["x"], "x": 1}),
+    "b64": token(header={"b64": False}),
+    "alg none": token(header={"alg": "none"}),
+    "alg HS256": token(header={"alg": "HS256"}),
+    "padded": token() + "==",
+    "two parts": token().rsplit(".", 1)[0],
+    "garbage": "garbage",
+    "dots": "..",
+}
+
+
+async def test_only_good_tokens_open(placement: Placement) -> None:
+    async with outside(placement) as client:
+        good = token()
+        # The second time Envoy knows the token from its cache.
+        assert [await client.bearing(good), await client.bearing(good)] == [200, 200]
+        assert await client.bearing(token(aud=["bank", "shop-too"])) == 200
+        assert await client.bearing(token(header={"typ": "JWT"})) == 200
+        assert await client.bearing(token(scope="orders:read")) == 200
+        for what, bad in BAD_TOKENS.items():
+            for _ in range(2):
+                assert await client.bearing(bad) in {401, 403}, what
+        assert (await client.ask("/api/orders/1")).status_code == 401
+        twice = [("authorization", "Bearer x.y.z"), ("authorization", f"Bearer {good}")]
+        for headers in (twice, twice[::-1]):
+            request = client.client.build_request("GET", "/api/orders/1", headers=headers)
+            request.headers["host"] = "shop.example"
+            request.extensions["sni_hostname"] = "shop.example"
+            assert (await client.client.send(request)).status_code in {401, 403}
+        query = await client.ask(f"/api/orders/1?access_token={good}")
+        assert query.status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/rare", "/mine"])
+async def test_floods_are_answered_429(placement: Placement, path: str) -> None:
+    async with outside(placement) as client:
+        alice, bob = token(), token(sub="bob")
+        seen = [await client.bearing(alice, path) for _ in range(4)]
+        assert seen == [200, 200, 429, 429]
+        limited = await client.ask(path, headers={"authorization": f"Bearer {alice}"})
+        assert limited.headers["retry-after"] == "1800"
+        # A bucket per subject is nobody else's; one per address is.
+        assert await client.bearing(bob, path) == (200 if path == "/mine" else 429)
+
+
+async def test_the_log_names_no_token_and_no_query(placement: Placement) -> None:
+    async with outside(placement) as client:
+        good = token()
+        await client.ask("/api/orders/7?secret=hush", headers={"authorization": f"Bearer {good}"})
+        path = placement.proxy_directory("gateway") / "access.log"
+        deadline = time.monotonic() + 20
+        while not (text := path.read_text()):
+            assert time.monotonic() < deadline
+            await client.client.get("/")
+    line = json.loads(text.splitlines()[0])
+    assert line["path"] == "/api/orders/7"
+    assert (line["status"], line["subject"], line["to"]) == (200, "alice", "out|orders")
+    assert "hush" not in text
+    assert good.split(".")[2] not in text
