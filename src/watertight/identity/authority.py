@@ -6,21 +6,23 @@ The root signs only intermediates; the issuing intermediate signs SVIDs. Issuanc
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from watertight.identity import profiles, recheck, requests
+from watertight.identity import jwt_svid, profiles, recheck, requests
 from watertight.identity.clock import Clock, seconds, system_clock
 from watertight.identity.errors import (
     CredentialRejected,
     IdentityError,
     IssuanceRefused,
     RotationRefused,
+    TokenRejected,
 )
 from watertight.identity.holding import Holding
 from watertight.identity.journal import Journal
@@ -62,6 +64,7 @@ class Authority:
         self._audit = held.audit
         self._now = held.now
         self._lock = threading.RLock()
+        self._revoked = self._read_revoked()
 
     @classmethod
     def create(
@@ -182,10 +185,7 @@ class Authority:
             return chain
 
     def _signed(self, request: SVIDRequest) -> tuple[x509.Certificate, ...]:
-        policy = IssuancePolicy(
-            self.trust_domain, self.revoked, self._settings.max_svid_ttl_seconds
-        )
-        public_key = requests.validate(request, policy)
+        public_key = requests.validate(request, self._policy())
         self._lifecycle.heal()
         slot = self._lifecycle.active(Kind.ISSUER)
         issuer, key = self._lifecycle.certificate(slot), self._lifecycle.key(slot)
@@ -209,6 +209,9 @@ class Authority:
         leaf = recheck.check_issued(signed.public_bytes(serialization.Encoding.DER), intent)
         return leaf, issuer
 
+    def _policy(self) -> IssuancePolicy:
+        return IssuancePolicy(self.trust_domain, self.revoked, self._settings.max_svid_ttl_seconds)
+
     def _validity(self, request: SVIDRequest, slot: Slot) -> Validity:
         now = self._now()
         ttl = request.ttl_seconds or self._settings.svid_ttl_seconds
@@ -222,6 +225,32 @@ class Authority:
         if issuer.parent is None:
             raise IdentityError(f"The issuer {issuer.id} has no root.")
         return self._lifecycle.certificate(self._lifecycle.state.slot(issuer.parent))
+
+    def issue_jwt_svid(self, spiffe_id: SPIFFEID, audiences: Sequence[str]) -> str:
+        """Signs a JWT-SVID (``settings.jwt_svid_ttl_seconds``) for an attested identity.
+
+        Raises ``IssuanceRefused``, or ``TokenRejected`` for a bad list of audiences.
+        """
+        with self._lock:
+            try:
+                requests.validate_identity(spiffe_id, self._policy())
+                self._lifecycle.heal()
+                slot, now = self._lifecycle.active(Kind.JWT), self._now()
+                end = now + seconds(self._settings.jwt_svid_ttl_seconds)
+                token = jwt_svid.sign(
+                    slot.id, self._lifecycle.key(slot), spiffe_id, audiences,
+                    issued_at=now, expires_at=min(end, slot.not_after),
+                )  # fmt: skip
+            except (IssuanceRefused, TokenRejected) as refusal:
+                self._audit.record(
+                    "jwt_svid_refused", spiffe_id=str(spiffe_id), reason=refusal.message
+                )
+                raise
+            self._audit.record(
+                "jwt_svid_issued", spiffe_id=str(spiffe_id), authority=slot.id,
+                audiences=list(audiences), not_after=min(end, slot.not_after).isoformat(),
+            )  # fmt: skip
+            return token
 
     # --- trust ------------------------------------------------------------------------------
 
@@ -241,6 +270,12 @@ class Authority:
             state = self._lifecycle.state
             roots = tuple(self._lifecycle.certificate(s) for s in state.all(Kind.ROOT))
             return TrustBundle(state.trust_domain, roots, state.sequence)
+
+    def jwt_bundle(self) -> dict[str, Any]:
+        """The JWK Set of the JWT authorities: prepared, active and old ones (J9)."""
+        with self._lock:
+            slots = self._lifecycle.state.all(Kind.JWT)
+            return {"keys": [jwt_svid.jwk(s.id, s.public_key) for s in slots if s.public_key]}
 
     def is_tainted(self, issuer: x509.Certificate) -> bool:
         """Whether SVIDs of this intermediate must be issued anew; also if it is unknown."""
@@ -318,7 +353,7 @@ class Authority:
     @property
     def revoked(self) -> frozenset[SPIFFEID]:
         """The identities that get nothing."""
-        return frozenset(SPIFFEID.parse(uri) for uri in self._lifecycle.state.revoked)
+        return self._revoked
 
     def revoke(self, spiffe_id: SPIFFEID) -> None:
         """Issues nothing to this identity any more, across restarts.
@@ -328,11 +363,16 @@ class Authority:
         self._require_workload(spiffe_id)
         with self._lock:
             self._lifecycle.revoke(self._lifecycle.state.revoked | {str(spiffe_id)})
+            self._revoked = self._read_revoked()
 
     def restore(self, spiffe_id: SPIFFEID) -> None:
         """Lets a revoked identity have SVIDs again."""
         with self._lock:
             self._lifecycle.revoke(self._lifecycle.state.revoked - {str(spiffe_id)})
+            self._revoked = self._read_revoked()
+
+    def _read_revoked(self) -> frozenset[SPIFFEID]:
+        return frozenset(SPIFFEID.parse(uri) for uri in self._lifecycle.state.revoked)
 
     def _require_workload(self, spiffe_id: SPIFFEID) -> None:
         if spiffe_id.trust_domain != self.trust_domain or spiffe_id.is_trust_domain:

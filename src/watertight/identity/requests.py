@@ -50,7 +50,15 @@ class IssuancePolicy:
 
 @dataclass(frozen=True, slots=True)
 class IdentityValidator:
-    """One reason to refuse that lies in who asks for what. ``run`` raises ``_Refusal``."""
+    """One reason to refuse that lies in who asks. ``run`` raises ``_Refusal``."""
+
+    name: str
+    run: Callable[[SPIFFEID, IssuancePolicy], None]
+
+
+@dataclass(frozen=True, slots=True)
+class WishValidator:
+    """One reason to refuse that lies in what is asked for. ``run`` raises ``_Refusal``."""
 
     name: str
     run: Callable[[SVIDRequest, IssuancePolicy], None]
@@ -73,7 +81,8 @@ def validate(request: SVIDRequest, policy: IssuancePolicy) -> PublicKey:
 
     Identity comes before the CSR: the bytes of a caller who gets nothing are not parsed.
     """
-    for validator in IDENTITY_VALIDATORS:
+    validate_identity(request.spiffe_id, policy)
+    for validator in WISH_VALIDATORS:
         try:
             validator.run(request, policy)
         except _Refusal as refusal:
@@ -90,6 +99,15 @@ def validate(request: SVIDRequest, policy: IssuancePolicy) -> PublicKey:
     return _allowed_key(csr)
 
 
+def validate_identity(spiffe_id: SPIFFEID, policy: IssuancePolicy) -> None:
+    """Raises ``IssuanceRefused`` unless this identity may have SVIDs (X.509 and JWT alike)."""
+    for validator in IDENTITY_VALIDATORS:
+        try:
+            validator.run(spiffe_id, policy)
+        except _Refusal as refusal:
+            raise IssuanceRefused(validator.name, str(refusal)) from None
+
+
 def _parse(csr: bytes) -> x509.CertificateSigningRequest:
     if len(csr) > MAX_CSR_BYTES:
         raise IssuanceRefused("csr-parses", f"it has more than {MAX_CSR_BYTES} bytes.")
@@ -101,28 +119,39 @@ def _parse(csr: bytes) -> x509.CertificateSigningRequest:
         raise IssuanceRefused("csr-parses", "it is not a PKCS#10 request.") from None
 
 
-# --- who asks, and for what -----------------------------------------------------------------
+# --- who asks -----------------------------------------------------------------
 
 
-def _identity_is_ours(request: SVIDRequest, policy: IssuancePolicy) -> None:
-    if request.spiffe_id.trust_domain != policy.trust_domain:
-        raise _Refusal(f"{request.spiffe_id} is not of the trust domain {policy.trust_domain}.")
+def _identity_is_ours(spiffe_id: SPIFFEID, policy: IssuancePolicy) -> None:
+    if spiffe_id.trust_domain != policy.trust_domain:
+        raise _Refusal(f"{spiffe_id} is not of the trust domain {policy.trust_domain}.")
 
 
-def _identity_is_a_workload(request: SVIDRequest, _: IssuancePolicy) -> None:
-    if request.spiffe_id.is_trust_domain:
+def _identity_is_a_workload(spiffe_id: SPIFFEID, _: IssuancePolicy) -> None:
+    if spiffe_id.is_trust_domain:
         raise _Refusal("an identity without a path is the authority's own.")
 
 
-def _identity_fits_a_common_name(request: SVIDRequest, _: IssuancePolicy) -> None:
+def _identity_fits_a_common_name(spiffe_id: SPIFFEID, _: IssuancePolicy) -> None:
     # Servers that map the CN must never see two identities cut down to the same one.
-    if len(request.spiffe_id.name) > MAX_COMMON_NAME_BYTES:
+    if len(spiffe_id.name) > MAX_COMMON_NAME_BYTES:
         raise _Refusal(f"its path has more than {MAX_COMMON_NAME_BYTES} bytes.")
 
 
-def _identity_is_not_revoked(request: SVIDRequest, policy: IssuancePolicy) -> None:
-    if request.spiffe_id in policy.revoked:
-        raise _Refusal(f"{request.spiffe_id} is revoked.")
+def _identity_is_not_revoked(spiffe_id: SPIFFEID, policy: IssuancePolicy) -> None:
+    if spiffe_id in policy.revoked:
+        raise _Refusal(f"{spiffe_id} is revoked.")
+
+
+IDENTITY_VALIDATORS: tuple[IdentityValidator, ...] = (
+    IdentityValidator("identity-is-ours", _identity_is_ours),
+    IdentityValidator("identity-is-a-workload", _identity_is_a_workload),
+    IdentityValidator("identity-fits-a-common-name", _identity_fits_a_common_name),
+    IdentityValidator("identity-is-not-revoked", _identity_is_not_revoked),
+)
+
+
+# --- what it asks for -----------------------------------------------------------------------
 
 
 def _dns_names_are_its_own(request: SVIDRequest, policy: IssuancePolicy) -> None:
@@ -146,13 +175,9 @@ def _ttl_is_bounded(request: SVIDRequest, policy: IssuancePolicy) -> None:
         raise _Refusal(f"a life of {ttl:g} s is not within 0 and {policy.max_ttl_seconds:g} s.")
 
 
-IDENTITY_VALIDATORS: tuple[IdentityValidator, ...] = (
-    IdentityValidator("identity-is-ours", _identity_is_ours),
-    IdentityValidator("identity-is-a-workload", _identity_is_a_workload),
-    IdentityValidator("identity-fits-a-common-name", _identity_fits_a_common_name),
-    IdentityValidator("identity-is-not-revoked", _identity_is_not_revoked),
-    IdentityValidator("dns-names-are-its-own", _dns_names_are_its_own),
-    IdentityValidator("ttl-is-bounded", _ttl_is_bounded),
+WISH_VALIDATORS: tuple[WishValidator, ...] = (
+    WishValidator("dns-names-are-its-own", _dns_names_are_its_own),
+    WishValidator("ttl-is-bounded", _ttl_is_bounded),
 )
 
 
