@@ -1,0 +1,263 @@
+"""The shape of the declaration: which keys stand where, and what each means.
+
+From here come both the checks of single values and the JSON Schema that editors complete from.
+How the parts fit together (does the target exist?) is in :mod:`watertight.model.rules`.
+
+``…Frame`` classes leave their parts unread, so that the loader reads each part by itself and
+one wrong service does not hide what is wrong with the next; ``…Shape`` is the whole.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic.config import JsonDict
+
+from watertight.model import values
+from watertight.model.system import Grant, Limit, Listen, Per, Protocol, Requirement
+
+MAX_RETRIES = 10
+DEFAULT_REQUEST_BYTES = 1 << 20
+DEFAULT_ADDRESS = ("127.0.0.1", 8443)
+DEFAULT_ROUTE_SECONDS = 15.0
+
+
+def _by(parse: Callable[[Any], Any], **schema: Any) -> Any:
+    """A value with its own parser and its own JSON Schema."""
+    return Field(), PlainValidator(parse), WithJsonSchema({"type": "string", **schema})
+
+
+_PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
+_NAME = f"^{values.NAME.pattern}$"
+_NAMES: JsonDict = {"propertyNames": {"pattern": _NAME}}
+_LISTENS = {
+    "type": "object",
+    "properties": {p.value: _PORT for p in Protocol},
+    "additionalProperties": False,
+    "minProperties": 1,
+    "maxProperties": 1,
+}
+_REQUIRE = {
+    "type": ["string", "object"],
+    "oneOf": [
+        {"const": "anyone"},
+        {
+            "type": "object",
+            "properties": {
+                "issuer": {"type": "string", "description": "One of the gateway's issuers."},
+                "scopes": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "description": "Scopes that the token must hold, all of them.",
+                },
+            },
+            "required": ["issuer"],
+            "additionalProperties": False,
+        },
+    ],
+}
+_LIMIT = {
+    "type": "object",
+    "properties": {
+        "per": {
+            "enum": [p.value for p in Per],
+            "description": "Whose bucket: the token's subject, or the client's address.",
+        },
+        "rate": {
+            "type": "string",
+            "pattern": "^[0-9]+/(s|m|h)$",
+            "description": "Requests per second, minute or hour.",
+            "examples": ["100/s"],
+        },
+    },
+    "required": ["per", "rate"],
+    "additionalProperties": False,
+}
+
+Argument = Annotated[str, *_by(values.parse_argument, type=["string", "integer", "boolean"])]
+Duration = Annotated[
+    float | None,
+    *_by(values.parse_duration, pattern="^[0-9]{1,9}(ms|s|m|h)$", examples=["500ms", "2s"]),
+]
+File = Annotated[str | None, *_by(values.parse_file, pattern="^[^/~]")]
+FileAnywhere = Annotated[str | None, *_by(values.parse_file_anywhere)]
+Name = Annotated[str, *_by(values.parse_name, pattern=_NAME)]
+OneGrant = Annotated[
+    Grant, *_by(values.parse_grant, examples=["GET /orders/*", "shop.Catalogue/Get"])
+]
+PathTemplate = Annotated[
+    str, *_by(values.parse_path_template, pattern="^/", examples=["/orders/*", "/files/**"])
+]
+Text = Annotated[str, *_by(values.parse_nonempty, minLength=1)]
+
+
+class Shape(BaseModel):
+    """Strict: no unknown key, no guessed type."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        arbitrary_types_allowed=True,
+    )
+
+
+class ServiceShape(Shape):
+    """A workload of your own: how it starts and the one port on which it listens."""
+
+    run: Annotated[list[Argument], Field(min_length=1)] | None = None
+    """The command that starts it on this host, word by word; no shell."""
+    directory: Annotated[str, *_by(values.parse_file, pattern="^[^/~]")] = "."
+    """Where the command starts, relative to this file."""
+    environment: dict[Annotated[str, PlainValidator(values.parse_variable)], Argument] = Field(
+        default={}, json_schema_extra={"propertyNames": {"pattern": f"^{values.VARIABLE.pattern}$"}}
+    )
+    """Environment variables of the service. No place for secrets."""
+    image: Annotated[str | None, *_by(values.parse_nonempty, minLength=1)] = None
+    """The container image that holds it."""
+    listens: Annotated[
+        Listen | None, PlainValidator(values.parse_listens), WithJsonSchema(_LISTENS)
+    ] = None
+    """The protocol and port of the service itself (on 127.0.0.1). Without it, it only calls."""
+    ready: Annotated[str | None, *_by(values.parse_ready, pattern="^/", examples=["/healthz"])] = (
+        None
+    )
+    """A path that answers 2xx once the service is ready (http only)."""
+    contract: File = None
+    """Its OpenAPI document, relative to this file."""
+
+
+class ResourceShape(Shape):
+    """What services use and did not write: a database, a broker, a store."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: Text
+    """Which kind of resource; each kind has its own further keys."""
+
+
+class ChannelShape(Shape):
+    """Who may call whom, and what may be said. What is not declared does not work."""
+
+    model_config = ConfigDict(extra="allow")
+
+    source: Annotated[str, *_by(values.parse_name, pattern=_NAME), Field(alias="from")]
+    """The service that calls."""
+    target: Annotated[str, *_by(values.parse_name, pattern=_NAME), Field(alias="to")]
+    """The service or resource that is called."""
+    allow: Annotated[list[OneGrant], Field(min_length=1)] | None = None
+    """The grants: a method and a path template, or a gRPC method. Without it, the channel says
+    only who may talk, not what may be said."""
+    timeout: Duration = None
+    """How long one request may take."""
+    retries: int = Field(default=0, ge=0, le=MAX_RETRIES)
+    """How often a failed request is tried again."""
+
+
+class IssuerShape(Shape):
+    """Whose tokens (JWT, RFC 7519) the gateway accepts."""
+
+    issuer: Annotated[str, *_by(values.parse_issuer_url, examples=["https://login.shop.example"])]
+    """The `iss` claim."""
+    audiences: list[Text] = Field(min_length=1)
+    """The `aud` claims, one of which a token must hold."""
+    jwks: Annotated[str, *_by(values.parse_jwks, examples=["jwks.json"])]
+    """The issuer's keys (RFC 7517): a file relative to this one, or an https URL."""
+
+
+class RouteShape(Shape):
+    """One door of the gateway. The first route that matches a request takes it."""
+
+    path: PathTemplate
+    """The path template that it matches."""
+    methods: list[Annotated[str, *_by(values.parse_method, enum=list(values.METHODS))]] = Field(
+        default=["GET"], min_length=1
+    )
+    """The methods that it matches."""
+    target: Annotated[str, *_by(values.parse_name, pattern=_NAME), Field(alias="to")]
+    """The service that answers."""
+    rewrite: Annotated[
+        str | None, *_by(values.parse_path_template, pattern="^/", examples=["/orders/*"])
+    ] = None
+    """The path that the service sees; as many wildcards as `path`."""
+    require: Annotated[
+        Requirement | None, PlainValidator(values.parse_requirement), WithJsonSchema(_REQUIRE)
+    ]
+    """The token that opens it, or `anyone`."""
+    limit: Annotated[Limit | None, PlainValidator(values.parse_limit), WithJsonSchema(_LIMIT)] = (
+        None
+    )
+    """How many requests it takes."""
+    timeout: Annotated[
+        float, *_by(values.parse_duration, pattern="^[0-9]{1,9}(ms|s|m|h)$", examples=["5s"])
+    ] = DEFAULT_ROUTE_SECONDS
+    """How long one request may take; 15s unless stated."""
+
+
+class GatewayFrame(Shape):
+    """Where the outside comes in, over HTTPS only."""
+
+    hostname: Annotated[str, *_by(values.parse_hostname, examples=["shop.example"])]
+    """The name that its certificate carries and that requests must ask for."""
+    listen: Annotated[tuple[str, int], *_by(values.parse_address, examples=["127.0.0.1:8443"])] = (
+        DEFAULT_ADDRESS
+    )
+    """The address and port; 127.0.0.1:8443 unless stated."""
+    certificate: FileAnywhere = None
+    """A PEM chain; without it our own authority issues the certificate."""
+    private_key: FileAnywhere = None
+    """The certificate's key, PEM."""
+    max_request_size: Annotated[
+        int, *_by(values.parse_size, type=["string", "integer"], examples=["1MiB"])
+    ] = DEFAULT_REQUEST_BYTES
+    """The largest request body; 1MiB unless stated."""
+    issuers: dict[str, Any] = Field(default={}, json_schema_extra=_NAMES)
+    """Whose tokens it accepts, by a name of yours."""
+    routes: list[Any] = []
+    """Its doors, in order."""
+
+
+class GatewayShape(GatewayFrame):
+    """Where the outside comes in, over HTTPS only."""
+
+    issuers: dict[str, IssuerShape] = Field(default={}, json_schema_extra=_NAMES)
+    """Whose tokens it accepts, by a name of yours."""
+    routes: list[RouteShape] = []
+    """Its doors, in order."""
+
+
+class DeclarationFrame(Shape):
+    """What one file declares: services, and the channels between them."""
+
+    trust_domain: Annotated[
+        str,
+        *_by(
+            values.parse_trust_domain,
+            pattern=f"^{values.TRUST_DOMAIN.pattern}$",
+            maxLength=values.MAX_TRUST_DOMAIN,
+            examples=["shop.internal"],
+        ),
+    ]
+    """The SPIFFE trust domain: each service is `spiffe://<trust domain>/<service>`."""
+    services: dict[str, Any] = Field(default={}, json_schema_extra=_NAMES)
+    """Workloads of your own, by name."""
+    resources: dict[str, Any] = Field(default={}, json_schema_extra=_NAMES)
+    """Databases, brokers and stores, by name."""
+    channels: list[Any] = []
+    """Who may call whom, and what may be said."""
+    gateway: Any = None
+    """Where the outside comes in."""
+
+
+class DeclarationShape(DeclarationFrame):
+    """What one file declares: services, and the channels between them."""
+
+    services: dict[str, ServiceShape] = Field(default={}, json_schema_extra=_NAMES)
+    """Workloads of your own, by name."""
+    resources: dict[str, ResourceShape] = Field(default={}, json_schema_extra=_NAMES)
+    """Databases, brokers and stores, by name."""
+    channels: list[ChannelShape] = []
+    """Who may call whom, and what may be said."""
+    gateway: GatewayShape | None = None
+    """Where the outside comes in."""

@@ -1,0 +1,132 @@
+"""The rules of the gateway's part of a system: every route reachable, every demand meetable."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from watertight.model import codes
+from watertight.model.document import DocumentPath, quoted
+from watertight.model.nearest import did_you_mean
+from watertight.model.rules import Flaw
+from watertight.model.system import Gateway, Per, Protocol, Route, System
+from watertight.model.templates import Template, parse_template
+
+
+def gateway_flaws(
+    system: System,
+    broken: frozenset[str] = frozenset(),
+    broken_issuers: frozenset[str] = frozenset(),
+) -> Iterator[Flaw]:
+    """Every error of the gateway; ``broken`` names are not judged (see :func:`rules.flaws`)."""
+    gateway = system.gateway
+    if gateway is None:
+        return
+    if (gateway.certificate is None) != (gateway.private_key is None):
+        given, missing = (
+            ("private_key", "certificate")
+            if gateway.certificate is None
+            else ("certificate", "private_key")
+        )
+        yield Flaw(
+            codes.HALF_A_PAIR,
+            ("gateway", given),
+            f"The gateway has a `{given}` and no `{missing}`.",
+            "Give both, or neither: then our own authority issues the certificate.",
+            on_key=True,
+        )
+    for number, route in enumerate(gateway.routes):
+        path: DocumentPath = ("gateway", "routes", number)
+        yield from _target(system, route, path, broken)
+        yield from _route(gateway, route, path, broken_issuers)
+    yield from _shadows(gateway.routes)
+
+
+def _target(
+    system: System, route: Route, path: DocumentPath, broken: frozenset[str]
+) -> Iterator[Flaw]:
+    if route.target in broken:
+        return
+    service = system.services.get(route.target)
+    if service is None:
+        yield Flaw(
+            codes.UNDECLARED,
+            (*path, "to"),
+            f"No service with the name {quoted(route.target)} is declared.",
+            "The gateway leads to services only."
+            if route.target in system.resources
+            else did_you_mean(route.target, system.services),
+        )
+    elif service.listens is None:
+        yield Flaw(
+            codes.NOT_LISTENING,
+            (*path, "to"),
+            f"{quoted(route.target)} has no `listens`, so nobody can call it.",
+            f"Give {quoted(route.target)} a `listens: {{http: PORT}}`.",
+        )
+    elif service.listens.protocol is Protocol.TCP:
+        yield Flaw(
+            codes.ROUTE_TO_BYTES,
+            (*path, "to"),
+            f"{quoted(route.target)} listens for tcp; the gateway speaks HTTP only.",
+        )
+
+
+def _route(
+    gateway: Gateway, route: Route, path: DocumentPath, broken_issuers: frozenset[str]
+) -> Iterator[Flaw]:
+    for method in sorted({m for m in route.methods if route.methods.count(m) > 1}):
+        yield Flaw(
+            codes.DUPLICATE_METHOD,
+            (*path, "methods"),
+            f"The method {quoted(method)} stands here twice.",
+        )
+    if route.rewrite is not None:
+        shown, seen = parse_template(route.path), parse_template(route.rewrite)
+        if (shown.wildcards, shown.rest) != (seen.wildcards, seen.rest):
+            yield Flaw(
+                codes.REWRITE_MISMATCH,
+                (*path, "rewrite"),
+                f"{quoted(route.rewrite)} does not take up the wildcards of {quoted(route.path)}.",
+                "Both need as many wildcards, and `**` in both or in neither.",
+            )
+    issuer = route.require.issuer if route.require else None
+    if issuer is not None and issuer not in gateway.issuers and issuer not in broken_issuers:
+        yield Flaw(
+            codes.UNKNOWN_ISSUER,
+            (*path, "require", "issuer"),
+            f"The gateway has no issuer {quoted(issuer)}.",
+            did_you_mean(issuer, gateway.issuers) or "Declare it under `gateway.issuers`.",
+        )
+    if route.limit and route.limit.per is Per.SUBJECT and route.require is None:
+        yield Flaw(
+            codes.NO_SUBJECT,
+            (*path, "limit", "per"),
+            "This route is open to anyone, so a request has no subject to count by.",
+            "Write `per: address`, or require a token.",
+        )
+
+
+def _shadows(routes: Sequence[Route]) -> Iterator[Flaw]:
+    """Routes that an earlier one takes all requests of. The first route that matches wins."""
+    earlier: dict[str, list[tuple[int, Template]]] = defaultdict(list)
+    for number, route in enumerate(routes):
+        template = parse_template(route.path)
+        first = template.segments[0] if template.segments else "*"
+        candidates = sorted({*earlier[first], *earlier["*"]}, key=lambda pair: pair[0])
+        for method in dict.fromkeys(route.methods):
+            winner = next(
+                (
+                    other
+                    for other, wider in candidates
+                    if method in routes[other].methods and wider.covers(template)
+                ),
+                None,
+            )
+            if winner is not None:
+                yield Flaw(
+                    codes.SHADOWED_ROUTE,
+                    ("gateway", "routes", number),
+                    f"`{method} {route.path}` never gets here: the earlier route "
+                    f"{quoted(routes[winner].path)} (line {routes[winner].at.line}) takes it.",
+                    "Put the narrower route first, or delete it.",
+                )
+        earlier[first].append((number, template))

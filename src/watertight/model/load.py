@@ -1,0 +1,284 @@
+"""Text → :class:`System`, or every finding of the file at once.
+
+Each service, resource, channel, issuer and route is read by itself, so that one wrong part hides
+nothing about the others; then the rules between the parts are run over those that did load.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from watertight.model import codes, declaration
+from watertight.model.document import (
+    MAX_BYTES,
+    DocumentPath,
+    Node,
+    path_text,
+    read_document,
+)
+from watertight.model.findings import DeclarationError, Finding
+from watertight.model.gateway_rules import gateway_flaws
+from watertight.model.rules import Flaw, flaws
+from watertight.model.system import (
+    Channel,
+    Gateway,
+    Issuer,
+    Position,
+    Resource,
+    Route,
+    Service,
+    System,
+)
+from watertight.model.translate import keys_of, no_value, shape_flaws, unknown_key
+from watertight.model.values import Malformed, parse_name, parse_workload_name
+
+MAX_FINDINGS = 200
+_COLLECTIONS = {"services", "resources", "channels", "issuers", "routes"}
+
+S = TypeVar("S", bound=declaration.Shape)
+
+
+def load_file(path: Path) -> System:
+    """Reads a declaration from a file.
+
+    Raises :class:`DeclarationError` with every finding, also if the file cannot be read.
+    """
+    file = str(path)
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise DeclarationError(
+            [
+                Finding(
+                    codes.UNREADABLE,
+                    f"The file cannot be read: {reason}.",
+                    Position(file, 1, 1),
+                    remedy="`watertight init` writes one to start from.",
+                )
+            ]
+        ) from error
+    return load_text(text, file)
+
+
+def load_text(text: bytes | str, file: str = "watertight.yaml") -> System:
+    """Reads a declaration from text. Raises :class:`DeclarationError` with every finding."""
+    document = read_document(text, file)
+    findings = list(document.findings)
+    system = System(trust_domain="")
+    if document.root is not None:
+        loader = _Loader(document.root, file)
+        system = loader.load()
+        findings += loader.findings
+    if findings:
+        raise DeclarationError(_in_order(findings))
+    return system
+
+
+def _in_order(findings: list[Finding]) -> list[Finding]:
+    ordered = sorted(dict.fromkeys(findings), key=lambda f: (f.at, f.code, f.message))
+    if len(ordered) > MAX_FINDINGS:
+        last = ordered[MAX_FINDINGS]
+        ordered[MAX_FINDINGS:] = [
+            Finding(
+                codes.TOO_MANY_FINDINGS,
+                f"There are more than {MAX_FINDINGS} findings; the rest is not shown.",
+                last.at,
+                last.where,
+            )
+        ]
+    return ordered
+
+
+class _Loader:
+    def __init__(self, root: Node, file: str) -> None:
+        self.root = root
+        self.file = file
+        self.findings: list[Finding] = []
+        self.broken: set[str] = set()
+        self.broken_issuers: set[str] = set()
+        self.channel_numbers: list[int] = []
+        self.route_numbers: list[int] = []
+        """Where each channel and route of the System stands in the document."""
+
+    def load(self) -> System:
+        frame = self._read(declaration.DeclarationFrame, (), self.root)
+        system = System(
+            trust_domain=frame.trust_domain if frame else "",
+            services=dict(self._services()),
+            resources=dict(self._resources()),
+            gateway=self._gateway(),
+            file=self.file,
+        )
+        system = replace(system, channels=tuple(self._channels(system)))
+        broken = frozenset(self.broken)
+        self._report(self._in_document(flaws(system, broken)))
+        issuers = frozenset(self.broken_issuers)
+        self._report(self._in_document(gateway_flaws(system, broken, issuers)))
+        return system
+
+    def _services(self) -> Iterator[tuple[str, Service]]:
+        for name, at, node in self._entries(("services",)):
+            shape = self._read(declaration.ServiceShape, ("services", name), node)
+            if self._name_is_good(parse_workload_name, ("services", name)) and shape:
+                yield (
+                    name,
+                    Service(
+                        name=name,
+                        run=tuple(shape.run or ()),
+                        image=shape.image,
+                        listens=shape.listens,
+                        environment=shape.environment,
+                        directory=shape.directory,
+                        ready=shape.ready,
+                        contract=shape.contract,
+                        at=at,
+                    ),
+                )
+            else:
+                self.broken.add(name)
+
+    def _resources(self) -> Iterator[tuple[str, Resource]]:
+        for name, at, node in self._entries(("resources",)):
+            shape = self._read(declaration.ResourceShape, ("resources", name), node)
+            if self._name_is_good(parse_workload_name, ("resources", name)) and shape:
+                yield name, Resource(name, shape.kind, shape.model_extra or {}, at)
+            else:
+                self.broken.add(name)
+
+    def _channels(self, system: System) -> Iterator[Channel]:
+        for number, node in self._items(("channels",)):
+            path: DocumentPath = ("channels", number)
+            shape = self._read(declaration.ChannelShape, path, node)
+            if shape is None:
+                continue
+            options: Mapping[str, Any] = shape.model_extra or {}
+            if options and shape.target in system.services:
+                self._report(unknown_key(declaration.ChannelShape, path, key) for key in options)
+                continue
+            self.channel_numbers.append(number)
+            yield Channel(
+                source=shape.source,
+                target=shape.target,
+                grants=tuple(shape.allow or ()),
+                timeout_seconds=shape.timeout,
+                retries=shape.retries,
+                options=options,
+                at=node.at,
+            )
+
+    def _gateway(self) -> Gateway | None:
+        node = self.root.child("gateway")
+        if node is None:
+            return None
+        frame = self._read(declaration.GatewayFrame, ("gateway",), node)
+        issuers = dict(self._issuers())
+        routes = tuple(self._routes())
+        if frame is None:
+            # The routes are judged all the same; the system is not given out.
+            return Gateway(hostname="", routes=routes, issuers=issuers)
+        return Gateway(
+            hostname=frame.hostname,
+            routes=routes,
+            address=frame.listen[0],
+            port=frame.listen[1],
+            certificate=frame.certificate,
+            private_key=frame.private_key,
+            issuers=issuers,
+            max_request_bytes=frame.max_request_size,
+            at=self.root.keys["gateway"],
+        )
+
+    def _issuers(self) -> Iterator[tuple[str, Issuer]]:
+        for name, at, node in self._entries(("gateway", "issuers")):
+            path = ("gateway", "issuers", name)
+            shape = self._read(declaration.IssuerShape, path, node)
+            if self._name_is_good(parse_name, path) and shape:
+                yield name, Issuer(name, shape.issuer, tuple(shape.audiences), shape.jwks, at)
+            else:
+                self.broken_issuers.add(name)
+
+    def _routes(self) -> Iterator[Route]:
+        for number, node in self._items(("gateway", "routes")):
+            shape = self._read(declaration.RouteShape, ("gateway", "routes", number), node)
+            if shape is None:
+                continue
+            self.route_numbers.append(number)
+            yield Route(
+                path=shape.path,
+                target=shape.target,
+                methods=tuple(shape.methods),
+                rewrite=shape.rewrite,
+                require=shape.require,
+                limit=shape.limit,
+                timeout_seconds=shape.timeout,
+                at=node.at,
+            )
+
+    def _entries(self, path: DocumentPath) -> Iterator[tuple[str, Position, Node]]:
+        node = self._at(path)
+        if node is not None and isinstance(node.value, dict):
+            for key, child in node.value.items():
+                yield key, node.keys[key], child
+
+    def _items(self, path: DocumentPath) -> Iterator[tuple[int, Node]]:
+        node = self._at(path)
+        if node is not None and isinstance(node.value, list):
+            yield from enumerate(node.value)
+
+    def _at(self, path: DocumentPath) -> Node | None:
+        node: Node | None = self.root
+        for step in path:
+            node = node.child(step) if node else None
+        return node
+
+    def _name_is_good(self, parse: Callable[[Any], str], path: DocumentPath) -> bool:
+        try:
+            parse(path[-1])
+        except Malformed as error:
+            self._report([Flaw(error.code, path, error.message, error.remedy, on_key=True)])
+            return False
+        return True
+
+    def _read(self, shape: type[S], path: DocumentPath, node: Node) -> S | None:
+        plain = node.plain()
+        empty = [key for key, value in plain.items() if value is None] if _is_map(node) else ()
+        for key in empty:
+            if key in _COLLECTIONS & shape.model_fields.keys():
+                del plain[key]  # no channels allow nothing: that is safe to mean
+            elif key in keys_of(shape):
+                self._report([no_value((*path, key))])
+                del plain[key]
+        try:
+            return shape.model_validate(plain)
+        except ValidationError as error:
+            self._report(shape_flaws(shape, path, error))
+            return None
+
+    def _report(self, found: Iterable[Flaw]) -> None:
+        for flaw in found:
+            if len(self.findings) > MAX_FINDINGS:
+                return
+            path = flaw.path
+            at = self.root.locate(path, on_key=flaw.on_key)
+            self.findings.append(Finding(flaw.code, flaw.message, at, path_text(path), flaw.remedy))
+
+    def _in_document(self, found: Iterable[Flaw]) -> Iterator[Flaw]:
+        """The flaws with the numbers of channels and routes as in the document."""
+        for flaw in found:
+            match flaw.path:
+                case ("channels", int(number), *rest):
+                    yield replace(flaw, path=("channels", self.channel_numbers[number], *rest))
+                case ("gateway", "routes", int(number), *rest):
+                    number = self.route_numbers[number]
+                    yield replace(flaw, path=("gateway", "routes", number, *rest))
+                case _:
+                    yield flaw
+
+
+def _is_map(node: Node) -> bool:
+    return isinstance(node.value, dict)

@@ -1,0 +1,158 @@
+"""Path templates: which request paths a grant or a route means.
+
+``/orders/*`` and ``/orders/{id}`` match one non-empty segment; a final ``**`` matches what is
+left after its slash, also nothing (``/orders/**`` matches ``/orders/`` and not ``/orders``). These
+are the semantics of Envoy's ``envoy.path.match.uri_template``, so that what :func:`decide` says
+and what the proxy does are one thing; a test holds the two together on the real Envoy.
+"""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from watertight.errors import WatertightError
+
+MAX_LENGTH = 2048
+MAX_WILDCARDS = 5
+"""Envoy's limit of variables in one template; a rewrite needs each wildcard as a variable."""
+
+LITERAL = re.compile(r"[A-Za-z0-9._~-]+")
+VARIABLE = re.compile(r"\{([A-Za-z][A-Za-z0-9_]{0,15})\}")
+"""Envoy: a letter first, 16 characters at most."""
+
+_UNRESERVED_ESCAPE = re.compile(
+    r"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aA]|5[fF]|6[1-9a-fA-F]|7[0-9aA]|7[eE])"
+)
+_REFUSED = re.compile(r"%(?:2[fF]|5[cC]|00)|[^\x21-\x7e]|#")
+
+
+class RefusedPath(WatertightError):
+    """Every proxy answers 400 to a request with this path, whatever is granted."""
+
+
+class TemplateError(ValueError):
+    """The text is not a path template; the message is half a sentence that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One parsed path template. ``segments`` holds literals and ``*``; ``rest``: it ends in ``**``.
+
+    The last literal may be empty: ``/orders/`` is not ``/orders`` (RFC 3986 section 6.2.2.3).
+    """
+
+    segments: tuple[str, ...]
+    rest: bool
+
+    @property
+    def wildcards(self) -> int:
+        """How many ``*``, ``{name}`` and ``**`` it holds."""
+        return self.segments.count("*") + self.rest
+
+    def matches(self, path: str) -> bool:
+        """Whether it matches a path in normal form (see :func:`normalise`), without a query."""
+        found = path[1:].split("/")
+        if not self.spans(len(found)):
+            return False
+        fixed = len(self.segments)
+        return all(map(_segment_matches, self.segments, found)) and all(
+            _is_plain(segment) for segment in found[fixed:]
+        )
+
+    def covers(self, other: "Template") -> bool:
+        """Whether each path that ``other`` matches is matched by this one too."""
+        if other.rest and not self.rest:
+            return False
+        if not self.spans(len(other.segments) + other.rest):
+            return False
+        return all(map(_segment_covers, self.segments, other.segments))
+
+    def overlaps(self, other: "Template") -> bool:
+        """Whether some path is matched by both."""
+        if not (self.rest or other.rest) and len(self.segments) != len(other.segments):
+            return False
+        if self.rest and not other.rest and not self.spans(len(other.segments)):
+            return False
+        if other.rest and not self.rest and not other.spans(len(self.segments)):
+            return False
+        return all(
+            _segment_covers(a, b) or _segment_covers(b, a)
+            for a, b in zip(self.segments, other.segments, strict=False)
+        )
+
+    def spans(self, count: int) -> bool:
+        """Whether it can match a path of that many segments."""
+        return count > len(self.segments) if self.rest else count == len(self.segments)
+
+
+def parse_template(text: str) -> Template:
+    """Reads a path template. Raises :class:`TemplateError` that names the wrong segment."""
+    if not text.startswith("/"):
+        raise TemplateError("it does not start with `/`")
+    if len(text) > MAX_LENGTH:
+        raise TemplateError(f"it has {len(text)} characters of at most {MAX_LENGTH}")
+    parts = text[1:].split("/")
+    rest = parts[-1] == "**"
+    segments = tuple(
+        _parse_segment(part, last=number == len(parts))
+        for number, part in enumerate(parts[: len(parts) - rest], start=1)
+    )
+    template = Template(segments, rest)
+    if template.wildcards > MAX_WILDCARDS:
+        raise TemplateError(f"it has {template.wildcards} wildcards of at most {MAX_WILDCARDS}")
+    names = VARIABLE.findall(text)
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise TemplateError(f"the name `{{{min(repeated)}}}` stands in it twice")
+    return template
+
+
+def _parse_segment(part: str, *, last: bool) -> str:
+    if part == "*" or VARIABLE.fullmatch(part):
+        return "*"
+    if part == "**":
+        raise TemplateError("`**` may only be its last segment")
+    if part in {".", ".."}:
+        raise TemplateError(f"no request ever has the segment `{part}`: proxies resolve it")
+    if LITERAL.fullmatch(part) or (part == "" and last):
+        return part
+    raise TemplateError(f"the segment `{part}` is neither a literal nor a wildcard")
+
+
+def _is_plain(segment: str) -> bool:
+    """Envoy's wildcards match every character of a normal path but these."""
+    return "[" not in segment and "]" not in segment
+
+
+def _segment_matches(pattern: str, segment: str) -> bool:
+    return (segment != "" and _is_plain(segment)) if pattern == "*" else pattern == segment
+
+
+def _segment_covers(pattern: str, other: str) -> bool:
+    return other != "" if pattern == "*" else pattern == other
+
+
+def normalise(path: str) -> str:
+    """The path as grants see it, after a proxy normalised it: no query, no dots, no escapes.
+
+    As Envoy does with ``normalize_path``, ``merge_slashes`` and
+    ``path_with_escaped_slashes_action: REJECT_REQUEST`` (RFC 3986 section 6.2.2). Raises
+    :class:`RefusedPath` for what every proxy of ours refuses outright.
+    """
+    bare = path.partition("?")[0]
+    if not bare.startswith("/"):
+        raise RefusedPath(f"The path `{path}` does not start with `/`.")
+    if match := _REFUSED.search(bare):
+        raise RefusedPath(
+            f"Every proxy refuses the path `{path}` because of `{match[0]}` in it.",
+            remedy="Escaped slashes, fragments and bytes outside ASCII never reach a service.",
+        )
+    plain = _UNRESERVED_ESCAPE.sub(lambda m: unquote_to_bytes(m[0]).decode("ascii"), bare)
+    segments: list[str] = []
+    parts = [p for i, p in enumerate(plain.replace("\\", "/").split("/")) if p or i == 0]
+    for part in parts[1:]:
+        if part == "..":
+            del segments[-1:]
+        elif part != ".":
+            segments.append(part)
+    ends_open = not parts[1:] or plain.replace("\\", "/").endswith(("/", "/.", "/.."))
+    return "/" + "/".join(segments) + ("/" if ends_open and segments else "")
