@@ -20,16 +20,26 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.apps import running_app
-from tests.identity.doors.authority import Identities
 from watertight.enforcers.contract import Credential, Placement
 from watertight.enforcers.envoy.binary import envoy_binary
 from watertight.enforcers.envoy.compile import compile_envoy
+from watertight.enforcers.envoy.compile.tls import GATEWAY_CERTIFICATE
 from watertight.enforcers.envoy.resources import EnvoyPlan, ProxyPlan, ResourceType
 from watertight.enforcers.envoy.xds import XDSServer
+from watertight.identity.authority import Authority
+from watertight.identity.keeper import SVIDKeeper
+from watertight.identity.kek import FileKEK
+from watertight.identity.keys import KeyType, PrivateKey, generate, signing_hash, to_pkcs8
+from watertight.identity.requests import SVIDRequest
 from watertight.identity.sds import secrets
-from watertight.model.system import System
+from watertight.identity.slots import Kind
+from watertight.identity.spiffe import SPIFFEID
+from watertight.identity.svid import X509SVID
+from watertight.model.system import GATEWAY, System
 
 START_SECONDS = 30.0
 STOP_SECONDS = 3.0
@@ -113,18 +123,20 @@ class Mesh:
         self,
         system: System,
         placement: Placement,
-        authority: Identities,
+        identities: SVIDKeeper,
         keys: Mapping[str, str],
     ) -> None:
         self.system = system
         """With the ports that are really used."""
         self.placement = placement
-        self.authority = authority
+        self.identities = identities
+        self.authority = identities.authority
         self.keys = keys
         self.xds = XDSServer()
         self.plan = EnvoyPlan({})
         """What is in force."""
         self.envoys: dict[str, EnvoyProcess] = {}
+        self._gateway_certificate = _gateway_certificate(system, self.authority)
 
     def compile(self, system: System | None = None) -> EnvoyPlan:
         """The plan for a system, or for the mesh's own."""
@@ -150,7 +162,7 @@ class Mesh:
 
     def credential(self, workload: str) -> Credential:
         """The genuine SVID of a workload, as files."""
-        svid = self.authority.x509_svid(workload)
+        svid = self.identities.x509_svid(workload)
         assert svid is not None
         directory = self.placement.run_directory / "stolen"
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -159,6 +171,12 @@ class Mesh:
         key.touch(mode=0o600)
         key.write_bytes(svid.private_key_pem())
         return Credential(certificate, key)
+
+    def issuer(self) -> tuple[x509.Certificate, PrivateKey]:
+        """The active issuing intermediate and its key: what a forger has stolen."""
+        lifecycle = self.authority._lifecycle
+        slot = lifecycle.active(Kind.ISSUER)
+        return lifecycle.certificate(slot), lifecycle.key(slot)
 
     async def admin(self, workload: str, path: str, method: str = "GET") -> str:
         """What the admin interface of that proxy answers."""
@@ -191,7 +209,10 @@ class Mesh:
     def give_secrets(self) -> None:
         """Hands every proxy its present SVID and the present bundle."""
         for workload in self.system.workloads():
-            self.xds.set_secrets(workload, secrets(self.authority, workload))
+            bodies = secrets(self.identities, workload)
+            if workload == GATEWAY:
+                bodies[GATEWAY_CERTIFICATE] = self._gateway_certificate
+            self.xds.set_secrets(workload, bodies)
 
     async def stop(self) -> None:
         """Ends every Envoy, then the xDS server."""
@@ -228,7 +249,6 @@ async def running_mesh(
     *,
     keys: Mapping[str, str] | None = None,
     project: Path | None = None,
-    authority: Identities | None = None,
     sabotage: Sabotage | None = None,
     apps: bool = True,
 ) -> AsyncIterator[Mesh]:
@@ -244,11 +264,43 @@ async def running_mesh(
         placement = Placement(temporary, project or temporary, shared_network=True)
         if apps:
             system = await _start_apps(system, stack)
-        mesh = Mesh(system, placement, authority or Identities(*system.workloads()), keys or {})
+        identities = await _identities(system, temporary, stack)
+        mesh = Mesh(system, placement, identities, keys or {})
         stack.push_async_callback(mesh.stop)
         plan = mesh.compile()
         await mesh.push(sabotage(plan) if sabotage else plan)
         yield mesh
+
+
+async def _identities(system: System, directory: Path, stack: AsyncExitStack) -> SVIDKeeper:
+    """A new authority, and an SVID of it for every workload."""
+    kek = FileKEK(directory / "kek")
+    authority = Authority.create(directory / "authority", system.trust_domain, kek=kek)
+    identities = SVIDKeeper(stack.enter_context(authority), system.workloads())
+    await identities.refresh()
+    return identities
+
+
+def _gateway_certificate(system: System, authority: Authority) -> dict[str, Any]:
+    """The body of the secret that the gateway shows to the outside: issued by our authority."""
+    if system.gateway is None:
+        return {}
+    key = generate(KeyType.ECDSA_P256)
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    chain = authority.issue(
+        SVIDRequest(
+            csr.sign(key, signing_hash(key)).public_bytes(Encoding.DER),
+            SPIFFEID.workload(system.trust_domain, GATEWAY),
+            (system.gateway.hostname,),
+        )
+    )
+    svid = X509SVID(system.spiffe_id(GATEWAY), chain, to_pkcs8(key))
+    return {
+        "tls_certificate": {
+            "certificate_chain": {"inline_string": svid.chain_pem().decode()},
+            "private_key": {"inline_string": svid.private_key_pem().decode()},
+        }
+    }
 
 
 async def _start_apps(system: System, stack: AsyncExitStack) -> System:

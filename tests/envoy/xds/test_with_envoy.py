@@ -106,6 +106,12 @@ async def connections(mesh: Mesh, caller: str) -> int:
     return int(stats.rpartition(":")[2])
 
 
+async def give_secrets(mesh: Mesh) -> None:
+    mesh.give_secrets()
+    for workload in mesh.plan.proxies:
+        await mesh.xds.wait_in_force(workload, deadline_seconds=10)
+
+
 async def certificate_serial(mesh: Mesh, workload: str) -> str:
     certificates = json.loads(await mesh.admin(workload, "/certs"))["certificates"]
     return str(certificates[0]["cert_chain"][0]["serial_number"])
@@ -199,15 +205,15 @@ async def test_a_control_plane_that_knows_nothing_yet_takes_nothing_away() -> No
 async def test_a_new_svid_and_a_new_root_arrive_by_the_same_stream() -> None:
     async with running_mesh(SHOP) as mesh, steady_traffic(mesh) as statuses:
         before = await certificate_serial(mesh, "orders")
-        mesh.authority.rotate_leaf("orders")
+        await mesh.identities.reissue("orders")
         mesh.give_secrets()
         await mesh.xds.wait_in_force("orders", deadline_seconds=10)
         leaf = await certificate_serial(mesh, "orders")
         assert leaf != before
-        mesh.authority.rotate_root()
-        mesh.give_secrets()
-        for workload in mesh.plan.proxies:
-            await mesh.xds.wait_in_force(workload, deadline_seconds=10)
+        sequence = mesh.identities.prepare_root()
+        await give_secrets(mesh)
+        await mesh.identities.activate_root(sequence)
+        await give_secrets(mesh)
         assert await certificate_serial(mesh, "orders") != leaf
         assert (await mesh.request("mailer", "orders", "GET", "/orders/1")).status_code == 200
     assert set(statuses) == {200}
@@ -248,7 +254,7 @@ async def test_a_proxy_that_is_started_again_gets_everything_again() -> None:
 async def test_a_secret_that_does_not_exist_is_named() -> None:
     """As for a revoked service: it has no SVID, so nothing that needs one is in force."""
     async with running_mesh(SHOP) as mesh:
-        held: Mapping[str, Any] = secrets(mesh.authority, "orders")
+        held: Mapping[str, Any] = secrets(mesh.identities, "orders")
         await mesh.envoys["orders"].stop()
         mesh.xds.set_secrets("orders", {n: b for n, b in held.items() if n != "default"})
         await mesh.envoys["orders"].start()
