@@ -10,7 +10,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,19 @@ def free_port() -> int:
         return port
 
 
-def _argv(run: list[str], service: str, ports: Mapping[str, tuple[int, int]]) -> list[str]:
-    """``run`` with the declared ports replaced: its own, and those in URLs of others."""
-    argv = [sys.executable if word == "python" else word for word in run]
-    if service in ports:
-        old, new = ports[service]
-        argv = [re.sub(rf"(^|127\.0\.0\.1:){old}$", rf"\g<1>{new}", word) for word in argv]
-    for name, (old, new) in ports.items():
-        argv = [word.replace(f"//{name}:{old}", f"//127.0.0.1:{new}") for word in argv]
+def ports_of(file: Path) -> dict[str, int]:
+    """A free port for each service of ``file`` that listens."""
+    return {name: free_port() for name, s in declared_services(file).items() if "listens" in s}
+
+
+def _argv(service: dict[str, Any], port: int | None, where: Mapping[str, str]) -> list[str]:
+    """The declared ``run`` with its own port replaced, and the addresses of others in URLs."""
+    argv = [sys.executable if word == "python" else word for word in service["run"]]
+    if port is not None:
+        declared = next(iter(service["listens"].values()))
+        argv = [re.sub(rf"(^|127\.0\.0\.1:){declared}$", rf"\g<1>{port}", word) for word in argv]
+    for name, address in where.items():
+        argv = [re.sub(rf"//{name}:\d+", f"//{address}", word) for word in argv]
     return argv
 
 
@@ -81,28 +86,25 @@ async def _stop(processes: list[asyncio.subprocess.Process]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running_plainly(file: Path, logs: Path) -> AsyncIterator[dict[str, int]]:
-    """Every service of ``file``, ready; yields service → port. Stops them whatever happens.
+async def running_services(
+    file: Path, logs: Path, ports: Mapping[str, int], where: Callable[[str], Mapping[str, str]]
+) -> AsyncIterator[None]:
+    """Every service of ``file`` on its port, ready; stops them whatever happens.
 
-    Each writes to ``logs/<service>.log``. Raises TimeoutError if they are not ready in time.
+    ``where``: for each caller, callee → host:port. Each service writes to ``logs/<service>.log``.
+    Raises TimeoutError if they are not ready in time.
     """
     services = declared_services(file)
-    ports = {
-        name: (next(iter(service["listens"].values())), free_port())
-        for name, service in services.items()
-        if "listens" in service
-    }
     environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    urls = {
-        f"{n.upper().replace('-', '_')}_URL": f"http://127.0.0.1:{p}" for n, (_, p) in ports.items()
-    }
     processes: list[asyncio.subprocess.Process] = []
     try:
         for name, service in services.items():
+            found = where(name)
+            urls = {f"{n.upper().replace('-', '_')}_URL": f"http://{a}" for n, a in found.items()}
             with (logs / f"{name}.log").open("wb") as log:
                 processes.append(
                     await asyncio.create_subprocess_exec(
-                        *_argv(service["run"], name, ports),
+                        *_argv(service, ports.get(name), found),
                         cwd=file.parent / service.get("directory", "."),
                         env={**environment, **urls, **service.get("environment", {})},
                         stdin=asyncio.subprocess.DEVNULL,
@@ -112,8 +114,17 @@ async def running_plainly(file: Path, logs: Path) -> AsyncIterator[dict[str, int
                     )
                 )
         async with asyncio.timeout(DEADLINE_SECONDS):
-            for name, (_, port) in ports.items():
+            for name, port in ports.items():
                 await _ready(port, services[name].get("ready"))
-        yield {name: port for name, (_, port) in ports.items()}
+        yield
     finally:
         await _stop(processes)
+
+
+@contextlib.asynccontextmanager
+async def running_plainly(file: Path, logs: Path) -> AsyncIterator[dict[str, int]]:
+    """Every service of ``file``, each calling the others directly; yields service → port."""
+    ports = ports_of(file)
+    addresses = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    async with running_services(file, logs, ports, lambda _: addresses):
+        yield ports
