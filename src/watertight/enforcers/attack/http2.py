@@ -1,0 +1,197 @@
+"""A minimal HTTP/2 client (RFC 9113) over any wire: requests, and CONNECT streams as wires."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
+
+from watertight.enforcers.attack.http import Answer, Headers
+from watertight.enforcers.attack.wire import Closed, Wire
+
+
+class HTTP2:
+    """One connection with one stream in flight at a time. Use :func:`connect`."""
+
+    def __init__(self, wire: Wire, *, timeout_seconds: float) -> None:
+        # An attacker's headers need not be valid: nothing outbound is checked or normalised.
+        config = h2.config.H2Configuration(
+            client_side=True,
+            header_encoding="utf-8",
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+        )
+        self._wire = wire
+        self._h2 = h2.connection.H2Connection(config=config)
+        self.timeout_seconds = timeout_seconds
+
+    async def open(self) -> None:
+        """Sends the preface and waits for the server's SETTINGS: proof that it lets us speak.
+
+        Raises ``Closed`` (or ``Alert``) if it does not, ``TimeoutError`` if it keeps silent.
+        """
+        self._h2.initiate_connection()
+        await self._flush()
+        async with asyncio.timeout(self.timeout_seconds):
+            while not any(
+                isinstance(e, h2.events.RemoteSettingsChanged) for e in await self.events()
+            ):
+                pass
+
+    async def request(
+        self, method: str, path: str, *, authority: str, headers: Headers = (), body: bytes = b""
+    ) -> Answer:
+        """One request and its whole answer. Raises ``Closed``, ``TimeoutError``."""
+        pseudo = [
+            (":method", method),
+            (":scheme", "http"),
+            (":authority", authority),
+            (":path", path),
+        ]
+        stream = await self._start([*pseudo, *headers], end=not body)
+        if body:
+            self._h2.send_data(stream, body, end_stream=True)
+            await self._flush()
+        return await self._answer(stream)
+
+    async def connect(self, authority: str) -> "Tunnel | Answer":
+        """CONNECT (RFC 9113 section 8.5): the open tunnel, or the answer that refuses it."""
+        stream = await self._start([(":method", "CONNECT"), (":authority", authority)], end=False)
+        async with asyncio.timeout(self.timeout_seconds):
+            while True:
+                for event in await self.events():
+                    if isinstance(event, h2.events.ResponseReceived) and event.stream_id == stream:
+                        answer = _answer_of(event.headers)
+                        ok = 200 <= answer.status < 300 and event.stream_ended is None
+                        return Tunnel(self, stream) if ok else answer
+                    _raise_if_over(event, stream)
+
+    async def events(self) -> list[h2.events.Event]:
+        """The events of the next bytes. Raises ``Closed`` at the end of the stream."""
+        data = await self._wire.receive(self.timeout_seconds)
+        if not data:
+            raise Closed("connection closed")
+        try:
+            events = self._h2.receive_data(data)
+        except h2.exceptions.ProtocolError as error:
+            raise Closed(f"not HTTP/2: {data[:60]!r}") from error
+        for event in events:
+            if isinstance(event, h2.events.DataReceived) and event.flow_controlled_length:
+                with contextlib.suppress(h2.exceptions.ProtocolError):  # the stream has ended
+                    self._h2.acknowledge_received_data(
+                        event.flow_controlled_length, event.stream_id
+                    )
+        await self._flush()
+        return list(events)
+
+    async def send_data(self, stream: int, data: bytes) -> None:
+        """DATA on an open stream; small: no flow control beyond the first window."""
+        try:
+            self._h2.send_data(stream, data)
+        except h2.exceptions.ProtocolError as error:
+            raise Closed("stream closed") from error
+        await self._flush()
+
+    async def close(self) -> None:
+        """Ends the connection; never raises."""
+        await self._wire.close()
+
+    async def _start(self, headers: Sequence[tuple[str, str]], *, end: bool) -> int:
+        try:
+            stream = int(self._h2.get_next_available_stream_id())
+            self._h2.send_headers(stream, headers, end_stream=end)
+        except h2.exceptions.ProtocolError as error:
+            raise Closed(f"connection closed: {error}") from error
+        await self._flush()
+        return stream
+
+    async def _answer(self, stream: int) -> Answer:
+        answer: Answer | None = None
+        body = b""
+        trailers: tuple[tuple[str, str], ...] = ()
+        async with asyncio.timeout(self.timeout_seconds):
+            while True:
+                for event in await self.events():
+                    if getattr(event, "stream_id", None) != stream:
+                        _raise_if_over(event, stream)
+                        continue
+                    if isinstance(event, h2.events.ResponseReceived):
+                        answer = _answer_of(event.headers)
+                    elif isinstance(event, h2.events.DataReceived):
+                        body += event.data or b""
+                    elif isinstance(event, h2.events.TrailersReceived):
+                        trailers = tuple(event.headers or ())
+                    elif isinstance(event, h2.events.StreamEnded) and answer is not None:
+                        return Answer(answer.status, answer.headers, body, trailers)
+                    else:
+                        _raise_if_over(event, stream)
+
+    async def _flush(self) -> None:
+        if data := self._h2.data_to_send():
+            await self._wire.send(data)
+
+
+class Tunnel:
+    """A CONNECT stream as a :class:`~watertight.enforcers.attack.wire.Wire`."""
+
+    def __init__(self, connection: HTTP2, stream: int) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._waiting = b""
+        self._ended = False
+        self._reset = ""
+
+    async def send(self, data: bytes) -> None:
+        """See :class:`~watertight.enforcers.attack.wire.Wire`."""
+        await self._connection.send_data(self._stream, data)
+
+    async def receive(self, timeout_seconds: float) -> bytes:
+        """See :class:`~watertight.enforcers.attack.wire.Wire`."""
+        async with asyncio.timeout(timeout_seconds):
+            while not (self._waiting or self._ended or self._reset):
+                for event in await self._connection.events():
+                    if getattr(event, "stream_id", None) == self._stream:
+                        self._take(event)
+        if self._reset and not self._waiting:  # what came before the reset is delivered first
+            raise Closed(self._reset)
+        data, self._waiting = self._waiting, b""
+        return data
+
+    def _take(self, event: h2.events.Event) -> None:
+        if isinstance(event, h2.events.DataReceived):
+            self._waiting += event.data or b""
+        elif isinstance(event, h2.events.StreamReset):
+            self._reset = f"stream reset, error {event.error_code}"
+        elif isinstance(event, h2.events.StreamEnded):
+            self._ended = True
+
+    async def close(self) -> None:
+        """See :class:`~watertight.enforcers.attack.wire.Wire`."""
+        await self._connection.close()
+
+
+def _answer_of(headers: Sequence[tuple[str, str]] | None) -> Answer:
+    fields = tuple((str(k), str(v)) for k, v in headers or ())
+    status = int(next(v for k, v in fields if k == ":status"))
+    return Answer(status, tuple(f for f in fields if not f[0].startswith(":")))
+
+
+def _raise_if_over(event: h2.events.Event, stream: int) -> None:
+    if isinstance(event, h2.events.ConnectionTerminated):
+        raise Closed(f"GOAWAY, error {event.error_code}")
+    if isinstance(event, h2.events.StreamReset) and event.stream_id == stream:
+        raise Closed(f"stream reset, error {event.error_code}")
+
+
+async def connect(wire: Wire, *, timeout_seconds: float) -> HTTP2:
+    """Speaks HTTP/2 over ``wire`` until the server's SETTINGS; closes it on failure."""
+    connection = HTTP2(wire, timeout_seconds=timeout_seconds)
+    try:
+        await connection.open()
+    except BaseException:
+        await wire.close()
+        raise
+    return connection

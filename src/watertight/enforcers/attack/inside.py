@@ -1,0 +1,49 @@
+"""A wire that starts inside a sandbox: the probe agent connects, the prober speaks."""
+
+import base64
+
+from watertight.enforcers.attack.wire import Absent, Closed
+from watertight.enforcers.contract import Inside
+
+
+class InsideWire:
+    """A TCP connection of the probe agent, as a :class:`~watertight.enforcers.attack.wire.Wire`."""
+
+    def __init__(self, inside: Inside, stream: int) -> None:
+        self._inside = inside
+        self._stream = stream
+
+    async def send(self, data: bytes) -> None:
+        """See :class:`~watertight.enforcers.attack.wire.Wire`."""
+        answer = await self._inside.call(
+            "send", stream=self._stream, data=base64.b64encode(data).decode()
+        )
+        if "error" in answer:
+            raise Closed(answer["error"])
+
+    async def receive(self, timeout_seconds: float) -> bytes:
+        """See :class:`~watertight.enforcers.attack.wire.Wire`."""
+        answer = await self._inside.call(
+            "receive", stream=self._stream, timeout_seconds=timeout_seconds
+        )
+        if "error" in answer:
+            raise Closed(answer["error"])
+        if answer.get("reset"):
+            raise Closed("connection reset")
+        if not answer["data"] and not answer["closed"]:
+            raise TimeoutError
+        return base64.b64decode(answer["data"])
+
+    async def close(self) -> None:
+        """See :class:`~watertight.enforcers.attack.wire.Wire`."""
+        await self._inside.call("close", stream=self._stream)
+
+
+async def dial_inside(
+    inside: Inside, host: str, port: int, *, timeout_seconds: float
+) -> InsideWire:
+    """Connects from inside. Raises :class:`Absent` with the reason if nothing lets us."""
+    answer = await inside.call("open", host=host, port=port, timeout_seconds=timeout_seconds)
+    if "error" in answer:
+        raise Absent(answer["error"])
+    return InsideWire(inside, answer["stream"])

@@ -1,0 +1,177 @@
+"""TLS as an enemy speaks it: any version, any certificate or none, sessions used again.
+
+The handshake runs over a :class:`~watertight.enforcers.attack.wire.Wire` with OpenSSL's memory
+BIOs, so that alerts arrive as facts and a session can be offered again. With TLS 1.3 the server
+judges the client's certificate after the client has finished (RFC 8446 section 4.4.2.4), so a
+finished handshake proves nothing: callers must exchange bytes before they call it accepted.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from watertight.enforcers.attack.wire import CHUNK_BYTES, Closed, Wire
+from watertight.enforcers.contract import Credential
+
+NO_CERTIFICATE = Credential()
+
+
+class Alert(Closed):
+    """The peer refused in TLS's own words (RFC 8446 section 6): the strongest refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What the attacker offers. ``versions`` is (lowest, highest)."""
+
+    credential: Credential = NO_CERTIFICATE
+    versions: tuple[ssl.TLSVersion, ssl.TLSVersion] = (
+        ssl.TLSVersion.TLSv1_3,
+        ssl.TLSVersion.TLSv1_3,
+    )
+    alpn: Sequence[str] = ("h2",)
+    ciphers: str | None = None
+    """OpenSSL cipher string for TLS 1.2 and below."""
+    server_name: str | None = None
+    roots: bytes | None = None
+    """PEM roots to verify the server with; None: not verified, as an attacker would not."""
+
+    def context(self) -> ssl.SSLContext:
+        """The OpenSSL context of this hello; SECLEVEL 0, so that we offer what is too weak."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = self.roots is not None and self.server_name is not None
+        context.verify_mode = ssl.CERT_NONE if self.roots is None else ssl.CERT_REQUIRED
+        if self.roots is not None:
+            context.load_verify_locations(cadata=self.roots.decode())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.1 and below, on purpose
+            context.minimum_version, context.maximum_version = self.versions
+        context.set_ciphers(self.ciphers or "ALL:@SECLEVEL=0")
+        context.set_alpn_protocols(list(self.alpn))
+        if self.credential.certificate is not None:
+            context.load_cert_chain(self.credential.certificate, self.credential.private_key)
+        return context
+
+
+class TLSWire:
+    """A wire inside TLS; make it with :func:`handshake`."""
+
+    def __init__(self, outer: Wire, context: ssl.SSLContext, name: str | None) -> None:
+        self._outer = outer
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._context = context
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+
+    @property
+    def tls(self) -> ssl.SSLObject:
+        """OpenSSL's own view: version, cipher, ALPN, session, peer certificate."""
+        return self._tls
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The context that a session must be used with again."""
+        return self._context
+
+    def offer(self, session: ssl.SSLSession) -> None:
+        """Offers an earlier session of the same context; before the handshake."""
+        self._tls.session = session
+
+    async def handshake(self, timeout_seconds: float) -> None:
+        """Finishes our side of the handshake. Raises ``Alert``, ``Closed``, ``TimeoutError``."""
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                try:
+                    self._tls.do_handshake()
+                except ssl.SSLWantReadError:
+                    await self._flush()
+                    await self._fill(timeout_seconds)
+                except ssl.SSLError as error:
+                    await self._flush_quietly()
+                    raise _closed(error) from error
+                else:
+                    await self._flush()
+                    return
+
+    async def send(self, data: bytes) -> None:
+        """See :class:`~watertight.enforcers.attack.wire.Wire`."""
+        try:
+            self._tls.write(data)
+        except ssl.SSLError as error:
+            raise _closed(error) from error
+        await self._flush()
+
+    async def receive(self, timeout_seconds: float) -> bytes:
+        """See :class:`~watertight.enforcers.attack.wire.Wire`."""
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                try:
+                    return self._tls.read(CHUNK_BYTES)
+                except ssl.SSLWantReadError:
+                    await self._flush()
+                    if not await self._fill(timeout_seconds):
+                        return b""
+                except ssl.SSLZeroReturnError:
+                    return b""
+                except ssl.SSLError as error:
+                    raise _closed(error) from error
+
+    async def close(self) -> None:
+        """See :class:`~watertight.enforcers.attack.wire.Wire`."""
+        await self._outer.close()
+
+    async def _flush(self) -> None:
+        if self._outgoing.pending:
+            await self._outer.send(self._outgoing.read())
+
+    async def _flush_quietly(self) -> None:
+        with contextlib.suppress(Closed):
+            await self._flush()
+
+    async def _fill(self, timeout_seconds: float) -> bool:
+        data = await self._outer.receive(timeout_seconds)
+        if not data:
+            self._incoming.write_eof()
+            if not self._finished():
+                raise Closed("closed during the handshake, without an alert")
+            return False
+        self._incoming.write(data)
+        return True
+
+    def _finished(self) -> bool:
+        return self._tls.version() is not None
+
+
+def _closed(error: ssl.SSLError) -> Closed:
+    reason = (error.reason or str(error)).lower()
+    if "alert" in reason:
+        # TLSV13_ALERT_CERTIFICATE_REQUIRED, SSLV3_ALERT_HANDSHAKE_FAILURE …
+        return Alert("alert " + reason.partition("alert_")[2])
+    return Closed(reason.replace("_", " "))
+
+
+async def handshake(
+    wire: Wire,
+    hello: Hello,
+    *,
+    timeout_seconds: float,
+    session: ssl.SSLSession | None = None,
+    context: ssl.SSLContext | None = None,
+) -> TLSWire:
+    """Performs our side of a TLS handshake over ``wire``, which it closes on failure.
+
+    ``session`` and its ``context`` of an earlier connection are offered again if given. Raises
+    :class:`Alert`, :class:`~watertight.enforcers.attack.wire.Closed` or ``TimeoutError``.
+    """
+    secure = TLSWire(wire, context or hello.context(), hello.server_name)
+    if session is not None:
+        secure.offer(session)
+    try:
+        await secure.handshake(timeout_seconds)
+    except BaseException:
+        await wire.close()
+        raise
+    return secure

@@ -1,0 +1,23 @@
+"""The attacks on Envoy's channels, and their permitted uses, derived from the declaration alone.
+
+Nothing here knows how the channels were compiled: the attacker shares no code with the defender.
+"""
+
+from watertight.enforcers.contract import Probe
+from watertight.enforcers.envoy.probes import (
+    grants,
+    identity,
+    reach,
+    sessions,
+    smuggling,
+    tls,
+    uses,
+)
+from watertight.model.system import System
+
+MODULES = (uses, tls, identity, sessions, grants, smuggling, reach)
+
+
+def envoy_probes(system: System) -> tuple[Probe, ...]:
+    """Every probe of every channel of ``system``, in an order that is good to read."""
+    return tuple(probe for module in MODULES for probe in module.probes(system))

@@ -1,0 +1,56 @@
+"""The control: a refusal counts only while the right caller is served at the same door.
+
+A connection that just closes may be a refusal or a broken target. TLS alerts and Envoy's own
+words leave no doubt; whatever else looks like a refusal is believed only after a control.
+"""
+
+from watertight.enforcers.attack.http import Answer
+from watertight.enforcers.contract import Arena, Observation, Outcome, not_run
+from watertight.enforcers.envoy.probes.replies import (
+    Nothing,
+    Seen,
+    app_is_absent,
+    attacked,
+    refusal,
+)
+from watertight.enforcers.envoy.probes.requests import Request, at_door, from_inside, genuine
+from watertight.enforcers.envoy.probes.ways import Way, fill
+
+
+def permitted(way: Way) -> Request:
+    """A request that the way grants; one that changes nothing, if there is one."""
+    if not way.grants:
+        return Request("GET", "/")
+    harmless = [g for g in way.http_grants if g.method in {"GET", "HEAD"}]
+    grant = (harmless or way.http_grants)[0]
+    return Request(grant.method, fill(grant.path))
+
+
+async def judged_at_door(arena: Arena, way: Way, seen: Seen) -> Observation:
+    """What an attack at a door came to, with a control where there is doubt."""
+    observation = attacked(seen)
+    if observation.outcome is not Outcome.REFUSED or _beyond_doubt(seen):
+        return observation
+    control = await at_door(arena, way, permitted(way), await genuine(arena, way))
+    return _with_control(observation, control)
+
+
+async def judged_inside(arena: Arena, way: Way, seen: Seen) -> Observation:
+    """What an attack from inside came to, with a control where there is doubt."""
+    observation = attacked(seen)
+    if observation.outcome is not Outcome.REFUSED or _beyond_doubt(seen):
+        return observation
+    return _with_control(observation, await from_inside(arena, way, permitted(way)))
+
+
+def _beyond_doubt(seen: Seen) -> bool:
+    if isinstance(seen, Nothing):
+        return seen.detail.startswith("alert ")
+    return refusal(seen) is not None and not 500 <= seen.status < 600
+
+
+def _with_control(observation: Observation, control: Seen) -> Observation:
+    if isinstance(control, Answer) and refusal(control) is None and not app_is_absent(control):
+        return observation
+    said = control.detail if isinstance(control, Nothing) else f"answered {control.status}"
+    return not_run(f"{observation.detail}; but the right caller is turned away too: {said}")

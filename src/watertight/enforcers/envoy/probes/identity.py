@@ -1,0 +1,106 @@
+"""Who may come in: every credential but the one caller's own right SVID must be refused.
+
+The rules attacked are those of X509-SVID sections 2 to 5. Whoever else has a genuine SVID is
+stopped by TLS already; a credential with a wrong shape must at the latest be stopped by RBAC.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from watertight.enforcers.attack.tls import Hello
+from watertight.enforcers.contract import Arena, Forgery, Observation, Probe
+from watertight.enforcers.envoy.probes.control import judged_at_door, permitted
+from watertight.enforcers.envoy.probes.make import attack
+from watertight.enforcers.envoy.probes.requests import at_door
+from watertight.enforcers.envoy.probes.tls import handshaken
+from watertight.enforcers.envoy.probes.ways import Way, ways
+from watertight.model.system import System
+
+DAY_SECONDS = 86_400
+
+
+def forgeries(system: System, way: Way) -> dict[str, tuple[str, Forgery]]:
+    """Probe id → what is wrong, and the forged credential of ``way``'s caller."""
+    identity = system.spiffe_id(way.caller)
+    right = Forgery(uri_sans=(identity,), dns_sans=(way.caller,), common_name=way.caller)
+    elsewhere = f"spiffe://elsewhere.{system.trust_domain}/{way.caller}"
+    bad_usage = (ExtendedKeyUsageOID.SERVER_AUTH,)
+    expired = replace(right, not_before_seconds=-DAY_SECONDS, not_after_seconds=-60)
+    early = replace(right, not_before_seconds=3600, not_after_seconds=7200)
+    return {
+        "identity.self-signed": ("a self-signed certificate", replace(right, issuer="self")),
+        "identity.foreign-authority": (
+            "an SVID from an unknown authority with our authority's names",
+            replace(right, issuer="foreign"),
+        ),
+        "identity.expired": ("an SVID that expired a minute ago", expired),
+        "identity.not-yet-valid": ("an SVID that is valid in an hour", early),
+        "identity.common-name-only": (
+            "the SPIFFE ID in the common name only",
+            replace(right, uri_sans=(), common_name=identity),
+        ),
+        "identity.dns-san-only": (
+            "the SPIFFE ID in a DNS SAN only",
+            replace(right, uri_sans=(), dns_sans=(identity,)),
+        ),
+        "identity.two-uri-sans": (
+            "two URI SANs, one of them right",
+            replace(right, uri_sans=(identity, system.spiffe_id("watertight-second"))),
+        ),
+        "identity.two-uri-sans-second": (
+            "two URI SANs, the second one right",
+            replace(right, uri_sans=(system.spiffe_id("watertight-second"), identity)),
+        ),
+        "identity.longer-path": (
+            "a SPIFFE ID that starts with the right one",
+            replace(right, uri_sans=(f"{identity}/more",)),
+        ),
+        "identity.other-trust-domain": (
+            "the right path in another trust domain",
+            replace(right, uri_sans=(elsewhere,)),
+        ),
+        "identity.null-in-san": (
+            "the right SPIFFE ID, a NUL, and more",
+            replace(right, uri_sans=(f"{identity}\0.{system.trust_domain}",)),
+        ),
+        "identity.server-only-usage": (
+            "extended key usage serverAuth only",
+            replace(right, extended_key_usages=bad_usage),
+        ),
+        "identity.authority-as-leaf": ("a CA certificate as a leaf", replace(right, is_ca=True)),
+    }
+
+
+def probes(system: System) -> Iterator[Probe]:
+    """For every door: each forgery, and the genuine SVID of everybody else."""
+    for way in ways(system):
+        for identifier, (what, forgery) in forgeries(system, way).items():
+            yield attack(
+                identifier,
+                way.channel,
+                what,
+                _forged,
+                way,
+                forgery,
+            )
+        for other in system.workloads():
+            if other != way.caller:
+                yield attack(
+                    "identity.other-workload",
+                    way.channel,
+                    f"{other}'s genuine SVID at the door for {way.caller}",
+                    _other,
+                    way,
+                    other,
+                )
+
+
+async def _forged(arena: Arena, way: Way, forgery: Forgery) -> Observation:
+    hello = Hello(credential=await arena.forge(forgery))
+    return await judged_at_door(arena, way, await at_door(arena, way, permitted(way), hello))
+
+
+async def _other(arena: Arena, way: Way, other: str) -> Observation:
+    return await handshaken(arena, way, Hello(credential=await arena.svid(other)))

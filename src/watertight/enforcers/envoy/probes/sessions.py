@@ -1,0 +1,157 @@
+"""Time: sessions used again, and clients that say nothing until everybody has forgotten them."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Iterator
+
+from watertight.enforcers.attack.http2 import connect
+from watertight.enforcers.attack.tls import Hello, TLSWire, handshake
+from watertight.enforcers.attack.wire import Closed, Wire, dial_unix
+from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
+from watertight.enforcers.envoy.probes.control import judged_at_door
+from watertight.enforcers.envoy.probes.make import attack
+from watertight.enforcers.envoy.probes.replies import Nothing, Seen
+from watertight.enforcers.envoy.probes.requests import (
+    TIMEOUT_SECONDS,
+    ask_for_tunnel,
+    genuine,
+    open_door,
+)
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN, Way, ways
+from watertight.model.system import System
+
+SILENCE_SECONDS = 1.5
+PATIENCE_SECONDS = 10.0
+"""A peer that does not even start TLS must be shown out within this."""
+
+
+def probes(system: System) -> Iterator[Probe]:
+    """For every door: tickets, resumption, and silence; for every callee: silence without end."""
+    first = {way.callee: way for way in reversed(list(ways(system)))}
+    for way in first.values():
+        yield attack(
+            "sessions.silent-forever",
+            way.channel,
+            f"a connection that never says anything, held for {PATIENCE_SECONDS:g} s",
+            _silent_forever,
+            way,
+        )
+    for way in ways(system):
+        yield attack(
+            "sessions.ticket",
+            way.channel,
+            "a session ticket is asked for with the right SVID",
+            _ticket,
+            way,
+        )
+        yield attack(
+            "sessions.resumption",
+            way.channel,
+            "an earlier session is resumed, so that no certificate is looked at",
+            _resumption,
+            way,
+        )
+        yield attack(
+            "sessions.silent-then-plaintext",
+            way.channel,
+            f"nothing for {SILENCE_SECONDS:g} s, then HTTP/2 in the clear",
+            _silent_then_plaintext,
+            way,
+        )
+        yield attack(
+            "sessions.silent-then-elsewhere",
+            way.channel,
+            f"TLS, nothing for {SILENCE_SECONDS:g} s, then CONNECT to what was not granted",
+            _silent_then_elsewhere,
+            way,
+        )
+
+
+async def _session(arena: Arena, way: Way, hello: Hello) -> TLSWire:
+    """A finished connection whose server has had its chance to send tickets."""
+    wire = await dial_unix(arena.door(way.callee, way.caller))
+    secure = await handshake(wire, hello, timeout_seconds=TIMEOUT_SECONDS)
+    connection = await connect(secure, timeout_seconds=TIMEOUT_SECONDS)
+    await connection.close()
+    return secure
+
+
+async def _ticket(arena: Arena, way: Way) -> Observation:
+    try:
+        secure = await _session(arena, way, await genuine(arena, way))
+    except Closed as end:
+        return not_run(f"the right caller is turned away: {end}")
+    session = secure.tls.session
+    if session is not None and session.has_ticket:
+        return served(f"a ticket for {session.ticket_lifetime_hint} s")
+    return refused("no ticket came with the handshake")
+
+
+async def _resumption(arena: Arena, way: Way) -> Observation:
+    try:
+        first = await _session(arena, way, await genuine(arena, way))
+        second = await _again(arena, way, first)
+    except (Closed, ssl.SSLError) as end:
+        return not_run(f"the right caller is turned away: {end}")
+    if second.tls.session_reused:
+        return served("the session was resumed")
+    return refused("a full handshake, with certificates, was asked for")
+
+
+async def _again(arena: Arena, way: Way, first: TLSWire) -> TLSWire:
+    wire = await dial_unix(arena.door(way.callee, way.caller))
+    again = await handshake(
+        wire,
+        Hello(),
+        timeout_seconds=TIMEOUT_SECONDS,
+        session=first.tls.session,
+        context=first.context,
+    )
+    await (await connect(again, timeout_seconds=TIMEOUT_SECONDS)).close()
+    return again
+
+
+async def _silent_forever(arena: Arena, way: Way) -> Observation:
+    wire = await dial_unix(arena.door(way.callee, way.caller))
+    started = time.monotonic()
+    try:
+        data = await wire.receive(PATIENCE_SECONDS)
+    except TimeoutError:
+        return served(f"still held after {PATIENCE_SECONDS:g} s")
+    except Closed as end:
+        return refused(f"{end} after {time.monotonic() - started:.0f} s")
+    finally:
+        await wire.close()
+    if data:
+        return served(f"the door spoke first: {len(data)} bytes")
+    return refused(f"closed after {time.monotonic() - started:.0f} s")
+
+
+async def _silent_then_plaintext(arena: Arena, way: Way) -> Observation:
+    wire = await dial_unix(arena.door(way.callee, way.caller))
+    try:
+        await asyncio.sleep(SILENCE_SECONDS)  # the attack itself
+        await connect(wire, timeout_seconds=TIMEOUT_SECONDS)
+    except Closed as end:
+        return await judged_at_door(arena, way, Nothing(str(end), closed=True))
+    finally:
+        await wire.close()
+    return served("the door spoke HTTP/2 in the clear")
+
+
+async def _silent_then_elsewhere(arena: Arena, way: Way) -> Observation:
+    wire = await dial_unix(arena.door(way.callee, way.caller))
+    try:
+        return await judged_at_door(arena, way, await _elsewhere_late(arena, way, wire))
+    finally:
+        await wire.close()
+
+
+async def _elsewhere_late(arena: Arena, way: Way, wire: Wire) -> Seen:
+    try:
+        connection = await open_door(wire, await genuine(arena, way))
+        await asyncio.sleep(SILENCE_SECONDS)  # the attack itself
+        return await ask_for_tunnel(connection, f"{FORBIDDEN}:{way.listens.port}")
+    except Closed as end:
+        return Nothing(str(end), closed=True)

@@ -1,0 +1,134 @@
+"""Request smuggling: messages whose end two parsers see in different places (RFC 9112, 11.2).
+
+Each shape starts as a granted request and hides an ungranted one. It is refused if the whole
+message is, or if each request in it is judged for itself. It is served if the app saw any more of
+it than the granted request, or if a message that must be refused went through at all.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from watertight.enforcers.attack.http import Exchange, exchange
+from watertight.enforcers.attack.inside import dial_inside
+from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
+from watertight.enforcers.envoy.probes.control import judged_inside, permitted
+from watertight.enforcers.envoy.probes.make import attack
+from watertight.enforcers.envoy.probes.replies import Nothing, app_is_absent, refusal
+from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS, Request
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN, Way, granted, ways
+from watertight.model.system import Protocol, System
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One wrong message. ``head`` holds header lines, ``body`` what follows the empty line."""
+
+    head: bytes
+    body: bytes
+    what: str
+
+
+def shapes(hidden: bytes) -> dict[str, Shape]:
+    """Probe id → the shape; ``hidden`` is the smuggled request."""
+    chunked = b"0\r\n\r\n" + hidden
+    length = str(len(chunked)).encode()
+    return {
+        "smuggling.length-and-chunked": Shape(
+            b"content-length: " + length + b"\r\ntransfer-encoding: chunked\r\n",
+            chunked,
+            "Content-Length and Transfer-Encoding together",
+        ),
+        "smuggling.unknown-coding": Shape(
+            b"content-length: " + length + b"\r\ntransfer-encoding: xchunked\r\n",
+            chunked,
+            "Transfer-Encoding: xchunked beside Content-Length",
+        ),
+        "smuggling.obfuscated-coding": Shape(
+            b"content-length: " + length + b"\r\ntransfer-encoding: \x0bchunked\r\n",
+            chunked,
+            "Transfer-Encoding with a vertical tab before its value",
+        ),
+        "smuggling.coding-twice": Shape(
+            b"transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n",
+            chunked,
+            "two Transfer-Encoding headers",
+        ),
+        "smuggling.two-lengths": Shape(
+            b"content-length: 0\r\ncontent-length: " + length + b"\r\n",
+            chunked,
+            "two different Content-Length headers",
+        ),
+        "smuggling.signed-length": Shape(
+            b"content-length: +" + length + b"\r\n", chunked, "Content-Length with a sign"
+        ),
+        "smuggling.space-before-colon": Shape(
+            b"content-length: " + length + b"\r\ntransfer-encoding : chunked\r\n",
+            chunked,
+            "a space before the colon of Transfer-Encoding",
+        ),
+        "smuggling.bare-line-feed": Shape(
+            b"x-a: b\ncontent-length: 0\r\n",
+            hidden,
+            "a header line that ends in a bare LF",
+        ),
+        "smuggling.bare-carriage-return": Shape(
+            b"x-a: b\rcontent-length: " + length + b"\r\ncontent-length: 0\r\n",
+            hidden,
+            "a bare CR within a header",
+        ),
+        "smuggling.null-in-header": Shape(
+            b"x-a: b\0c\r\ncontent-length: 0\r\n", hidden, "a NUL within a header"
+        ),
+        "smuggling.pipelined": Shape(
+            b"content-length: 0\r\n", hidden, "a second request in the same packet"
+        ),
+    }
+
+
+def probes(system: System) -> Iterator[Probe]:
+    """Every shape, on every HTTP/1.1 way that has grants, from inside the caller."""
+    for way in ways(system):
+        if way.listens.protocol is not Protocol.HTTP or not way.grants or not way.from_service:
+            continue
+        request = permitted(way)
+        if granted(way, "GET", f"/{FORBIDDEN}"):
+            continue  # there is nothing on this way that a hidden request could gain
+        hidden = f"GET /{FORBIDDEN} HTTP/1.1\r\nhost: {way.authority}\r\n\r\n".encode()
+        for identifier, shape in shapes(hidden).items():
+            yield attack(
+                identifier,
+                way.channel,
+                f"{shape.what}, hiding GET /{FORBIDDEN} in {request.method} {request.path}",
+                _smuggle,
+                way,
+                request,
+                shape,
+            )
+
+
+async def _smuggle(arena: Arena, way: Way, request: Request, shape: Shape) -> Observation:
+    inside = await arena.inside(way.caller)
+    host = arena.address(way.caller, way.callee)
+    wire = await dial_inside(inside, host, way.listens.port, timeout_seconds=TIMEOUT_SECONDS)
+    first = f"{request.method} {request.path} HTTP/1.1\r\nhost: {way.authority}\r\n".encode()
+    data = first + shape.head + b"\r\n" + shape.body
+    try:
+        got = await exchange(wire, data, [request.method, "GET"], timeout_seconds=TIMEOUT_SECONDS)
+    finally:
+        await wire.close()
+    return await _judge(arena, way, got)
+
+
+async def _judge(arena: Arena, way: Way, got: Exchange) -> Observation:
+    if not got.answers:
+        return await judged_inside(arena, way, Nothing(got.detail, closed=got.closed))
+    first, *rest = got.answers
+    if words := refusal(first):
+        return refused(f"the whole message: {words}")
+    if app_is_absent(first):
+        return not_run(f"the app is absent: {first.status}")
+    if rest and (words := refusal(rest[0])):
+        return refused(f"the hidden request, judged for itself: {words}")
+    if rest:
+        return served(f"the hidden request was answered {rest[0].status}")
+    return served(f"the message went through: {first.status}, {got.detail}")

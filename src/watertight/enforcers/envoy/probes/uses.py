@@ -1,0 +1,87 @@
+"""Every permitted use of every channel, tried for real: what was declared must work."""
+
+import asyncio
+from collections.abc import Iterator
+
+from watertight.enforcers.attack.inside import dial_inside
+from watertight.enforcers.attack.wire import Absent, Closed
+from watertight.enforcers.contract import Arena, Observation, Probe, refused, served
+from watertight.enforcers.envoy.probes.control import permitted
+from watertight.enforcers.envoy.probes.make import use
+from watertight.enforcers.envoy.probes.replies import used
+from watertight.enforcers.envoy.probes.requests import (
+    TIMEOUT_SECONDS,
+    Request,
+    at_door,
+    from_inside,
+    genuine,
+)
+from watertight.enforcers.envoy.probes.ways import Way, fill, ways
+from watertight.model.system import Protocol, System
+
+SETTLE_SECONDS = 0.5
+"""A tunnel that is refused closes the app's connection in milliseconds."""
+
+
+def probes(system: System) -> Iterator[Probe]:
+    """One use for each grant, from inside; one for each way, with the right SVID at the door."""
+    for way in ways(system):
+        yield use(
+            "use.door",
+            way.channel,
+            f"{way.caller}'s own SVID at {way.callee}'s door for it",
+            _door,
+            way,
+        )
+        if not way.from_service:
+            continue
+        if way.listens.protocol is Protocol.TCP:
+            yield use(
+                "use.stream",
+                way.channel,
+                f"a TCP connection from inside {way.caller} to {way.authority}",
+                _stream,
+                way,
+            )
+        elif not way.grants:
+            yield _inside("use.identity", way, Request("GET", "/"), "GET / (identity only)")
+        for declared, grant in zip(way.grants, way.http_grants, strict=True):
+            yield _inside("use.grant", way, Request(grant.method, fill(grant.path)), str(declared))
+
+
+def _inside(identifier: str, way: Way, request: Request, what: str) -> Probe:
+    async def run(arena: Arena) -> Observation:
+        try:
+            return used(await from_inside(arena, way, request))
+        except Absent as gone:
+            return refused(str(gone))
+
+    attempt = f"{what} from inside {way.caller}, as {request.method} {request.path}"
+    return use(identifier, way.channel, attempt, run)
+
+
+async def _door(arena: Arena, way: Way) -> Observation:
+    try:
+        return used(await at_door(arena, way, permitted(way), await genuine(arena, way)))
+    except Absent as gone:
+        return refused(str(gone))
+
+
+async def _stream(arena: Arena, way: Way) -> Observation:
+    """Open and not thrown out; that the tunnel reaches the app is ``use.door``'s to show."""
+    inside = await arena.inside(way.caller)
+    host = arena.address(way.caller, way.callee)
+    try:
+        wire = await dial_inside(inside, host, way.listens.port, timeout_seconds=TIMEOUT_SECONDS)
+    except Absent as gone:
+        return refused(str(gone))
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            data = await wire.receive(SETTLE_SECONDS)
+    except TimeoutError:
+        return served("open")
+    except Closed as end:
+        return refused(str(end))
+    finally:
+        await wire.close()
+    return served(f"sent {len(data)} bytes") if data else refused("closed at once")

@@ -1,0 +1,109 @@
+"""The running system as the prober touches it: footholds inside, doors outside, forged papers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from watertight.enforcers.contract import Credential, Forgery, Inside, Listening, Placement
+from watertight.model.addresses import loopback_addresses
+from watertight.model.system import System
+from watertight.verify.foothold import Foothold, Run
+from watertight.verify.forge import Forger
+from watertight.verify.tokens import TokenSigner
+
+
+class LiveArena:
+    """Implements ``enforcers.contract.Arena`` on this host. An async context manager.
+
+    ``system`` is what is in force (revoked identities left out); ``foothold`` runs argv inside a
+    service's sandbox as its app; ``listening`` tells every socket of every managed process;
+    ``roots`` the current trust bundle as PEM; ``token_keys`` holds, by issuer name, the private
+    JWKs that the operator lends for the proof.
+    """
+
+    def __init__(  # noqa: PLR0913 - what the outside world is made of
+        self,
+        system: System,
+        placement: Placement,
+        *,
+        foothold: Run,
+        listening: Callable[[], Awaitable[Sequence[Listening]]],
+        forger: Forger,
+        roots: Callable[[], bytes],
+        token_keys: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.system = system
+        self.placement = placement
+        self._run = foothold
+        self._listening = listening
+        self._forger = forger
+        self._roots = roots
+        issuers = system.gateway.issuers if system.gateway else {}
+        self._tokens = TokenSigner(issuers, token_keys or {})
+        self._footholds: dict[str, Foothold] = {}
+        self._gaining: dict[str, asyncio.Lock] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends every probe agent and removes every forged key."""
+        try:
+            for foothold in self._footholds.values():
+                await foothold.close()
+        finally:
+            self._forger.close()
+
+    async def inside(self, service: str) -> Inside:
+        """See ``Arena``; one agent a service, shared by all probes. Raises ``FootholdLost``."""
+        async with self._gaining.setdefault(service, asyncio.Lock()):
+            if service not in self._footholds:
+                self._footholds[service] = await Foothold.gain(service, self._run)
+        return self._footholds[service]
+
+    def address(self, caller: str, callee: str) -> str:
+        """See ``Arena``."""
+        if not self.placement.shared_network:
+            return callee
+        pair = f"{caller}>{callee}"
+        declared = {f"{c.source}>{c.target}" for c in self.system.channels}
+        return loopback_addresses(declared | {pair})[pair]
+
+    def door(self, callee: str, caller: str) -> Path:
+        """See ``Arena``."""
+        return self.placement.door(callee, caller)
+
+    def doors(self, callee: str) -> Sequence[Path]:
+        """See ``Arena``."""
+        return sorted(self.placement.door_directory(callee).glob("*.sock"))
+
+    def roots(self) -> bytes:
+        """See ``Arena``."""
+        return self._roots()
+
+    async def svid(self, service: str) -> Credential:
+        """See ``Arena``. Raises ``CannotForge``."""
+        spiffe_id = self.system.spiffe_id(service)
+        return await asyncio.to_thread(self._forger.svid, spiffe_id, service)
+
+    async def forge(self, forgery: Forgery) -> Credential:
+        """See ``Arena``. Raises ``CannotForge``."""
+        return await asyncio.to_thread(self._forger.forge, forgery)
+
+    async def listening(self) -> Sequence[Listening]:
+        """See ``Arena``."""
+        return await self._listening()
+
+    async def token(self, issuer: str, **claims: Any) -> str | None:
+        """See ``Arena``; a claim given as None is left out. Raises ``UnusableKey``."""
+        return self._tokens.sign(issuer, claims)

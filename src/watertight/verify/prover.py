@@ -1,0 +1,91 @@
+"""The prover: runs every probe against the running system and says what held.
+
+It knows no protocol. A probe tells a fact (:class:`Observation`); the verdict is made here, and
+whatever keeps a probe from telling one, an error of its own included, is ``not_run``.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from watertight.enforcers.contract import Arena, Observation, Probe, not_run
+from watertight.errors import WatertightError
+from watertight.model.findings import Finding
+from watertight.model.system import NOWHERE, Position, System
+from watertight.verify.results import Evidence, Result, judge, result
+
+CONCURRENCY = 16
+DEADLINE_SECONDS = 20.0
+
+
+class DuplicateProbe(WatertightError):
+    """Two probes would answer to the same name on the same channel: one would hide the other."""
+
+
+async def prove(
+    arena: Arena,
+    probes: Iterable[Probe],
+    *,
+    concurrency: int = CONCURRENCY,
+    on_result: Callable[[Result], None] | None = None,
+    deadline_seconds_per_probe: float = DEADLINE_SECONDS,
+    findings: Sequence[Finding] = (),
+) -> Evidence:
+    """Runs all probes, at most ``concurrency`` at once, and gathers the evidence in their order.
+
+    ``on_result`` is called as each one ends. Raises :class:`DuplicateProbe` before anything runs.
+    """
+    listed = _distinct(probes)
+    started = time.monotonic()
+    gate = asyncio.Semaphore(concurrency)
+    positions = _positions(arena.system)
+
+    async def one(probe: Probe) -> Result:
+        async with gate:
+            begun = time.monotonic()
+            seen = await _observe(arena, probe, deadline_seconds_per_probe)
+        verdict = judge(probe.expected, seen.outcome)
+        at = positions.get(probe.channel, NOWHERE)
+        found = result(probe, verdict, seen.detail, time.monotonic() - begun, at)
+        if on_result is not None:
+            on_result(found)
+        return found
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(probe)) for probe in listed]
+    return Evidence(
+        trust_domain=arena.system.trust_domain,
+        seconds=time.monotonic() - started,
+        channels=len(arena.system.channels),
+        results=tuple(task.result() for task in tasks),
+        findings=tuple(findings),
+    )
+
+
+async def _observe(arena: Arena, probe: Probe, deadline_seconds: float) -> Observation:
+    try:
+        async with asyncio.timeout(deadline_seconds):
+            return await probe.run(arena)
+    except TimeoutError:
+        return not_run(f"no answer within {deadline_seconds:g} s")
+    except Exception as error:  # noqa: BLE001 - a probe that fails has proven nothing, and says so
+        return not_run(f"{type(error).__name__}: {error}")
+
+
+def _distinct(probes: Iterable[Probe]) -> tuple[Probe, ...]:
+    listed = tuple(probes)
+    seen: set[tuple[str, str, str]] = set()
+    for probe in listed:
+        key = (probe.id, probe.channel, probe.attempt)
+        if key in seen:
+            raise DuplicateProbe(f"Two probes {probe.id} on {probe.channel} are the same.")
+        seen.add(key)
+    return listed
+
+
+def _positions(system: System) -> dict[str, Position]:
+    positions = {c.name: c.at for c in system.channels}
+    if system.gateway is not None:
+        positions["outside -> gateway"] = system.gateway.at
+        positions |= {f"gateway -> {r.target}": r.at for r in system.gateway.routes}
+    return positions

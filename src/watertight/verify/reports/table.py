@@ -1,0 +1,61 @@
+"""The proof for a person at a terminal: what did not hold first, then one line a channel."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from watertight.enforcers.contract import Verdict
+from watertight.verify.results import Evidence, Result
+
+STYLES = {Verdict.HELD: "green", Verdict.BROKEN: "bold red", Verdict.NOT_RUN: "yellow"}
+
+
+def to_table(evidence: Evidence, *, every: bool = False) -> RenderableType:
+    """Something for a rich console; with ``every``, all probes and not only those not held."""
+    shown = [r for r in evidence.results if every or r.verdict is not Verdict.HELD]
+    parts: list[RenderableType] = []
+    if shown:
+        parts.append(_probes(shown))
+    parts.append(_channels(evidence))
+    parts += [Text(f"{f.code}: {f.message} {f.remedy}", style="yellow") for f in evidence.findings]
+    parts.append(_summary(evidence))
+    return Group(*parts)
+
+
+def _probes(results: list[Result]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("verdict", "probe", "channel", "attempt", "observed"):
+        table.add_column(column, overflow="fold")
+    for r in results:
+        cells = (r.verdict.value, r.id, r.channel, r.attempt, r.observed)
+        # Text, never markup: what the other side answered is not ours.
+        table.add_row(
+            *(Text(cell, style=STYLES[r.verdict] if i == 0 else "") for i, cell in enumerate(cells))
+        )
+    return table
+
+
+def _channels(evidence: Evidence) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("channel")
+    for verdict in Verdict:
+        table.add_column(verdict.value, justify="right")
+    for channel in dict.fromkeys(r.channel for r in evidence.results):
+        row: list[Text] = [Text(channel)]
+        for verdict in Verdict:
+            count = sum(r.channel == channel and r.verdict is verdict for r in evidence.results)
+            row.append(
+                Text(str(count) if count else "·", style=STYLES[verdict] if count else "dim")
+            )
+        table.add_row(*row)
+    return table
+
+
+def _summary(evidence: Evidence) -> Text:
+    s = evidence.summary
+    text = Text(
+        f"{s['probes']} probes on {s['channels']} channels in {evidence.seconds:.1f} s: "
+        f"{s['held']} held, {s['broken']} broken, {s['not_run']} not run."
+    )
+    text.stylize("green" if s["held"] == s["probes"] and s["probes"] else "bold red")
+    return text

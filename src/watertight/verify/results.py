@@ -1,0 +1,106 @@
+"""What a proof found: the value that every report renders and the evidence signs."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from watertight.enforcers.contract import Outcome, Probe, Verdict
+from watertight.errors import ExitCode
+from watertight.model.findings import Finding
+from watertight.model.system import NOWHERE, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One probe and what came of it. ``at`` is where its channel is declared."""
+
+    id: str
+    enforcer: str
+    channel: str
+    kind: str
+    attempt: str
+    expected: str
+    observed: str
+    verdict: Verdict
+    seconds: float
+    at: Position = field(default=NOWHERE)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON of DESIGN.md section 10."""
+        body = asdict(self)
+        del body["at"]
+        return {**body, "verdict": self.verdict.value}
+
+
+def judge(expected: Outcome, observed: Outcome) -> Verdict:
+    """Held only if what was seen is what was declared; unseen is never held."""
+    if observed is Outcome.NOT_RUN:
+        return Verdict.NOT_RUN
+    return Verdict.HELD if observed is expected else Verdict.BROKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All results of one run. ``findings`` are what makes the proof itself weaker."""
+
+    trust_domain: str
+    seconds: float
+    channels: int
+    results: tuple[Result, ...]
+    findings: tuple[Finding, ...] = ()
+
+    def count(self, verdict: Verdict) -> int:
+        """How many probes ended so."""
+        return sum(r.verdict is verdict for r in self.results)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Good only if there were probes and every one held."""
+        proven = self.results and self.count(Verdict.HELD) == len(self.results)
+        return ExitCode.GOOD if proven else ExitCode.FOUND_WRONG
+
+    @property
+    def summary(self) -> Mapping[str, int]:
+        """The counts that a person asks for first."""
+        return {
+            "channels": self.channels,
+            "probes": len(self.results),
+            **{v.value: self.count(v) for v in Verdict},
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON of DESIGN.md section 10."""
+        return {
+            "trust_domain": self.trust_domain,
+            "seconds": round(self.seconds, 3),
+            "summary": dict(self.summary),
+            "findings": [
+                {
+                    "code": f.code,
+                    "message": f.message,
+                    "remedy": f.remedy,
+                    "severity": f.severity.value,
+                    "at": str(f.at),
+                }
+                for f in self.findings
+            ],
+            "probes": [r.as_dict() for r in self.results],
+        }
+
+
+def result(
+    probe: Probe, verdict: Verdict, observed: str, seconds: float, at: Position = NOWHERE
+) -> Result:
+    """The result of one probe."""
+    return Result(
+        id=probe.id,
+        enforcer=probe.enforcer,
+        channel=probe.channel,
+        kind=probe.kind,
+        attempt=probe.attempt,
+        expected=probe.expected.value,
+        observed=observed,
+        verdict=verdict,
+        seconds=round(seconds, 4),
+        at=at,
+    )

@@ -1,0 +1,66 @@
+"""JWTs for the gateway's probes, signed with an issuer's real key where the operator lends it."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from joserfc import jwk, jwt
+
+from watertight.errors import WatertightError
+from watertight.model.system import Issuer
+
+LIFETIME_SECONDS = 300
+ALGORITHMS = {"RSA": "RS256", "OKP": "EdDSA"}
+CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+
+
+class UnusableKey(WatertightError):
+    """A lent token key is not a private JWK that signs."""
+
+
+class TokenSigner:
+    """Signs what an issuer would sign. ``keys``: issuer name → its private JWK (RFC 7517)."""
+
+    def __init__(self, issuers: Mapping[str, Issuer], keys: Mapping[str, Mapping[str, Any]]):
+        self._issuers = issuers
+        self._keys = keys
+
+    def sign(self, issuer: str, claims: Mapping[str, Any]) -> str | None:
+        """A token of that issuer; None if its key was not lent.
+
+        The claims are right ones (RFC 9068) but for those given; a claim given as None is left
+        out. Raises :class:`UnusableKey`.
+        """
+        private = self._keys.get(issuer)
+        if private is None or issuer not in self._issuers:
+            return None
+        declared = self._issuers[issuer]
+        now = int(time.time())
+        right: dict[str, Any] = {
+            "iss": declared.issuer,
+            "aud": list(declared.audiences),
+            "sub": "watertight-verify",
+            "client_id": "watertight-verify",
+            "iat": now,
+            "exp": now + LIFETIME_SECONDS,
+        }
+        payload = {k: v for k, v in {**right, **claims}.items() if v is not None}
+        try:
+            key = jwk.import_key(dict(private))
+            header = {"alg": algorithm(private), "typ": "at+jwt", "kid": private.get("kid", "")}
+            return jwt.encode(header, payload, key, algorithms=[header["alg"]])
+        except (ValueError, KeyError, TypeError) as error:
+            # The cause may quote the key: only its type is told.
+            raise UnusableKey(
+                f"The token key lent for issuer {issuer} does not sign ({type(error).__name__}).",
+                remedy="Give a private JWK of type EC, RSA or OKP.",
+            ) from None
+
+
+def algorithm(key: Mapping[str, Any]) -> str:
+    """The JWS algorithm of a JWK: its ``alg``, or the usual one of its type and curve."""
+    if alg := key.get("alg"):
+        return str(alg)
+    if key.get("kty") == "EC":
+        return CURVES[str(key["crv"])]
+    return ALGORITHMS[str(key["kty"])]
