@@ -53,8 +53,7 @@ def system(port: int) -> System:
         Channel("policy", "app", grants=grants),
         Channel("http", "app", grants=grants, retries=1),
     )
-    # The trust domain of the authority that tests.mesh brings along.
-    return System("shop.internal", services=services, channels=channels)
+    return System("bench.internal", services=services, channels=channels)
 
 
 @contextlib.asynccontextmanager

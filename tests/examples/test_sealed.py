@@ -1,6 +1,8 @@
 """The examples behind real sidecars: what is declared works through them, and nothing else does."""
 
 import asyncio
+import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,39 +14,62 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.wrappers_pb2 import StringValue
 
-from tests.examples.plain import declaration, ports_of, running_services
+from bench import certificates
+from tests.examples.plain import declaration, free_port, ports_of, running_services
 from tests.mesh import Mesh, running_mesh
 from watertight.model.load import load_file
 from watertight.model.system import System
 
+TRAFFIC_SECONDS = 60
 
-def on_free_ports(file: Path, ports: dict[str, int]) -> System:
-    """The declared system without its gateway, on other ports.
 
-    Under the trust domain of the test's authority, of which identities are a matter elsewhere.
-    """
-    system = load_file(file)
+def on_free_ports(system: System, ports: dict[str, int]) -> System:
+    """The system on other ports."""
     services = {
         name: replace(
             service, listens=service.listens and replace(service.listens, port=ports[name])
         )
         for name, service in system.services.items()
     }
-    return replace(system, trust_domain="shop.internal", services=services, gateway=None)
+    gateway = system.gateway and replace(system.gateway, port=free_port())
+    return replace(system, services=services, gateway=gateway)
+
+
+async def run_python(*argv: str | Path) -> tuple[int | None, str]:
+    """The status of a Python program and all that it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), TRAFFIC_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    return process.returncode, output.decode()
 
 
 @asynccontextmanager
-async def sealed(example: str, logs: Path) -> AsyncIterator[Mesh]:
-    """An example's services, each of which reaches the others through its own proxy only."""
-    file = declaration(example)
+async def sealed(example: str, folder: Path) -> AsyncIterator[Mesh]:
+    """A copy of an example, each of whose services reaches the others by its own proxy only."""
+    copy = folder / example
+    shutil.copytree(
+        declaration(example).parent, copy, ignore=shutil.ignore_patterns(".login", "jwks.json")
+    )
+    file = copy / "watertight.yaml"
+    keys = {}
+    if (copy / "login.py").exists():
+        await run_python(copy / "login.py", "prepare")
+        keys["main"] = (copy / "jwks.json").read_text()
     ports = ports_of(file)
-    async with running_mesh(on_free_ports(file, ports), apps=False) as mesh:
+    system = on_free_ports(load_file(file), ports)
+    async with running_mesh(system, keys=keys, project=copy, apps=False) as mesh:
 
         def where(caller: str) -> dict[str, str]:
             found = {c.target: mesh.address(caller, c.target) for c in mesh.system.outgoing(caller)}
             return {callee: f"{host}:{port}" for callee, (host, port) in found.items()}
 
-        async with running_services(file, logs, ports, where):
+        async with running_services(file, folder, ports, where):
             yield mesh
 
 
@@ -106,3 +131,29 @@ async def test_unmodified_programs_are_sealed(tmp_path: Path) -> None:
             assert (await client.get("/bin/ip")).status_code == httpx.codes.FORBIDDEN
             caller = (await client.get("/bin/headers")).json()["headers"]["X-Forwarded-Client-Cert"]
             assert caller == f"URI={mesh.system.spiffe_id('front')}"
+
+
+async def test_traffic_through_the_gateway_is_as_declared(tmp_path: Path) -> None:
+    async with sealed("shop", tmp_path) as mesh:
+        assert mesh.system.gateway is not None
+        roots = tmp_path / "roots.pem"
+        roots.write_bytes(mesh.authority.bundle().pem())
+        gateway = f"127.0.0.1:{mesh.system.gateway.port}"
+        traffic = tmp_path / "shop" / "traffic.py"
+        status, output = await run_python(
+            traffic, "--gateway", gateway, "--ca", roots, "--rounds", "2"
+        )
+        assert status == 0, output
+        assert "18 requests, 0 wrong" in output
+
+        # It says no as well: with nobody behind the gateway's route, and by another authority.
+        await mesh.envoys["orders"].stop()
+        status, output = await run_python(
+            traffic, "--gateway", gateway, "--ca", roots, "--rounds", "1"
+        )
+        assert status == 1
+        assert "(expected 201)" in output
+        foreign = certificates.make(tmp_path).authority
+        status, output = await run_python(traffic, "--gateway", gateway, "--ca", foreign)
+        assert status == 1
+        assert "CERTIFICATE_VERIFY_FAILED" in output
