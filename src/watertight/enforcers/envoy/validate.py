@@ -21,6 +21,8 @@ from watertight.errors import ExitCode, WatertightError
 from watertight.model.system import NOWHERE, Position
 
 TIMEOUT_SECONDS = 60.0
+_LONGEST_DETAIL = 600
+_CONSTRAINT = "Proto constraint validation failed"
 _CONFIGURATION = re.compile(r"^.*?error initializing config(?:uration)? '[^']*':\s*", re.DOTALL)
 
 
@@ -74,8 +76,7 @@ def validate(plan: ProxyPlan, secrets: Mapping[str, Mapping[str, Any]]) -> None:
             check=False,
         )
     if answer.returncode != 0:
-        detail = _detail(answer)
-        raise PlanRefused(plan.workload, detail, _position(plan, detail))
+        raise PlanRefused(plan.workload, _detail(answer), _position(plan, answer.stderr))
 
 
 def _bodies(plan: ProxyPlan, kind: ResourceType) -> list[Any]:
@@ -115,14 +116,19 @@ def _mappings(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def _detail(answer: subprocess.CompletedProcess[str]) -> str:
+    """The reason without the message that Envoy prints before it: secrets may stand in that."""
     if answer.returncode < 0:
-        return f"it was ended by {signal.Signals(-answer.returncode).name}"
-    return _CONFIGURATION.sub("", answer.stderr).strip() or f"exit status {answer.returncode}"
+        return f"it was ended by {signal.Signals(-answer.returncode).name}."
+    text = _CONFIGURATION.sub("", answer.stderr)
+    reason = " ".join(text[max(text.rfind(_CONSTRAINT), 0) :].split())
+    return f"{reason[:_LONGEST_DETAIL]}." if reason else f"exit status {answer.returncode}."
 
 
-def _position(plan: ProxyPlan, detail: str) -> Position:
+def _position(plan: ProxyPlan, message: str) -> Position:
     """The line of the resource that Envoy's message names, else that of the first one."""
-    named: list[Resource] = [r for r in plan.resources if r.name in detail]
+    named: list[Resource] = [
+        r for r in plan.resources if f'"{r.name}"' in message or f"'{r.name}'" in message
+    ]
     best = max(named, key=lambda r: len(r.name), default=None)
     if best is not None:
         return best.at

@@ -88,8 +88,11 @@ def manager(name: str, codec: str, filters: Sequence[Json], **rest: Any) -> Json
     )
 
 
-def refusals_log(directory: Path) -> list[Json]:
-    """An access log of what was refused or failed only: a sidecar logs nothing per good request."""
+def refusals_log(directory: Path, at: str) -> list[Json]:
+    """An access log of what was refused or failed only: a sidecar logs nothing per good request.
+
+    ``at``: the name of the listener, which stands in each line.
+    """
     return [
         {
             "name": "envoy.access_loggers.file",
@@ -114,7 +117,7 @@ def refusals_log(directory: Path) -> list[Json]:
             "typed_config": typed(
                 "extensions.access_loggers.file.v3.FileAccessLog",
                 path=str(directory / "access.log"),
-                log_format={"json_format": dict(SIDECAR_LOG)},
+                log_format={"json_format": {"at": at, **SIDECAR_LOG}},
             ),
         }
     ]
@@ -122,7 +125,6 @@ def refusals_log(directory: Path) -> list[Json]:
 
 SIDECAR_LOG = {
     "time": "%START_TIME%",
-    "route_config": "%VIRTUAL_CLUSTER_NAME%",
     "peer": "%DOWNSTREAM_PEER_URI_SAN%",
     "method": "%REQ(:METHOD)%",
     "authority": "%REQ(:AUTHORITY)%",

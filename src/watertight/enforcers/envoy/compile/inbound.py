@@ -116,7 +116,7 @@ def _outer_listener(system: System, placement: Placement, door: Door, lives: Lif
                     "idle_timeout": seconds(DOOR_IDLE_SECONDS),
                     "max_connection_duration": seconds(lives.connection),
                 },
-                access_log=refusals_log(placement.proxy_directory(door.callee)),
+                access_log=refusals_log(placement.proxy_directory(door.callee), door.outer),
             )
         ],
         transport_socket=tls.accept(peer),
@@ -174,7 +174,7 @@ def _inner_listener(placement: Placement, door: Door, lives: Lifetimes) -> Json:
                             "headers_with_underscores_action": "REJECT_REQUEST",
                             "max_connection_duration": seconds(lives.graceful),
                         },
-                        access_log=refusals_log(placement.proxy_directory(door.callee)),
+                        access_log=refusals_log(placement.proxy_directory(door.callee), door.inner),
                     )
                 ]
             }

@@ -61,7 +61,7 @@ def _buckets(limit: Limit, action: Json, key: str) -> Json:
     wait = max(1, math.ceil(limit.window_seconds / limit.requests))
     return typed(
         _KIND,
-        stat_prefix=limit.per,
+        stat_prefix=limit.per.value,
         # For a request that yields no descriptor: all such share one bucket; none goes free.
         token_bucket=bucket,
         descriptors=[{"entries": [{"key": key}], "token_bucket": bucket}],

@@ -111,7 +111,9 @@ def _http_listener(placement: Placement, channel: Channel, listens: Listen, addr
                 "HTTP2" if grpc else "HTTP1",
                 [ROUTER],
                 upgrade_configs=[{"upgrade_type": "websocket"}],
-                access_log=refusals_log(placement.proxy_directory(channel.source)),
+                access_log=refusals_log(
+                    placement.proxy_directory(channel.source), name(channel.target)
+                ),
             )
         ],
     )
