@@ -91,6 +91,37 @@ def _identity(result: Result) -> str:
     )
 
 
+def _xds(result: Result) -> str:
+    rows = result["rows"]
+    lines = (
+        ("channels", "channels", "{:,}"),
+        ("compile the plan, ms", "compile_seconds", "ms"),
+        (
+            "all proxies connect, get everything, acknowledge; s",
+            "connect_to_acked_seconds",
+            "{:.2f}",
+        ),
+        ("`apply` of one changed grant to acknowledged, ms", "one_grant_apply_seconds", "ms"),
+        ("… of which push to acknowledged, ms", "one_grant_push_to_acked_seconds", "ms"),
+        ("… proxies that were sent anything", "one_grant_proxies_changed", "{:,}"),
+        (
+            "`apply` of every grant changed to acknowledged, s",
+            "every_grant_apply_seconds",
+            "{:.2f}",
+        ),
+        ("bytes sent to a proxy, mean", "bytes_per_proxy", "{:,.0f}"),
+        ("bytes sent to a proxy, most", "largest_bytes_per_proxy", "{:,.0f}"),
+    )
+    head = ("services", *(f"{row['services']:,}" for row in rows))
+    return table(
+        head, [(what, *(_number(row[key], form) for row in rows)) for what, key, form in lines]
+    )
+
+
+def _number(value: float, form: str) -> str:
+    return f"{value * 1000:,.1f}" if form == "ms" else form.format(value)
+
+
 def flat(result: Result, prefix: str = "") -> list[tuple[str, str]]:
     """Every number of a nested result, with its path as its name."""
     rows: list[tuple[str, str]] = []
@@ -115,6 +146,6 @@ def _flat(result: Result) -> str:
 RENDERERS: dict[str, Callable[[Result], str]] = {
     "paths": _paths,
     "identity": _identity,
-    "xds": _flat,
+    "xds": _xds,
     "system": _flat,
 }

@@ -60,6 +60,27 @@ def test_the_tables_of_the_data_paths() -> None:
     assert "| `app` | 65 | 67 |" in text
 
 
+def test_the_table_of_configuration_has_a_column_for_each_size() -> None:
+    row = dict.fromkeys(
+        (
+            "channels",
+            "one_grant_proxies_changed",
+            "bytes_per_proxy",
+            "largest_bytes_per_proxy",
+            "compile_seconds",
+            "connect_to_acked_seconds",
+            "one_grant_apply_seconds",
+            "one_grant_push_to_acked_seconds",
+            "every_grant_apply_seconds",
+        ),
+        3,
+    )
+    text = tables.render("xds", {"rows": [row | {"services": 10}, row | {"services": 1000}]})
+    assert text.startswith("| services | 10 | 1,000 |\n")
+    assert "| compile the plan, ms | 3,000.0 | 3,000.0 |" in text
+    assert "| bytes sent to a proxy, mean | 3 | 3 |" in text
+
+
 def test_nested_numbers_become_rows() -> None:
     rows = tables.flat({"proxies": [{"count": 10, "seconds": 0.12345}], "ratio": {"bytes": 1.0}})
     assert rows == [
