@@ -105,13 +105,16 @@ async def running_fleet(socket: Path, plan: EnvoyPlan) -> AsyncIterator[Fleet]:
         await process.wait()
 
 
-async def apply(server: XDSServer, old: EnvoyPlan, new: EnvoyPlan) -> int:
-    """As ``apply`` does: hands out what differs, waits for every ACK; returns how many differed."""
-    changed = [name for name, proxy in new.proxies.items() if old.proxies.get(name) != proxy]
-    for name in changed:
-        server.set_resources(name, new.proxies[name].resources)
-    await all_in_force(server, changed)
-    return len(changed)
+def different(old: EnvoyPlan, new: EnvoyPlan) -> list[str]:
+    """The proxies whose part of the plan is another."""
+    return [name for name, proxy in new.proxies.items() if old.proxies.get(name) != proxy]
+
+
+async def push(server: XDSServer, plan: EnvoyPlan, names: Sequence[str]) -> None:
+    """Hands out these proxies' parts and returns once each has ACKed."""
+    for name in names:
+        server.set_resources(name, plan.proxies[name].resources)
+    await all_in_force(server, names)
 
 
 async def all_in_force(server: XDSServer, names: Sequence[str]) -> None:
@@ -167,18 +170,19 @@ async def measure_changes(
     """One grant, then every grant, changed to and fro: compile, diff, push, ACK."""
     figures: dict[str, Any] = {}
     for what, channels in (("one_grant", 1), ("every_grant", len(system.channels))):
-        whole, pushes, proxies = [], [], 0
+        whole, pushes, changed = [], [], list[str]()
         for number in range(ROUNDS):
             grants = (READ, WRITE) if number % 2 == 0 else (READ,)
             began = time.perf_counter()
             new = compile_envoy(with_grants(system, grants, channels), placement)
-            compiled = time.perf_counter()
-            proxies = await apply(server, plan, new)
+            changed = different(plan, new)
+            compared = time.perf_counter()
+            await push(server, new, changed)
             done = time.perf_counter()
             whole.append(done - began)
-            pushes.append(done - compiled)
+            pushes.append(done - compared)
             plan = new
-        figures[f"{what}_proxies_changed"] = proxies
+        figures[f"{what}_proxies_changed"] = len(changed)
         figures[f"{what}_apply_seconds"] = statistics.median(whole)
         figures[f"{what}_push_to_acked_seconds"] = statistics.median(pushes)
     return figures
