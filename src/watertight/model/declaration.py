@@ -8,13 +8,13 @@ one wrong service does not hide what is wrong with the next; ``…Shape`` is the
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic.config import JsonDict
 
 from watertight.model import values
-from watertight.model.system import Grant, Limit, Listen, Per, Protocol, Requirement
+from watertight.model.system import Grant, Listen, Per, Protocol
 
 MAX_RETRIES = 10
 DEFAULT_REQUEST_BYTES = 1 << 20
@@ -37,43 +37,6 @@ _LISTENS = {
     "minProperties": 1,
     "maxProperties": 1,
 }
-_REQUIRE = {
-    "type": ["string", "object"],
-    "oneOf": [
-        {"const": "anyone"},
-        {
-            "type": "object",
-            "properties": {
-                "issuer": {"type": "string", "description": "One of the gateway's issuers."},
-                "scopes": {
-                    "type": "array",
-                    "items": {"type": "string"},
-                    "description": "Scopes that the token must hold, all of them.",
-                },
-            },
-            "required": ["issuer"],
-            "additionalProperties": False,
-        },
-    ],
-}
-_LIMIT = {
-    "type": "object",
-    "properties": {
-        "per": {
-            "enum": [p.value for p in Per],
-            "description": "Whose bucket: the token's subject, or the client's address.",
-        },
-        "rate": {
-            "type": "string",
-            "pattern": "^[0-9]+/(s|m|h)$",
-            "description": "Requests per second, minute or hour.",
-            "examples": ["100/s"],
-        },
-    },
-    "required": ["per", "rate"],
-    "additionalProperties": False,
-}
-
 Argument = Annotated[str, *_by(values.parse_argument, type=["string", "integer", "boolean"])]
 Duration = Annotated[
     float | None,
@@ -166,6 +129,35 @@ class IssuerShape(Shape):
     """The issuer's keys (RFC 7517): a file relative to this one, or an https URL."""
 
 
+class RequirementShape(Shape):
+    """The token that opens a route."""
+
+    issuer: Name
+    """One of the gateway's issuers."""
+    scopes: list[Annotated[str, *_by(values.parse_scope, examples=["orders:read"])]] = []
+    """Scopes (RFC 6749 section 3.3) that the token must hold, all of them."""
+
+
+class LimitShape(Shape):
+    """A token bucket: how many requests a route takes."""
+
+    per: Annotated[Per, *_by(values.parse_per, enum=[p.value for p in Per])]
+    """Whose bucket a request counts in: the token's subject, or the client's address."""
+    rate: Annotated[
+        tuple[int, int],
+        *_by(values.parse_rate, pattern="^[0-9]{1,9}/(s|m|h)$", examples=["100/s", "20/m"]),
+    ]
+    """Requests per second, minute or hour."""
+
+
+def _requirement(value: Any) -> RequirementShape | None:
+    """``anyone`` (None) or a token; what is wrong inside a token is found part by part."""
+    if isinstance(value, dict):
+        return RequirementShape.model_validate(value)
+    values.parse_anyone(value)
+    return None
+
+
 class RouteShape(Shape):
     """One door of the gateway. The first route that matches a request takes it."""
 
@@ -182,12 +174,11 @@ class RouteShape(Shape):
     ] = None
     """The path that the service sees; as many wildcards as `path`."""
     require: Annotated[
-        Requirement | None, PlainValidator(values.parse_requirement), WithJsonSchema(_REQUIRE)
+        RequirementShape | None,
+        PlainValidator(_requirement, json_schema_input_type=Literal["anyone"] | RequirementShape),
     ]
     """The token that opens it, or `anyone`."""
-    limit: Annotated[Limit | None, PlainValidator(values.parse_limit), WithJsonSchema(_LIMIT)] = (
-        None
-    )
+    limit: LimitShape | None = None
     """How many requests it takes."""
     timeout: Annotated[
         float, *_by(values.parse_duration, pattern="^[0-9]{1,9}(ms|s|m|h)$", examples=["5s"])
@@ -214,7 +205,7 @@ class GatewayFrame(Shape):
     """The largest request body; 1MiB unless stated."""
     issuers: dict[str, Any] = Field(default={}, json_schema_extra=_NAMES)
     """Whose tokens it accepts, by a name of yours."""
-    routes: list[Any] = []
+    routes: list[Any] = Field(default=[])
     """Its doors, in order."""
 
 
@@ -223,7 +214,7 @@ class GatewayShape(GatewayFrame):
 
     issuers: dict[str, IssuerShape] = Field(default={}, json_schema_extra=_NAMES)
     """Whose tokens it accepts, by a name of yours."""
-    routes: list[RouteShape] = []
+    routes: list[RouteShape] = Field(default=[])
     """Its doors, in order."""
 
 
@@ -261,3 +252,7 @@ class DeclarationShape(DeclarationFrame):
     """Who may call whom, and what may be said."""
     gateway: GatewayShape | None = None
     """Where the outside comes in."""
+
+
+PARTS: dict[str, type[Shape]] = {"limit": LimitShape, "require": RequirementShape}
+"""The parts that are read together with what they stand in, by their key."""

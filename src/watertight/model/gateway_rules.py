@@ -8,7 +8,7 @@ from watertight.model.document import DocumentPath, quoted
 from watertight.model.nearest import did_you_mean
 from watertight.model.rules import Flaw
 from watertight.model.system import Gateway, Per, Protocol, Route, System
-from watertight.model.templates import Template, parse_template
+from watertight.model.templates import Template, parse_template, wildcard_texts
 
 
 def gateway_flaws(
@@ -80,13 +80,13 @@ def _route(
             f"The method {quoted(method)} stands here twice.",
         )
     if route.rewrite is not None:
-        shown, seen = parse_template(route.path), parse_template(route.rewrite)
-        if (shown.wildcards, shown.rest) != (seen.wildcards, seen.rest):
+        shown, seen = wildcard_texts(route.path), wildcard_texts(route.rewrite)
+        if len(shown) != len(seen) or not all(map(_takes_up, shown, seen)):
             yield Flaw(
                 codes.REWRITE_MISMATCH,
                 (*path, "rewrite"),
                 f"{quoted(route.rewrite)} does not take up the wildcards of {quoted(route.path)}.",
-                "Both need as many wildcards, and `**` in both or in neither.",
+                "Both need the same wildcards in the same order.",
             )
     issuer = route.require.issuer if route.require else None
     if issuer is not None and issuer not in gateway.issuers and issuer not in broken_issuers:
@@ -103,6 +103,13 @@ def _route(
             "This route is open to anyone, so a request has no subject to count by.",
             "Write `per: address`, or require a token.",
         )
+
+
+def _takes_up(shown: str, seen: str) -> bool:
+    """Wildcards are taken up in order, so two different names would say what is not so."""
+    if "**" in (shown, seen) or (shown != "*" and seen != "*"):
+        return shown == seen
+    return True
 
 
 def _shadows(routes: Sequence[Route]) -> Iterator[Flaw]:

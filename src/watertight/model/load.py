@@ -4,7 +4,7 @@ Each service, resource, channel, issuer and route is read by itself, so that one
 nothing about the others; then the rules between the parts are run over those that did load.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +26,9 @@ from watertight.model.system import (
     Channel,
     Gateway,
     Issuer,
+    Limit,
     Position,
+    Requirement,
     Resource,
     Route,
     Service,
@@ -154,11 +156,11 @@ class _Loader:
         for number, node in self._items(("channels",)):
             path: DocumentPath = ("channels", number)
             shape = self._read(declaration.ChannelShape, path, node)
+            if not self._speaks_resource(system, node):
+                extra = node.keys.keys() - set(keys_of(declaration.ChannelShape))
+                self._report(unknown_key(declaration.ChannelShape, path, k) for k in sorted(extra))
+                shape = None if extra else shape
             if shape is None:
-                continue
-            options: Mapping[str, Any] = shape.model_extra or {}
-            if options and shape.target in system.services:
-                self._report(unknown_key(declaration.ChannelShape, path, key) for key in options)
                 continue
             self.channel_numbers.append(number)
             yield Channel(
@@ -167,9 +169,14 @@ class _Loader:
                 grants=tuple(shape.allow or ()),
                 timeout_seconds=shape.timeout,
                 retries=shape.retries,
-                options=options,
+                options=shape.model_extra or {},
                 at=node.at,
             )
+
+    def _speaks_resource(self, system: System, node: Node) -> bool:
+        """Whether a channel may have keys of a resource's own kind, as far as one can tell."""
+        target = node.child("to")
+        return target is None or target.value not in system.services
 
     def _gateway(self) -> Gateway | None:
         node = self.root.child("gateway")
@@ -213,8 +220,8 @@ class _Loader:
                 target=shape.target,
                 methods=tuple(shape.methods),
                 rewrite=shape.rewrite,
-                require=shape.require,
-                limit=shape.limit,
+                require=_requirement(shape.require),
+                limit=_limit(shape.limit),
                 timeout_seconds=shape.timeout,
                 at=node.at,
             )
@@ -282,3 +289,11 @@ class _Loader:
 
 def _is_map(node: Node) -> bool:
     return isinstance(node.value, dict)
+
+
+def _requirement(shape: declaration.RequirementShape | None) -> Requirement | None:
+    return Requirement(shape.issuer, tuple(shape.scopes)) if shape else None
+
+
+def _limit(shape: declaration.LimitShape | None) -> Limit | None:
+    return Limit(shape.per, *shape.rate) if shape else None

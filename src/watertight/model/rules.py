@@ -84,7 +84,7 @@ def _ends(
             f"{quoted(source)} is a resource; only services open channels.",
         )
     elif source not in system.services and source not in broken:
-        yield _undeclared(system, source, (*path, "from"))
+        yield _undeclared(system, source, (*path, "from"), broken)
     if source == target:
         yield Flaw(
             codes.CHANNEL_TO_SELF,
@@ -101,10 +101,10 @@ def _ends(
                 f"Give {quoted(target)} a `listens: {{http: PORT}}`.",
             )
     elif target not in system.resources and target not in broken:
-        yield _undeclared(system, target, (*path, "to"))
+        yield _undeclared(system, target, (*path, "to"), broken)
 
 
-def _undeclared(system: System, name: str, path: DocumentPath) -> Flaw:
+def _undeclared(system: System, name: str, path: DocumentPath, broken: frozenset[str]) -> Flaw:
     if name == GATEWAY:
         return Flaw(
             codes.RESERVED_NAME,
@@ -112,7 +112,7 @@ def _undeclared(system: System, name: str, path: DocumentPath) -> Flaw:
             "The gateway takes no part in `channels`.",
             "Its channels follow from `gateway.routes`.",
         )
-    known = (*system.services, *system.resources)
+    known = {*system.services, *system.resources, *broken}
     return Flaw(
         codes.UNDECLARED,
         path,

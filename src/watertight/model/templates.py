@@ -131,6 +131,11 @@ def _segment_covers(pattern: str, other: str) -> bool:
     return other != "" if pattern == "*" else pattern == other
 
 
+def wildcard_texts(text: str) -> tuple[str, ...]:
+    """The wildcards of a path template as written, in order: ``("{id}", "*", "**")``."""
+    return tuple(part for part in text.split("/") if "*" in part or "{" in part)
+
+
 def normalise(path: str) -> str:
     """The path as grants see it, after a proxy normalised it: no query, no dots, no escapes.
 

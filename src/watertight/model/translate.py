@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from watertight.model import codes
-from watertight.model.declaration import Shape
+from watertight.model.declaration import PARTS, Shape
 from watertight.model.document import DocumentPath, path_text, quoted
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.rules import Flaw
@@ -46,11 +46,15 @@ def shape_flaws(shape: type[Shape], path: DocumentPath, error: ValidationError) 
                 on_key=cause.on_key or "[key]" in details["loc"],
             )
         elif details["type"] == "extra_forbidden":
-            yield unknown_key(shape, path, str(inner[-1]))
+            yield unknown_key(_part(shape, inner), (*path, *inner[:-1]), str(inner[-1]))
         elif details["type"] == "missing":
-            yield _missing_key(shape, path, str(inner[-1]))
+            yield _missing_key(_part(shape, inner), (*path, *inner[:-1]), str(inner[-1]))
         else:
             yield _wrong_value((*path, *inner), inner, details)
+
+
+def _part(shape: type[Shape], inner: DocumentPath) -> type[Shape]:
+    return PARTS.get(str(inner[-2]), shape) if len(inner) > 1 else shape
 
 
 def unknown_key(shape: type[Shape], path: DocumentPath, key: str) -> Flaw:

@@ -6,8 +6,8 @@ become a finding and never a traceback.
 
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from watertight.model import codes
@@ -17,16 +17,12 @@ from watertight.model.system import (
     GATEWAY,
     Grant,
     HTTPGrant,
-    Limit,
     Listen,
     Per,
     Protocol,
-    Requirement,
     RPCGrant,
 )
 from watertight.model.templates import TemplateError, parse_template
-
-T = TypeVar("T")
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """RFC 9110 section 9.3 and RFC 5789, but CONNECT and TRACE: neither is for a service."""
@@ -175,37 +171,15 @@ def parse_rate(value: Any) -> tuple[int, int]:
     return int(match[1]), _WINDOW_SECONDS[match[2]]
 
 
-def parse_limit(value: Any) -> Limit:
-    """``{per: subject, rate: 100/s}``."""
-    _keys(value, codes.BAD_RATE, "A limit", ("per", "rate"), "{per: address, rate: 100/s}")
-    if value["per"] not in tuple(Per):
+def parse_per(value: Any) -> Per:
+    """Whose bucket a limit counts in."""
+    if value not in tuple(Per):
         raise Malformed(
             codes.BAD_CHOICE,
-            f"A limit counts per {one_of(tuple(Per))}, not per {quoted(value['per'])}.",
-            did_you_mean(str(value["per"]), tuple(Per)),
-            inside=("per",),
+            f"A limit counts per {one_of(tuple(Per))}, not per {quoted(value)}.",
+            did_you_mean(str(value), tuple(Per)),
         )
-    requests, window_seconds = _inside(("rate",), parse_rate, value["rate"])
-    return Limit(Per(value["per"]), requests, window_seconds)
-
-
-def _keys(value: Any, code: str, what: str, keys: Collection[str], example: str) -> None:
-    if not isinstance(value, Mapping):
-        raise Malformed(code, f"{what} is a mapping, not {quoted(value)}.", f"Write `{example}`.")
-    for key in value:
-        if key not in keys:
-            raise Malformed(
-                codes.UNKNOWN_KEY,
-                f"{what} has no key {quoted(key)}; allowed: {one_of(keys)}.",
-                did_you_mean(key, keys),
-                inside=(key,),
-                on_key=True,
-            )
-    for key in keys:
-        if key not in value:
-            raise Malformed(
-                codes.MISSING_KEY, f"{what} needs the key {quoted(key)}.", f"Write `{example}`."
-            )
+    return Per(value)
 
 
 def parse_listens(value: Any) -> Listen:
@@ -226,7 +200,11 @@ def parse_listens(value: Any) -> Listen:
             inside=(protocol,),
             on_key=True,
         )
-    return Listen(Protocol(protocol), _inside((protocol,), parse_port, port))
+    try:
+        return Listen(Protocol(protocol), parse_port(port))
+    except Malformed as error:
+        error.inside = (protocol,)
+        raise
 
 
 def parse_port(value: Any) -> int:
@@ -337,39 +315,14 @@ def parse_file_anywhere(value: Any) -> str:
     return text if text.startswith("/") and ".." not in text.split("/") else parse_file(text)
 
 
-def parse_requirement(value: Any) -> Requirement | None:
-    """``anyone`` (None) or ``{issuer: main, scopes: [orders:read]}``."""
-    if value == "anyone":
-        return None
-    example = "{issuer: main, scopes: [orders:read]}"
-    if not isinstance(value, Mapping):
+def parse_anyone(value: Any) -> None:
+    """The word ``anyone``, in place of a token."""
+    if value != "anyone":
         raise Malformed(
             codes.BAD_REQUIRE,
             f"A route requires `anyone` or a token, not {quoted(value)}.",
-            f"Write `anyone` or `{example}`.",
+            "Write `anyone` or `{issuer: main, scopes: [orders:read]}`.",
         )
-    _keys({"scopes": [], **value}, codes.BAD_REQUIRE, "`require`", ("issuer", "scopes"), example)
-    scopes = value.get("scopes", [])
-    if not isinstance(scopes, list):
-        raise Malformed(
-            codes.BAD_SCOPE,
-            f"`scopes` is a list, not {quoted(scopes)}.",
-            f"Write `{example}`.",
-            inside=("scopes",),
-        )
-    return Requirement(
-        _inside(("issuer",), parse_name, value["issuer"]),
-        tuple(_inside(("scopes", i), parse_scope, scope) for i, scope in enumerate(scopes)),
-    )
-
-
-def _inside(path: DocumentPath, parse: Callable[[Any], T], value: Any) -> T:
-    """Parses a part of a value; what is wrong with it stands at ``path``."""
-    try:
-        return parse(value)
-    except Malformed as error:
-        error.inside = path + error.inside
-        raise
 
 
 def parse_jwks(value: Any) -> str:

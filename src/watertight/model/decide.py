@@ -1,0 +1,241 @@
+"""Whether the declaration allows a call, by which line, and if not, what would have to be added.
+
+Judges as the proxies do: the same path normalisation, the same template semantics, deny unless
+granted. It reads the declaration alone, so it also answers for systems that do not run.
+"""
+
+from dataclasses import dataclass
+
+from watertight.model.document import quoted
+from watertight.model.nearest import did_you_mean
+from watertight.model.system import (
+    GATEWAY,
+    Channel,
+    Gateway,
+    Grant,
+    HTTPGrant,
+    Position,
+    Protocol,
+    Route,
+    RPCGrant,
+    Service,
+    System,
+)
+from watertight.model.templates import RefusedPath, normalise, parse_template
+
+OUTSIDE = "outside"
+"""Who comes in through the gateway, and has no identity of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the declaration says to one call."""
+
+    allowed: bool
+    reason: str
+    """One or two sentences, with what to add if it is denied."""
+    at: Position | None = None
+    """The line that decides it; None: the absence of a line does."""
+    channel: Channel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request in the terms of grants; ``method`` None: any request at all."""
+
+    method: str | None
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def decide(
+    system: System, source: str, target: str, method: str | None = None, path: str | None = None
+) -> Decision:
+    """Whether ``source`` may call ``target``, with this request if one is given.
+
+    ``source`` is a service, ``gateway`` (paths as the service sees them) or ``outside`` (paths
+    as the gateway sees them; then ``target`` may be ``gateway``, for whichever service answers).
+    A gRPC method is given as ``shop.Catalogue/Get``, as ``shop.Catalogue`` and ``Get``, or as
+    ``POST`` and ``/shop.Catalogue/Get``.
+    """
+    unknown = _unknown(system, source, target)
+    if unknown is not None:
+        return unknown
+    try:
+        call = _call(system, target, method, path)
+    except RefusedPath as refusal:
+        return Decision(False, str(refusal))
+    if source in {OUTSIDE, GATEWAY}:
+        return _through_gateway(system, source, target, call)
+    if target == GATEWAY:
+        return Decision(
+            False,
+            f"No service has a channel to the gateway; {quoted(source)} calls services directly.",
+        )
+    return _through_channel(system, source, target, call)
+
+
+def _unknown(system: System, source: str, target: str) -> Decision | None:
+    sources = {*system.services, OUTSIDE, GATEWAY}
+    targets = {*system.services, *system.resources, GATEWAY}
+    if source in system.resources:
+        return Decision(
+            False,
+            f"{quoted(source)} is a resource; only services open channels.",
+            system.resources[source].at,
+        )
+    for name, known in ((source, sources), (target, targets)):
+        if name not in known:
+            hint = did_you_mean(name, known)
+            return Decision(False, f"Nothing is declared as {quoted(name)}. {hint}".rstrip())
+    return None
+
+
+def _call(system: System, target: str, method: str | None, path: str | None) -> _Call:
+    service = system.services.get(target)
+    rpc = bool(service and service.listens and service.listens.protocol is Protocol.GRPC)
+    if method is None and path is None:
+        return _Call(None, "")
+    if rpc and method is not None and "/" in method:
+        return _Call("POST", f"/{method.lstrip('/')}")
+    if rpc and method is not None and path is not None and "/" not in path:
+        return _Call("POST", f"/{method}/{path}")
+    return _Call(method or "GET", normalise(path if path is not None else "/"))
+
+
+def _through_channel(system: System, source: str, target: str, call: _Call) -> Decision:
+    channel = system.channel(source, target)
+    if channel is None:
+        if source == target:
+            return Decision(False, f"{quoted(source)} needs no channel to itself: 127.0.0.1 is it.")
+        example = _example(system, target, call)
+        return Decision(
+            False,
+            f"No channel {quoted(f'{source} -> {target}')} is declared. To allow it, add under "
+            f"`channels`: {{from: {source}, to: {target}{example}}}",
+        )
+    if target in system.resources:
+        return Decision(
+            True,
+            f"The channel {quoted(channel.name)} is declared; what may be done over it, "
+            "the resource itself enforces.",
+            channel.at,
+            channel,
+        )
+    if not channel.grants:
+        return Decision(
+            True,
+            f"The channel {quoted(channel.name)} is identity only: it allows every request.",
+            channel.at,
+            channel,
+        )
+    return _by_grants(channel, call)
+
+
+def _by_grants(channel: Channel, call: _Call) -> Decision:
+    granted = ", ".join(quoted(str(grant)) for grant in channel.grants)
+    if call.method is None:
+        reason = f"The channel {quoted(channel.name)} is declared, and grants {granted}."
+        return Decision(True, reason, channel.at, channel)
+    for grant in channel.grants:
+        if _grants(grant, call):
+            reason = f"The channel {quoted(channel.name)} grants {quoted(str(grant))}."
+            return Decision(True, reason, channel.at, channel)
+    missing = _as_grant(call, rpc=isinstance(channel.grants[0], RPCGrant))
+    return Decision(
+        False,
+        f"The channel {quoted(channel.name)} grants only {granted}. To allow it, add "
+        f"{quoted(missing)} to its `allow`.",
+        channel.at,
+        channel,
+    )
+
+
+def _grants(grant: Grant, call: _Call) -> bool:
+    if isinstance(grant, HTTPGrant):
+        return grant.method == call.method and parse_template(grant.path).matches(call.path)
+    service, _, method = call.path[1:].partition("/")
+    return (
+        call.method == "POST"
+        and grant.service == service
+        and (grant.method == method or (grant.method == "*" and "/" not in method and method != ""))
+    )
+
+
+def _as_grant(call: _Call, *, rpc: bool) -> str:
+    return call.path[1:] if rpc else str(call)
+
+
+def _example(system: System, target: str, call: _Call) -> str:
+    service: Service | None = system.services.get(target)
+    if call.method is None or service is None or service.listens is None:
+        return ""
+    if service.listens.protocol is Protocol.TCP:
+        return ""
+    grant = _as_grant(call, rpc=service.listens.protocol is Protocol.GRPC)
+    return f", allow: [{grant}]"
+
+
+def _through_gateway(system: System, source: str, target: str, call: _Call) -> Decision:
+    gateway = system.gateway
+    if gateway is None:
+        return Decision(False, "No gateway is declared, so nothing comes in from outside.")
+    if source == GATEWAY and target == GATEWAY:
+        return Decision(False, "The gateway does not call itself.")
+    inner = source == GATEWAY
+    if target in system.resources:
+        return Decision(False, "The gateway leads to services only.", gateway.at)
+    if call.method is None:
+        return _any_route(gateway, target)
+    for route in gateway.routes:
+        if inner and route.target != target:
+            continue
+        template = parse_template(route.target_path if inner else route.path)
+        if call.method in route.methods and template.matches(call.path):
+            return _by_route(route, target)
+    return Decision(
+        False,
+        f"No route of the gateway takes `{call}`"
+        + (f" to {quoted(target)}" if target != GATEWAY else "")
+        + ". To allow it, add one for it under `gateway.routes`.",
+        gateway.at,
+    )
+
+
+def _by_route(route: Route, target: str) -> Decision:
+    what = f"The route {quoted(_route_text(route))}"
+    if target not in {GATEWAY, route.target}:
+        return Decision(
+            False, f"{what} takes it, and leads to {quoted(route.target)} instead.", route.at
+        )
+    return Decision(
+        True, f"{what} leads to {quoted(route.target)}; it is open to {_demand(route)}.", route.at
+    )
+
+
+def _route_text(route: Route) -> str:
+    return f"{'|'.join(route.methods)} {route.path}"
+
+
+def _demand(route: Route) -> str:
+    if route.require is None:
+        return "anyone"
+    scopes = ", ".join(quoted(scope) for scope in route.require.scopes)
+    return f"tokens of the issuer {quoted(route.require.issuer)}" + (
+        f" with the scope {scopes}" if scopes else ""
+    )
+
+
+def _any_route(gateway: Gateway, target: str) -> Decision:
+    routes = [r for r in gateway.routes if target in {GATEWAY, r.target}]
+    if not routes:
+        return Decision(
+            False,
+            f"No route of the gateway leads to {quoted(target)}. To let the outside in, add one "
+            "under `gateway.routes`.",
+            gateway.at,
+        )
+    shown = ", ".join(quoted(_route_text(r)) for r in routes)
+    return Decision(True, f"The gateway leads there by {shown}.", routes[0].at)

@@ -1,0 +1,259 @@
+"""What changes from one system to the next, in channels and grants: what ``plan`` shows.
+
+A change *tightens* if something that worked before does not any more. Positions are no changes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from watertight.model.paths import DataPath, data_path
+from watertight.model.system import (
+    NOWHERE,
+    Channel,
+    Gateway,
+    Position,
+    Route,
+    Service,
+    System,
+)
+from watertight.model.units import duration_text, rate_text, size_text
+
+Sign = Literal["+", "-", "~"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of a plan: ``+ grant storefront -> orders: POST /orders``."""
+
+    sign: Sign
+    what: str
+    tightens: bool = False
+    at: Position = NOWHERE
+    """In the new declaration, or, of what is lost, in the old one."""
+
+    def __str__(self) -> str:
+        return f"{self.sign} {self.what}"
+
+
+def compare(old: System | None, new: System) -> tuple[Change, ...]:
+    """Every change, services first, then resources, channels and the gateway; () if none."""
+    before = old or System(trust_domain=new.trust_domain)
+    return (
+        *_trust_domain(before, new),
+        *_services(before, new),
+        *_resources(before, new),
+        *_channels(before, new),
+        *_gateway(before.gateway, new.gateway),
+    )
+
+
+def tightened_channels(old: System, new: System) -> tuple[Channel, ...]:
+    """The channels of ``new`` that went from a tunnel to a path on which requests are judged.
+
+    Streams that were opened through the tunnel are never judged; they must be cut.
+    """
+    tunnels = {
+        (channel.source, channel.target)
+        for channel in old.channels
+        if data_path(old, channel) is DataPath.TUNNEL
+    }
+    return tuple(
+        channel
+        for channel in new.channels
+        if (channel.source, channel.target) in tunnels
+        and data_path(new, channel) in {DataPath.POLICY, DataPath.HTTP}
+    )
+
+
+def _trust_domain(old: System, new: System) -> Iterator[Change]:
+    if old.trust_domain != new.trust_domain:
+        yield Change(
+            "~",
+            f"trust domain: {old.trust_domain} → {new.trust_domain}: every identity changes",
+            tightens=True,
+            at=Position(new.file, 1, 1),
+        )
+
+
+def _services(old: System, new: System) -> Iterator[Change]:
+    for name in _lost(old.services, new.services):
+        yield Change("-", f"service {name}", tightens=True, at=old.services[name].at)
+    for name, service in new.services.items():
+        before = old.services.get(name)
+        if before is None:
+            yield Change("+", f"service {name}{_listening(service)}", at=service.at)
+            continue
+        if before.listens != service.listens:
+            was, now = _listening(before) or " no port", _listening(service) or " no port"
+            yield Change("~", f"service {name}:{was} →{now}", tightens=True, at=service.at)
+        altered = [
+            what
+            for what in ("run", "directory", "environment", "image", "ready", "contract")
+            if getattr(before, what) != getattr(service, what)
+        ]
+        if altered:
+            yield Change("~", f"service {name}: {', '.join(altered)} changed", at=service.at)
+
+
+def _listening(service: Service) -> str:
+    listens = service.listens
+    return f" on {listens.protocol.value} {listens.port}" if listens else ""
+
+
+def _resources(old: System, new: System) -> Iterator[Change]:
+    for name in _lost(old.resources, new.resources):
+        yield Change("-", f"resource {name}", tightens=True, at=old.resources[name].at)
+    for name, resource in new.resources.items():
+        before = old.resources.get(name)
+        if before is None:
+            yield Change("+", f"resource {name} ({resource.kind})", at=resource.at)
+        elif replace(before, at=resource.at) != resource:
+            yield Change("~", f"resource {name} changed", at=resource.at)
+
+
+def _channels(old: System, new: System) -> Iterator[Change]:
+    before = {channel.name: channel for channel in old.channels}
+    after = {channel.name: channel for channel in new.channels}
+    for name in _lost(before, after):
+        channel = before[name]
+        yield Change("-", f"channel {name}{_carried(channel)}", tightens=True, at=channel.at)
+    for name, channel in after.items():
+        if name not in before:
+            yield Change("+", f"channel {name}{_carried(channel)}", at=channel.at)
+        else:
+            yield from _channel(before[name], channel)
+
+
+def _carried(channel: Channel) -> str:
+    if channel.options:
+        return f": {', '.join(sorted(channel.options))}"
+    return f": {', '.join(map(str, channel.grants))}" if channel.grants else ": identity only"
+
+
+def _channel(old: Channel, new: Channel) -> Iterator[Change]:
+    if bool(old.grants) != bool(new.grants):
+        yield Change(
+            "~",
+            f"channel {new.name}{_carried(old)} →{_carried(new)[1:]}",
+            tightens=bool(new.grants),
+            at=new.at,
+        )
+    else:
+        for grant in old.grants:
+            if grant not in new.grants:
+                yield Change("-", f"grant {new.name}: {grant}", tightens=True, at=new.at)
+        for grant in new.grants:
+            if grant not in old.grants:
+                yield Change("+", f"grant {new.name}: {grant}", at=new.at)
+    was, now = old.timeout_seconds, new.timeout_seconds
+    if was != now:
+        tightens = now is not None and (was is None or now < was)
+        shown = f"{_duration(was)} → {_duration(now)}"
+        yield Change("~", f"channel {new.name}: timeout {shown}", tightens=tightens, at=new.at)
+    if old.retries != new.retries:
+        yield Change("~", f"channel {new.name}: retries {old.retries} → {new.retries}", at=new.at)
+    if old.options != new.options:
+        yield Change(
+            "~", f"channel {new.name}: what the resource grants changed", tightens=True, at=new.at
+        )
+
+
+def _duration(seconds: float | None) -> str:
+    return "none" if seconds is None else duration_text(seconds)
+
+
+def _gateway(old: Gateway | None, new: Gateway | None) -> Iterator[Change]:
+    if new is None:
+        if old is not None:
+            yield Change("-", f"gateway {old.hostname}", tightens=True, at=old.at)
+        return
+    if old is None:
+        yield Change("+", f"gateway {new.hostname} on {new.address}:{new.port}", at=new.at)
+    else:
+        yield from _gateway_settings(old, new)
+    yield from _issuers(old, new)
+    yield from _routes(old.routes if old else (), new.routes)
+
+
+def _gateway_settings(old: Gateway, new: Gateway) -> Iterator[Change]:
+    for what, was, now, tightens in (
+        ("hostname", old.hostname, new.hostname, True),
+        ("listen", f"{old.address}:{old.port}", f"{new.address}:{new.port}", True),
+        ("certificate", old.certificate or "ours", new.certificate or "ours", False),
+        ("private_key", old.private_key or "ours", new.private_key or "ours", False),
+        (
+            "max_request_size",
+            size_text(old.max_request_bytes),
+            size_text(new.max_request_bytes),
+            new.max_request_bytes < old.max_request_bytes,
+        ),
+    ):
+        if was != now:
+            yield Change("~", f"gateway: {what} {was} → {now}", tightens=tightens, at=new.at)
+
+
+def _issuers(old: Gateway | None, new: Gateway) -> Iterator[Change]:
+    before = old.issuers if old else {}
+    for name in _lost(before, new.issuers):
+        yield Change("-", f"issuer {name}", tightens=True, at=before[name].at)
+    for name, issuer in new.issuers.items():
+        if name not in before:
+            yield Change("+", f"issuer {name} ({issuer.issuer})", at=issuer.at)
+        elif replace(before[name], at=issuer.at) != issuer:
+            yield Change("~", f"issuer {name} changed", tightens=True, at=issuer.at)
+
+
+def _routes(old: tuple[Route, ...], new: tuple[Route, ...]) -> Iterator[Change]:
+    before = {_route_key(route): route for route in old}
+    after = {_route_key(route): route for route in new}
+    for key in _lost(before, after):
+        yield Change("-", f"route {key}", tightens=True, at=before[key].at)
+    for key, route in after.items():
+        if key not in before:
+            yield Change("+", f"route {key}{_demand(route)}", at=route.at)
+            continue
+        yield from _route(key, before[key], route)
+    kept_before = [key for key in before if key in after]
+    kept_after = [key for key in after if key in before]
+    if kept_before != kept_after:
+        yield Change("~", "routes: their order changed; the first that matches wins", tightens=True)
+
+
+def _route_key(route: Route) -> str:
+    return f"{'|'.join(route.methods)} {route.path} -> {route.target}"
+
+
+def _route(key: str, old: Route, new: Route) -> Iterator[Change]:
+    if _demand(old) != _demand(new):
+        shown = f"{_demand(old)} →{_demand(new)}"
+        yield Change("~", f"route {key}:{shown}", tightens=new.require is not None, at=new.at)
+    if old.limit != new.limit:
+        was = f"{rate_text(old.limit)} per {old.limit.per.value}" if old.limit else "no limit"
+        now = f"{rate_text(new.limit)} per {new.limit.per.value}" if new.limit else "no limit"
+        yield Change("~", f"route {key}: {was} → {now}", tightens=_is_tighter(old, new), at=new.at)
+    if old.timeout_seconds != new.timeout_seconds:
+        shown = f"{duration_text(old.timeout_seconds)} → {duration_text(new.timeout_seconds)}"
+        tightens = new.timeout_seconds < old.timeout_seconds
+        yield Change("~", f"route {key}: timeout {shown}", tightens=tightens, at=new.at)
+    if old.target_path != new.target_path:
+        shown = f"{old.target_path} → {new.target_path}"
+        yield Change("~", f"route {key}: the service sees {shown}", tightens=True, at=new.at)
+
+
+def _demand(route: Route) -> str:
+    if route.require is None:
+        return " (anyone)"
+    return f" ({' '.join((f'issuer {route.require.issuer}', *route.require.scopes))})"
+
+
+def _is_tighter(old: Route, new: Route) -> bool:
+    if new.limit is None or old.limit is None:
+        return new.limit is not None
+    was = old.limit.requests / old.limit.window_seconds
+    now = new.limit.requests / new.limit.window_seconds
+    return now < was or old.limit.per is not new.limit.per
+
+
+def _lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    return [name for name in before if name not in after]

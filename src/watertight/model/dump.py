@@ -1,0 +1,113 @@
+"""A :class:`System` → the text of a declaration; what loads from it equals it but for positions."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from watertight.model import declaration
+from watertight.model.system import Channel, Gateway, Resource, Route, Service, System
+from watertight.model.units import duration_text, rate_text, size_text
+
+
+def dump(system: System) -> str:
+    """The declaration of a system as YAML. Comments and spelling of an original are not kept."""
+    document: dict[str, Any] = {"trust_domain": system.trust_domain}
+    if system.services:
+        document["services"] = {name: dict(_service(s)) for name, s in system.services.items()}
+    if system.resources:
+        document["resources"] = {name: _resource(r) for name, r in system.resources.items()}
+    if system.channels:
+        document["channels"] = [dict(_channel(channel)) for channel in system.channels]
+    if system.gateway:
+        document["gateway"] = dict(_gateway(system.gateway))
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=100, default_flow_style=None)
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Collections of plain values stand on one line."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Equal parts are written out: an anchor would only puzzle the reader."""
+        del data
+        return True
+
+
+def _service(service: Service) -> Iterator[tuple[str, Any]]:
+    if service.run:
+        yield "run", list(service.run)
+    if service.directory != ".":
+        yield "directory", service.directory
+    if service.environment:
+        yield "environment", dict(service.environment)
+    if service.image is not None:
+        yield "image", service.image
+    if service.listens:
+        yield "listens", {service.listens.protocol.value: service.listens.port}
+    if service.ready is not None:
+        yield "ready", service.ready
+    if service.contract is not None:
+        yield "contract", service.contract
+
+
+def _resource(resource: Resource) -> dict[str, Any]:
+    return {"kind": resource.kind, **_plain(resource.options)}
+
+
+def _channel(channel: Channel) -> Iterator[tuple[str, Any]]:
+    yield "from", channel.source
+    yield "to", channel.target
+    if channel.grants:
+        yield "allow", [str(grant) for grant in channel.grants]
+    if channel.timeout_seconds is not None:
+        yield "timeout", duration_text(channel.timeout_seconds)
+    if channel.retries:
+        yield "retries", channel.retries
+    yield from _plain(channel.options).items()
+
+
+def _gateway(gateway: Gateway) -> Iterator[tuple[str, Any]]:
+    yield "hostname", gateway.hostname
+    host = f"[{gateway.address}]" if ":" in gateway.address else gateway.address
+    yield "listen", f"{host}:{gateway.port}"
+    if gateway.certificate is not None:
+        yield "certificate", gateway.certificate
+    if gateway.private_key is not None:
+        yield "private_key", gateway.private_key
+    if gateway.max_request_bytes != declaration.DEFAULT_REQUEST_BYTES:
+        yield "max_request_size", size_text(gateway.max_request_bytes)
+    if gateway.issuers:
+        yield (
+            "issuers",
+            {
+                name: {"issuer": i.issuer, "audiences": list(i.audiences), "jwks": i.jwks}
+                for name, i in gateway.issuers.items()
+            },
+        )
+    if gateway.routes:
+        yield "routes", [dict(_route(route)) for route in gateway.routes]
+
+
+def _route(route: Route) -> Iterator[tuple[str, Any]]:
+    yield "path", route.path
+    yield "methods", list(route.methods)
+    yield "to", route.target
+    if route.rewrite is not None:
+        yield "rewrite", route.rewrite
+    if route.require is None:
+        yield "require", "anyone"
+    else:
+        scopes = {"scopes": list(route.require.scopes)} if route.require.scopes else {}
+        yield "require", {"issuer": route.require.issuer, **scopes}
+    if route.limit:
+        yield "limit", {"per": route.limit.per.value, "rate": rate_text(route.limit)}
+    yield "timeout", duration_text(route.timeout_seconds)
+
+
+def _plain(value: Any) -> Any:
+    """Without mapping and tuple types that YAML has no plain form for."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,191 @@
+"""Semantic findings about a system: the errors of :mod:`rules`, and warnings."""
+
+from collections.abc import Collection, Iterator
+
+from watertight.model import codes
+from watertight.model.document import DocumentPath, path_text, quoted
+from watertight.model.findings import Finding, Severity
+from watertight.model.gateway_rules import gateway_flaws
+from watertight.model.nearest import did_you_mean, one_of
+from watertight.model.rules import Flaw, flaws
+from watertight.model.system import Channel, HTTPGrant, Position, Route, RPCGrant, System
+from watertight.model.templates import parse_template
+
+
+def lint(system: System, *, resource_kinds: Collection[str] = ()) -> tuple[Finding, ...]:
+    """Every finding, errors and warnings, in order of position.
+
+    ``resource_kinds`` are the kinds that some registered enforcer can enforce; a channel to a
+    resource of another kind is an error, because nothing would hold it.
+    """
+    found = [
+        *flaws(system),
+        *gateway_flaws(system),
+        *_resources(system, resource_kinds),
+        *_services(system),
+        *_grants(system),
+        *_gateway(system),
+    ]
+    findings = [
+        Finding(f.code, f.message, _at(system, f.path), path_text(f.path), f.remedy, f.severity)
+        for f in found
+    ]
+    return tuple(sorted(findings, key=lambda f: (f.at, f.code, f.message)))
+
+
+def _warning(code: str, path: DocumentPath, message: str, remedy: str = "") -> Flaw:
+    return Flaw(code, path, message, remedy, Severity.WARNING)
+
+
+def _resources(system: System, kinds: Collection[str]) -> Iterator[Flaw]:
+    for number, channel in enumerate(system.channels):
+        resource = system.resources.get(channel.target)
+        if resource is not None and resource.kind not in kinds:
+            yield Flaw(
+                codes.NO_ENFORCER,
+                ("channels", number, "to"),
+                f"{quoted(channel.target)} is a resource of kind {quoted(resource.kind)}, which "
+                "no installed enforcer can hold to its channels"
+                + (f"; there are {one_of(sorted(kinds))}." if kinds else "."),
+                did_you_mean(resource.kind, kinds) or "Delete the channel, or install an enforcer.",
+            )
+    used = {channel.target for channel in system.channels}
+    for name in system.resources:
+        if name not in used:
+            yield _warning(
+                codes.UNUSED_RESOURCE,
+                ("resources", name),
+                f"No channel leads to the resource {quoted(name)}.",
+            )
+
+
+def _services(system: System) -> Iterator[Flaw]:
+    busy = {end for channel in system.channels for end in (channel.source, channel.target)}
+    busy |= {route.target for route in system.gateway.routes} if system.gateway else set()
+    for name, service in system.services.items():
+        if name not in busy:
+            yield _warning(
+                codes.LONELY_SERVICE,
+                ("services", name),
+                f"{quoted(name)} calls nobody and nobody calls it.",
+                "Declare a channel from or to it, or a route, if it should not be alone.",
+            )
+        if not service.run and service.image is None:
+            yield _warning(
+                codes.NOTHING_TO_RUN,
+                ("services", name),
+                f"{quoted(name)} has neither `run` nor `image`: nothing starts it.",
+            )
+
+
+def _grants(system: System) -> Iterator[Flaw]:
+    for number, channel in enumerate(system.channels):
+        path: DocumentPath = ("channels", number, "allow")
+        yield from _covered(channel, path)
+        for index, grant in enumerate(channel.grants):
+            if isinstance(grant, HTTPGrant) and grant.path == "/**":
+                yield _warning(
+                    codes.GRANT_OF_ALL,
+                    (*path, index),
+                    f"{quoted(str(grant))} grants every path to {quoted(channel.source)}.",
+                    "Name the paths that it needs.",
+                )
+
+
+def _covered(channel: Channel, path: DocumentPath) -> Iterator[Flaw]:
+    for index, grant in enumerate(channel.grants):
+        wider = next(
+            (o for o in channel.grants if o != grant and _covers(o, grant) and _prefers(o, grant)),
+            None,
+        )
+        if wider is not None:
+            yield _warning(
+                codes.COVERED_GRANT,
+                (*path, index),
+                f"{quoted(str(grant))} adds nothing: {quoted(str(wider))} grants it already.",
+                "Delete one of them.",
+            )
+
+
+def _covers(wider: object, grant: object) -> bool:
+    if isinstance(wider, HTTPGrant) and isinstance(grant, HTTPGrant):
+        return wider.method == grant.method and parse_template(wider.path).covers(
+            parse_template(grant.path)
+        )
+    if isinstance(wider, RPCGrant) and isinstance(grant, RPCGrant):
+        return wider.service == grant.service and wider.method == "*"
+    return False
+
+
+def _prefers(wider: object, grant: object) -> bool:
+    """Of two spellings of one grant (``/a/*``, ``/a/{id}``), only one is superfluous."""
+    return not _covers(grant, wider) or str(wider) < str(grant)
+
+
+def _gateway(system: System) -> Iterator[Flaw]:
+    gateway = system.gateway
+    if gateway is None:
+        return
+    if not gateway.routes:
+        yield _warning(codes.NO_ROUTES, ("gateway",), "The gateway has no routes: it refuses all.")
+    used = {route.require.issuer for route in gateway.routes if route.require}
+    for name in gateway.issuers:
+        if name not in used:
+            yield _warning(
+                codes.UNUSED_ISSUER,
+                ("gateway", "issuers", name),
+                f"No route requires a token of the issuer {quoted(name)}.",
+            )
+    for number, route in enumerate(gateway.routes):
+        path: DocumentPath = ("gateway", "routes", number)
+        if route.require is None and route.limit is None:
+            yield _warning(
+                codes.OPEN_WITHOUT_LIMIT,
+                path,
+                f"{quoted(route.path)} is open to anyone, as often as they like.",
+                "Add `limit: {per: address, rate: 100/s}`.",
+            )
+        looser = _looser_before(gateway.routes, number)
+        if looser is not None:
+            yield _warning(
+                codes.LOOSER_ROUTE_FIRST,
+                path,
+                f"Some requests for {quoted(route.path)} are taken by the earlier route "
+                f"{quoted(looser.path)} (line {looser.at.line}), which requires no token.",
+                "Put the route that requires a token first.",
+            )
+
+
+def _looser_before(routes: tuple[Route, ...], number: int) -> Route | None:
+    route = routes[number]
+    if route.require is None:
+        return None
+    template = parse_template(route.path)
+    return next(
+        (
+            earlier
+            for earlier in routes[:number]
+            if earlier.require is None
+            and set(earlier.methods) & set(route.methods)
+            and parse_template(earlier.path).overlaps(template)
+        ),
+        None,
+    )
+
+
+def _at(system: System, path: DocumentPath) -> Position:
+    """Where the thing that ``path`` leads into was declared."""
+    gateway = system.gateway
+    match path:
+        case ("services", str(name), *_):
+            return system.services[name].at
+        case ("resources", str(name), *_):
+            return system.resources[name].at
+        case ("channels", int(number), *_):
+            return system.channels[number].at
+        case ("gateway", "issuers", str(name), *_) if gateway:
+            return gateway.issuers[name].at
+        case ("gateway", "routes", int(number), *_) if gateway:
+            return gateway.routes[number].at
+        case _:
+            return gateway.at if gateway else Position(system.file, 1, 1)

@@ -1,0 +1,25 @@
+"""Durations, rates and sizes as the declaration writes them."""
+
+from watertight.model.system import Limit
+
+_WINDOWS = {1: "s", 60: "m", 3600: "h"}
+
+
+def duration_text(seconds: float) -> str:
+    """``2s``, ``500ms``: the shortest spelling; a fraction of a millisecond is rounded."""
+    milliseconds = round(seconds * 1000)
+    return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
+
+
+def rate_text(limit: Limit) -> str:
+    """``100/s``, ``20/m``, ``5/h``."""
+    unit = _WINDOWS.get(limit.window_seconds, f"{limit.window_seconds}s")
+    return f"{limit.requests}/{unit}"
+
+
+def size_text(size_bytes: int) -> str:
+    """``1MiB``: the largest unit that divides it."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size_bytes % factor == 0:
+            return f"{size_bytes // factor}{unit}"
+    return f"{size_bytes}B"
