@@ -11,6 +11,7 @@ import asyncio
 import json
 import shutil
 import socket
+import ssl
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -159,6 +160,21 @@ class Mesh:
         headers = {"host": target, **options.pop("headers", {})}
         async with httpx.AsyncClient(base_url=f"http://{host}:{port}") as client:
             return await client.request(method, path, headers=headers, **options)
+
+    async def outside(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> httpx.Response:
+        """One HTTPS request to the gateway, from a client that trusts our roots only."""
+        gateway = self.system.gateway
+        assert gateway is not None
+        trusting = ssl.create_default_context(cadata=self.authority.bundle().pem().decode())
+        base = f"https://{gateway.address}:{gateway.port}"
+        named = {"host": gateway.hostname, **(headers or {})}
+        extensions = {"sni_hostname": gateway.hostname}
+        async with httpx.AsyncClient(base_url=base, verify=trusting) as client:
+            return await client.request(
+                method, path, headers=named, extensions=extensions, **options
+            )
 
     def credential(self, workload: str) -> Credential:
         """The genuine SVID of a workload, as files."""
