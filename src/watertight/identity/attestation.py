@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from watertight.errors import WatertightError
+from watertight.identity.errors import IdentityError
 
 SO_PEERPIDFD = 77
 """Linux 6.5 and newer (include/uapi/asm-generic/socket.h); Python has no name for it yet."""
@@ -26,7 +26,7 @@ _DEEPEST_TREE = 256
 _ATTEMPTS = 3
 
 
-class AttestationError(WatertightError):
+class AttestationError(IdentityError):
     """The caller is none of the workloads that we started. Says why, for the log only."""
 
 

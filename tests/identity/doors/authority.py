@@ -112,6 +112,8 @@ class Identities:
     def __init__(self, *workloads: str) -> None:
         self.waiting = 0
         """How many wait for the next change."""
+        self.waits = 0
+        """How often anybody has waited so far."""
         self._version = 1
         self._event = asyncio.Event()
         self._roots = [new_root()]
@@ -129,6 +131,7 @@ class Identities:
 
     async def changed(self, since: int) -> int:
         self.waiting += 1
+        self.waits += 1
         try:
             while self._version <= since:
                 await self._event.wait()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import ssl
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from cryptography import x509
 
 from tests.identity.doors.polling import eventually
 from watertight.enforcers.envoy.binary import envoy_binary
+from watertight.identity.sds import TYPE_URL
 from watertight.identity.svid import X509SVID
 
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
@@ -22,8 +24,8 @@ _HTTP = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOpti
 GREETING = b"hello"
 
 
-def _sds(name: str) -> dict[str, Any]:
-    """One secret, asked for at the identity door (config_source.proto)."""
+def from_door(name: str) -> dict[str, Any]:
+    """A secret that is asked for at the identity door (``SdsSecretConfig``)."""
     grpc = {"envoy_grpc": {"cluster_name": "identity"}}
     source = {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [grpc]}
     return {
@@ -32,21 +34,50 @@ def _sds(name: str) -> dict[str, Any]:
     }
 
 
-def _listener(path: Path, certificate: str, roots: str, caller: str) -> dict[str, Any]:
+def from_files(scratch: Path, delivered: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Certificate and roots from delivered files, read again whenever these are swapped."""
+    current, watched = delivered / "current", {"path": str(delivered)}
+    certificate = {
+        "certificate_chain": {"filename": str(current / "certificate.pem")},
+        "private_key": {"filename": str(current / "private_key.pem")},
+        "watched_directory": watched,
+    }
+    roots = {
+        "trusted_ca": {"filename": str(current / "bundle.pem")},
+        "watched_directory": watched,
+    }
+    return (
+        _in_file(scratch / "certificate.json", {"tls_certificate": certificate}),
+        _in_file(scratch / "roots.json", {"validation_context": roots}),
+    )
+
+
+def _in_file(path: Path, body: dict[str, Any]) -> dict[str, Any]:
+    """A secret that stands in a file, and names others (``SdsSecretConfig``)."""
+    secret = {"@type": TYPE_URL, "name": path.stem, **body}
+    path.write_text(json.dumps({"resources": [secret]}))
+    source = {"path": str(path)}
+    return {
+        "name": path.stem,
+        "sds_config": {"resource_api_version": "V3", "path_config_source": source},
+    }
+
+
+def _listener(path: Path, certificate: Any, roots: Any, caller: str) -> dict[str, Any]:
     exact = {"san_type": "URI", "matcher": {"exact": caller}}
     tls = {
         "@type": _TLS,
         "require_client_certificate": True,
         "common_tls_context": {
-            "tls_certificate_sds_secret_configs": [_sds(certificate)],
+            "tls_certificate_sds_secret_configs": [certificate],
             "combined_validation_context": {
                 "default_validation_context": {"match_typed_subject_alt_names": [exact]},
-                "validation_context_sds_secret_config": _sds(roots),
+                "validation_context_sds_secret_config": roots,
             },
         },
     }
     return {
-        "name": certificate,
+        "name": "mtls",
         "stat_prefix": "mtls",
         "address": {"pipe": {"path": str(path)}},
         "filter_chains": [
@@ -61,8 +92,8 @@ def _listener(path: Path, certificate: str, roots: str, caller: str) -> dict[str
     }
 
 
-def bootstrap(directory: Path, door: Path, certificate: str, roots: str, caller: str) -> Any:
-    """One mTLS listener, with its secrets from ``door``, for exactly one caller."""
+def bootstrap(directory: Path, door: Path, certificate: Any, roots: Any, caller: str) -> Any:
+    """One mTLS listener with these secrets, for exactly one caller; ``door`` is where it asks."""
     http2 = {"@type": _HTTP, "explicit_http_config": {"http2_protocol_options": {}}}
     address = {"endpoint": {"address": {"pipe": {"path": str(door)}}}}
     identity = {
@@ -104,24 +135,27 @@ class Envoy:
         }
 
     async def greets(self, svid: X509SVID, roots: bytes) -> tuple[bytes, x509.Certificate]:
-        """What it echoes to a caller with this SVID, and with which certificate it does so."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False  # A SPIFFE ID is what names the server: see the caller.
-        context.load_verify_locations(cadata=roots.decode())
-        own = self._directory / "caller.pem"
-        own.touch(mode=0o600)
-        own.write_bytes(svid.chain_pem() + svid.private_key_pem())
-        context.load_cert_chain(own)
-        reader, writer = await asyncio.open_unix_connection(
-            self._directory / "mtls.sock", ssl=context, server_hostname="orders"
-        )
-        try:
-            writer.write(GREETING)
-            said = await reader.read(len(GREETING))
-            presented = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        finally:
-            writer.transport.abort()
-        return said, x509.load_der_x509_certificate(presented)
+        """As :func:`greeted_by`, of its mTLS listener."""
+        return await greeted_by(self._directory / "mtls.sock", svid, roots)
+
+
+async def greeted_by(path: Path, svid: X509SVID, roots: bytes) -> tuple[bytes, x509.Certificate]:
+    """What an echoing mTLS server says to a caller with this SVID, and with which certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # A SPIFFE ID is what names the server: the test compares it.
+    context.load_verify_locations(cadata=roots.decode())
+    with tempfile.NamedTemporaryFile() as own:
+        own.write(svid.chain_pem() + svid.private_key_pem())
+        own.flush()
+        context.load_cert_chain(own.name)
+    reader, writer = await asyncio.open_unix_connection(path, ssl=context, server_hostname="orders")
+    try:
+        writer.write(GREETING)
+        said = await reader.read(len(GREETING))
+        presented = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    finally:
+        writer.transport.abort()
+    return said, x509.load_der_x509_certificate(presented)
 
 
 @asynccontextmanager

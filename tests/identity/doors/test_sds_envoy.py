@@ -18,7 +18,7 @@ NAMES = [("default", "ROOTCA"), (f"spiffe://{TRUST_DOMAIN}/orders", "ALL")]
 @pytest.fixture(params=NAMES, ids=["default-ROOTCA", "id-ALL"])
 async def proxy(request: pytest.FixtureRequest, door: Path, short: Path) -> AsyncIterator[Envoy]:
     """An Envoy of ``orders`` that serves ``payments``."""
-    certificate, roots = request.param
+    certificate, roots = (envoy.from_door(name) for name in request.param)
     configuration = envoy.bootstrap(short, door, certificate, roots, CALLER)
     async with envoy.running(short, configuration) as running:
         yield running

@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 import structlog
 
-from watertight.errors import WatertightError
 from watertight.identity.attestation import AttestationError, Attestor, peer_of
+from watertight.identity.errors import IdentityError
 from watertight.identity.workload_api.splice import BUFFER_BYTES, Stream, splice
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ _LONGEST_PATH_BYTES = 107
 _BACKLOG = 512
 
 
-class DoorError(WatertightError):
+class DoorError(IdentityError):
     """The socket cannot be made where it is wanted."""
 
 

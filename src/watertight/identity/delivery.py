@@ -1,0 +1,79 @@
+"""Identities as files, for software that reads files: kept current, and reloaded."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import NoReturn
+
+import structlog
+
+from watertight.identity.credential_files import CredentialFiles, DeliveryError, Owner
+from watertight.identity.reload import ReloadFailed, ReloadHook, reload
+from watertight.identity.source import IdentitySource
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_PAUSE_SECONDS = 60
+
+
+class FileDelivery:
+    """Keeps the files of one workload current, and has its software read them.
+
+    See :class:`CredentialFiles` for what stands where. A workload that loses its identity loses
+    its files.
+    """
+
+    def __init__(
+        self,
+        source: IdentitySource,
+        workload: str,
+        directory: Path,
+        hook: ReloadHook | None = None,
+        owner: Owner | None = None,
+    ) -> None:
+        self._source = source
+        self._workload = workload
+        self._files = CredentialFiles(directory, owner)
+        self._hook = hook
+        # Also at first: the run before may have ended between the files and the reload.
+        self._reload_due = True
+        self.failure: DeliveryError | ReloadFailed | None = None
+        """Why the last attempt failed; None if all is well. It is tried again until it is."""
+
+    async def deliver(self) -> bool:
+        """Puts the present SVID and bundle in place, without a reload; False if there is none.
+
+        Raises :class:`DeliveryError`; then the old files still stand.
+        """
+        svid = self._source.x509_svid(self._workload)
+        if svid is None:
+            await asyncio.to_thread(self._files.remove)
+            return False
+        bundle = self._source.bundle()
+        if await asyncio.to_thread(self._files.put, svid, bundle):
+            self._reload_due = True
+            log.info("identity.files.delivered", workload=self._workload, expires=svid.expires_at)
+        return True
+
+    async def run(self) -> NoReturn:
+        """Delivers and reloads now and after each change; tries again, with pauses, what failed."""
+        failures = 0
+        while True:
+            version = self._source.version
+            await self._attempt()
+            failures = failures + 1 if self.failure else 0
+            pause = min(2 ** (failures - 1), _LONGEST_PAUSE_SECONDS) if failures else None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._source.changed(version)
+
+    async def _attempt(self) -> None:
+        try:
+            if await self.deliver() and self._reload_due and self._hook is not None:
+                await reload(self._hook)
+                self._reload_due = False
+        except (DeliveryError, ReloadFailed) as error:
+            log.error("identity.files.failed", workload=self._workload, reason=str(error))
+            self.failure = error
+        else:
+            self.failure = None
