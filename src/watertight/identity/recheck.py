@@ -88,6 +88,23 @@ def check_authority(certificate: x509.Certificate) -> None:
     _run(AUTHORITY_CHECKS, certificate)
 
 
+def check_peer_authority(certificate: x509.Certificate, trust_domain: str) -> None:
+    """Raises ``CredentialRejected`` unless a peer's chain may pass through this CA certificate.
+
+    X7 only says SHOULD of its SPIFFE ID: another implementation's CA may have none, but not one
+    of a workload or of another trust domain.
+    """
+    _run(PEER_AUTHORITY_CHECKS, certificate)
+    try:
+        has_names = bool(_uris(certificate))
+    except _Broken:
+        has_names = False
+    if has_names:
+        _run([_NAMES_ITS_TRUST_DOMAIN], certificate)
+        if (found := _uris(certificate)[0]) != f"spiffe://{trust_domain}":
+            raise CredentialRejected("X7", "is-of-the-same-domain", f"a CA of {found} signed it.")
+
+
 def check_issued(der: bytes, intent: Intent) -> x509.Certificate:
     """The signed certificate, parsed anew. Raises ``CredentialRejected``."""
     certificate = x509.load_der_x509_certificate(der)
@@ -227,11 +244,17 @@ def _names_its_trust_domain(certificate: x509.Certificate) -> None:
         raise _Broken("the SPIFFE ID of a CA has no path.")
 
 
-AUTHORITY_CHECKS: tuple[Check, ...] = (
+_NAMES_ITS_TRUST_DOMAIN = Check("X7", "names-its-trust-domain", _names_its_trust_domain)
+
+PEER_AUTHORITY_CHECKS: tuple[Check, ...] = (
     *_COMMON,
     Check("X7", "is-a-ca", _is_ca),
     Check("X5", "signs-certificates", _signs_certificates),
-    Check("X7", "names-its-trust-domain", _names_its_trust_domain),
+)
+
+AUTHORITY_CHECKS: tuple[Check, ...] = (
+    *PEER_AUTHORITY_CHECKS,
+    _NAMES_ITS_TRUST_DOMAIN,
     Check("X9", "key-is-strong", _key_is_strong),
 )
 
