@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import login
@@ -116,6 +117,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if not re.fullmatch(r"[^/@]+:\d+", arguments.gateway):
         parser.error("--gateway is address:port")
+    if not Path(arguments.ca).is_file():
+        parser.error(f"there is no {arguments.ca}: is the shop up?")
     outside = Outside(arguments.gateway, arguments.ca)
     steps: list[Step] = []
     try:
