@@ -32,6 +32,10 @@ class X509SVID:
         """When the leaf ends (UTC, aware)."""
         return self.leaf.not_valid_after_utc
 
+    def is_valid_at(self, moment: dt.datetime) -> bool:
+        """Whether every certificate of the chain is within its dates (``moment``: aware)."""
+        return all(c.not_valid_before_utc <= moment < c.not_valid_after_utc for c in self.chain)
+
     def chain_pem(self) -> bytes:
         """The chain as concatenated PEM, leaf first."""
         return b"".join(c.public_bytes(PEM) for c in self.chain)
