@@ -44,6 +44,7 @@ for command in (
     running.up,
     running.apply,
     running.status,
+    running.down,
     declaring.explain,
     proving.verify,
     identities.rotate,

@@ -71,7 +71,7 @@ def schema() -> None:
 
 
 @speaks_plainly
-def explain(  # noqa: PLR0913 - each is an argument of the command
+def explain(
     source: Annotated[str, typer.Argument(help="Who calls: a service, `gateway` or `outside`.")],
     target: Annotated[str, typer.Argument(help="Who is called.")],
     method: Annotated[str | None, typer.Argument(help="An HTTP method, or RPC service.")] = None,

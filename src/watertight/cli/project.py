@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
+from watertight.control.client import ADMIN_SOCKET, AdminClient
 from watertight.enforcers.registry import resource_kinds
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.findings import DeclarationError, Finding, Severity
 from watertight.model.lint import lint
 from watertight.model.load import load_file
 from watertight.model.system import System
+from watertight.runtime.layout import STATE_DIRECTORY
 
 FileArgument = Annotated[
     Path,
@@ -46,3 +48,9 @@ def load_checked(path: Path) -> tuple[System, tuple[Finding, ...]]:
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise DeclarationError(findings)
     return system, tuple(findings)
+
+
+def admin_client(path: Path) -> AdminClient:
+    """A client of the system that runs for this declaration (it need not run)."""
+    run = find_declaration(path).resolve().parent / STATE_DIRECTORY / "run"
+    return AdminClient(run.resolve() / ADMIN_SOCKET)

@@ -7,6 +7,7 @@ import httpx
 
 from watertight.errors import ExitCode, WatertightError
 
+ADMIN_SOCKET = "admin.sock"
 TIMEOUT_SECONDS = 120.0
 """An apply waits for every proxy and every new service; nothing here waits for ever."""
 

@@ -8,8 +8,11 @@ from watertight.enforcers.envoy.compile.blocks import ADS, Json, extension
 
 OWN_SVID = "default"
 """The SDS name of the proxy's own SVID."""
-TRUST_BUNDLE = "ROOTCA"
-"""The SDS name of the own trust domain's bundle."""
+TRUST_BUNDLE = "ALL"
+"""The SDS name of the bundles behind Envoy's SPIFFE validator, each good for its own trust domain.
+
+Not ``ROOTCA``, a plain list of roots: Envoy's default validator takes a CA's certificate for a
+leaf, which X509-SVID section 5.2 forbids (measured: that door opens)."""
 GATEWAY_CERTIFICATE = "gateway-https"
 """The SDS name of the certificate that the gateway shows to the outside."""
 

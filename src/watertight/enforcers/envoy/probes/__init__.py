@@ -5,17 +5,35 @@ Nothing here knows how the channels were compiled: the attacker shares no code w
 
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.probes import (
+    gateway,
     grants,
     identity,
+    isolation,
+    limits,
+    ports,
     reach,
     sessions,
     smuggling,
     tls,
+    tokens,
     uses,
 )
 from watertight.model.system import System
 
-MODULES = (uses, tls, identity, sessions, grants, smuggling, reach)
+MODULES = (
+    uses,
+    tls,
+    identity,
+    sessions,
+    grants,
+    smuggling,
+    reach,
+    isolation,
+    ports,
+    gateway,
+    tokens,
+    limits,
+)
 
 
 def envoy_probes(system: System) -> tuple[Probe, ...]:

@@ -12,7 +12,21 @@ from watertight.enforcers.attack.http import Answer
 from watertight.enforcers.contract import Observation, not_run, refused, served
 
 RBAC_DENIED = "RBAC: access denied"
-BARE_HEADERS = frozenset({"date", "content-length", "connection", "content-type", "server", "vary"})
+BARE_HEADERS = frozenset({"date", "content-length", "connection", "content-type", "server"})
+GATEWAY_HEADERS = frozenset(
+    {
+        "strict-transport-security",
+        "x-content-type-options",
+        "x-frame-options",
+        "referrer-policy",
+        "content-security-policy",
+        "www-authenticate",
+        "retry-after",
+        "allow",
+    }
+)
+"""What the gateway adds to every answer or to its own refusals."""
+LIMITED = "local_rate_limited"
 ABSENT_WORDS = (
     "upstream connect error",
     "no healthy upstream",
@@ -37,6 +51,8 @@ def refusal(answer: Answer) -> str | None:
     """In which words the enforcer refused; None if the app answered (or the app was absent)."""
     if answer.status == HTTPStatus.FORBIDDEN and answer.text() == RBAC_DENIED:
         return f"403, {RBAC_DENIED}"
+    if answer.status == HTTPStatus.TOO_MANY_REQUESTS and answer.text() == LIMITED:
+        return f"429, {LIMITED}"
     if (status := answer.header("grpc-status")) is not None:
         return _grpc_refusal(status, answer.header("grpc-message"))
     if (400 <= answer.status < 500 or answer.status == 501) and is_bare(answer):
@@ -61,7 +77,7 @@ def is_bare(answer: Answer) -> bool:
     by_app = (answer.header("server") or "envoy") != "envoy"
     closes = answer.header("connection") == "close"
     wordless = not answer.body or (closes and answer.text() == HTTPStatus(answer.status).phrase)
-    return wordless and not by_app and names <= BARE_HEADERS
+    return wordless and not by_app and names <= BARE_HEADERS | GATEWAY_HEADERS
 
 
 def app_is_absent(answer: Answer) -> bool:

@@ -1,0 +1,27 @@
+"""Where the control plane's own log goes: JSON lines in ``.watertight/logs/control.log``."""
+
+import logging
+import os
+from pathlib import Path
+
+import structlog
+
+CONTROL_LOG = "control.log"
+
+
+def log_to_file(state: Path) -> None:
+    """Sends everything that is logged from now on there; the terminal is for people."""
+    logs = state / "logs"
+    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(logs / CONTROL_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )

@@ -1,0 +1,156 @@
+"""Attacks the running system and gathers signed evidence: what ``watertight verify`` does."""
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from watertight.control.client import AdminClient
+from watertight.control.keys import kek_for
+from watertight.enforcers.contract import Probe
+from watertight.enforcers.envoy.binary import envoy_binary
+from watertight.enforcers.registry import enforcers
+from watertight.errors import WatertightError
+from watertight.identity.hazmat import open_issuer
+from watertight.identity.svid import X509SVID
+from watertight.model.findings import Finding, Severity
+from watertight.model.system import Position, System
+from watertight.runtime.host import detect
+from watertight.runtime.layout import Layout, lay_out
+from watertight.runtime.pods import Machine, pod_specs
+from watertight.runtime.supervisor import Supervisor
+from watertight.verify.arena import LiveArena
+from watertight.verify.evidence import sign_evidence, write_evidence
+from watertight.verify.forge import Forger, Signer
+from watertight.verify.prover import prove
+from watertight.verify.reports.html import to_html
+from watertight.verify.results import Evidence, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """Who is told how the proof goes."""
+
+    on_start: Callable[[int], None]
+    """Called with the number of probes."""
+    on_result: Callable[[Result], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was found, and where the signed evidence lies."""
+
+    evidence: Evidence
+    file: Path
+    page: Path
+
+
+def gather_probes(system: System, chosen: Callable[[Probe], bool]) -> tuple[Probe, ...]:
+    """Every probe of every installed enforcer that is chosen."""
+    return tuple(
+        probe
+        for enforcer in enforcers().values()
+        for probe in enforcer().probes(system)
+        if chosen(probe)
+    )
+
+
+async def attack(
+    declared: System,
+    declaration: Path,
+    client: AdminClient,
+    *,
+    token_keys: Mapping[str, Mapping[str, Any]],
+    chosen: Callable[[Probe], bool],
+    audience: Audience,
+) -> Proof:
+    """Runs the probes against the system that runs for ``declaration``, and signs the evidence.
+
+    Raises NotRunning, or WatertightError where the proof itself cannot be made.
+    """
+    status = client.get("/status")
+    revoked = frozenset(s["name"] for s in status["services"] if s["revoked"])
+    system = declared.without_identities(revoked)
+    layout = lay_out(declaration, declared, detect())
+    supervisor = Supervisor(layout)
+    await supervisor.adopt(pod_specs(declared, layout, Machine.here(envoy_binary())))
+    roots = client.get("/bundle")["roots"].encode()
+    probes = gather_probes(system, chosen)
+    audience.on_start(len(probes))
+    try:
+        async with LiveArena(
+            system,
+            layout.placement,
+            foothold=supervisor.run_inside,
+            listening=supervisor.listening,
+            forger=Forger(_signer(layout)),
+            roots=lambda: roots,
+            token_keys=token_keys,
+        ) as arena:
+            evidence = await prove(
+                arena,
+                probes,
+                on_result=audience.on_result,
+                findings=_findings(layout, declaration),
+            )
+    finally:
+        supervisor.leave()
+    return _sign(evidence, declaration, layout, client)
+
+
+def _signer(layout: Layout) -> Signer:
+    issuer = open_issuer(
+        layout.state / "authority", kek=kek_for(layout.state), reason="watertight verify"
+    )
+    if not isinstance(issuer.private_key, ec.EllipticCurvePrivateKey):
+        raise WatertightError("The prover forges with ECDSA authorities only.")
+    return Signer(issuer.certificate, issuer.private_key, issuer.chain)
+
+
+def _findings(layout: Layout, declaration: Path) -> tuple[Finding, ...]:
+    """What makes the proof itself weaker, though every probe may hold."""
+    if not layout.capabilities.finding:
+        return ()
+    at = Position(str(declaration), 1, 1)
+    return (
+        Finding(
+            "WT-W2001",
+            layout.capabilities.finding,
+            at,
+            remedy="Run on a kernel that allows user namespaces, or as root.",
+            severity=Severity.WARNING,
+        ),
+    )
+
+
+def _sign(evidence: Evidence, declaration: Path, layout: Layout, client: AdminClient) -> Proof:
+    now = dt.datetime.now(dt.UTC)
+    verifier = _verifier_svid(client)
+    envelope = sign_evidence(
+        evidence, declaration.read_bytes(), verifier, name=declaration.name, now=now
+    )
+    page = to_html(evidence, made_at=f"{now:%Y-%m-%d %H:%M:%S} UTC")
+    directory = layout.state / "evidence"
+    file = write_evidence(directory, envelope, page, now=now)
+    return Proof(evidence, file, directory / "latest.html")
+
+
+def _verifier_svid(client: AdminClient) -> X509SVID:
+    """An SVID for the verifier; its key is made here and forgotten with this process."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    pem = csr.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+    answer = client.post("/verifier", {"csr": pem})
+    chain = tuple(x509.load_pem_x509_certificates(answer["chain"].encode()))
+    der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return X509SVID(answer["spiffe_id"], chain, der)

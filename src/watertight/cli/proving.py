@@ -1,0 +1,184 @@
+"""The command that attacks: verify."""
+
+import asyncio
+import datetime as dt
+import fnmatch
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from cryptography import x509
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from watertight.cli.output import print_json, say, speaks_plainly, stderr, stdout
+from watertight.cli.project import (
+    DEFAULT_FILE,
+    FileArgument,
+    admin_client,
+    find_declaration,
+    load_checked,
+)
+from watertight.cli.proof import Audience, Proof, attack
+from watertight.control.store import ROOTS
+from watertight.enforcers.contract import Probe, Verdict
+from watertight.errors import ExitCode, WatertightError
+from watertight.model.dump import dump
+from watertight.model.system import System
+from watertight.runtime.layout import STATE_DIRECTORY
+from watertight.verify.evidence import check_evidence
+from watertight.verify.reports.json import to_json
+from watertight.verify.reports.junit import to_junit
+from watertight.verify.reports.sarif import to_sarif
+from watertight.verify.reports.table import to_table
+from watertight.verify.results import Result
+
+
+class Report(StrEnum):
+    """The forms of a proof."""
+
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"
+    JUNIT = "junit"
+
+
+class BadTokenKey(WatertightError):
+    """A ``--token-key`` that cannot be used."""
+
+    exit_code = ExitCode.MISUSE
+
+
+@speaks_plainly
+def verify(  # noqa: PLR0913 - each is an option of the command
+    file: FileArgument = DEFAULT_FILE,
+    *,
+    output: Annotated[Report, typer.Option("--output", "-o", help="Form of the result.")] = (
+        Report.TEXT
+    ),
+    every: Annotated[bool, typer.Option("--all", help="List every probe, also what held.")] = False,
+    only: Annotated[
+        str, typer.Option(help="Only probes whose id matches: `tls.*`.", metavar="PATTERN")
+    ] = "*",
+    token_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ISSUER=FILE",
+            help="The private JWK of an issuer, so that permitted uses of the gateway's routes "
+            "and forged claims can be tried too. It never leaves this process.",
+        ),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option("--check-evidence", help="Attack nothing: check signed evidence instead."),
+    ] = None,
+    roots: Annotated[
+        Path | None, typer.Option(help="Trust these roots (PEM) when checking evidence.")
+    ] = None,
+) -> None:
+    """Attack every channel of the running system, and prove that only what is declared works."""
+    system, _ = load_checked(file)
+    declaration = find_declaration(file).resolve()
+    if check is not None:
+        _check(system, declaration, check, roots)
+        return
+    _warn_if_not_in_force(system, declaration)
+    keys = dict(_token_key(text) for text in token_key or [])
+    proof = _attack_with_progress(system, declaration, keys, only)
+    _print(proof, output, every=every)
+    say(f"Evidence: {proof.file}\nTo read:  {proof.page}")
+    raise typer.Exit(proof.evidence.exit_code)
+
+
+def _attack_with_progress(
+    system: System, declaration: Path, keys: dict[str, dict[str, Any]], only: str
+) -> Proof:
+    columns = (TextColumn("Attacking"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task("attack", total=None)
+
+        def on_result(result: Result) -> None:
+            progress.advance(task)
+            if result.verdict is not Verdict.HELD:
+                progress.console.print(
+                    f"{result.verdict}: {result.id}: {result.channel}: {result.observed}",
+                    markup=False,
+                )
+
+        def chosen(probe: Probe) -> bool:
+            return fnmatch.fnmatch(probe.id, only)
+
+        return asyncio.run(
+            attack(
+                system,
+                declaration,
+                admin_client(declaration),
+                token_keys=keys,
+                chosen=chosen,
+                audience=Audience(lambda total: progress.update(task, total=total), on_result),
+            )
+        )
+
+
+def _print(proof: Proof, output: Report, *, every: bool) -> None:
+    match output:
+        case Report.TEXT:
+            stdout.print(to_table(proof.evidence, every=every))
+        case Report.JSON:
+            sys.stdout.write(to_json(proof.evidence))
+        case Report.SARIF:
+            sys.stdout.write(to_sarif(proof.evidence))
+        case Report.JUNIT:
+            sys.stdout.write(to_junit(proof.evidence))
+
+
+def _warn_if_not_in_force(system: System, declaration: Path) -> None:
+    """A file that was edited and not applied makes probes fail for a reason worth knowing."""
+    current = declaration.parent / STATE_DIRECTORY / "current.yaml"
+    if current.exists() and current.read_text() != dump(system):
+        say(f"{declaration.name} differs from what is in force; see `watertight plan`.")
+
+
+def _token_key(text: str) -> tuple[str, dict[str, Any]]:
+    issuer, separator, path = text.partition("=")
+    if not separator:
+        raise BadTokenKey(f"{text!r} is not ISSUER=FILE.")
+    try:
+        key = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadTokenKey(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError:  # its text may be a secret: not quoted, not chained
+        raise BadTokenKey(f"{path} is not JSON.", remedy="Give a private JWK.") from None
+    return issuer, key
+
+
+def _check(system: System, declaration: Path, envelope: Path, roots: Path | None) -> None:
+    trusted = roots or declaration.parent / STATE_DIRECTORY / ROOTS
+    try:
+        certificates = x509.load_pem_x509_certificates(trusted.read_bytes())
+        content = envelope.read_bytes()
+    except OSError as error:
+        raise WatertightError(f"{error.filename} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise WatertightError(f"{trusted} holds no PEM certificates.") from error
+    checked = check_evidence(
+        content,
+        certificates,
+        trust_domain=system.trust_domain,
+        declaration=declaration.read_bytes(),
+        now=dt.datetime.now(dt.UTC),
+    )
+    print_json(
+        {
+            "signer": checked.signer,
+            "finished_at": checked.finished_at,
+            "declaration": checked.declaration_name,
+            "declaration_sha256": checked.declaration_sha256,
+            "summary": checked.result["summary"],
+        }
+    )
+    summary = checked.result["summary"]
+    if summary["held"] != summary["probes"]:
+        raise typer.Exit(ExitCode.FOUND_WRONG)

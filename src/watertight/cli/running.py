@@ -1,0 +1,216 @@
+"""Commands around a running system: plan, up, apply, status, down."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from watertight.cli.background import start_in_background, wait_until_stopped
+from watertight.cli.logging import log_to_file
+from watertight.cli.output import (
+    Output,
+    OutputOption,
+    print_findings,
+    print_json,
+    print_table,
+    say,
+    speaks_plainly,
+    stderr,
+    stdout,
+)
+from watertight.cli.project import (
+    DEFAULT_FILE,
+    FileArgument,
+    admin_client,
+    find_declaration,
+    load_checked,
+)
+from watertight.control.client import AdminClient
+from watertight.control.server import Options, serve
+from watertight.control.store import Store
+from watertight.errors import ExitCode
+from watertight.model.diff import Change, compare
+from watertight.model.system import System
+from watertight.runtime.layout import STATE_DIRECTORY, Layout
+from watertight.runtime.logs import LogFollower
+
+SIGNS = {"+": "green", "-": "red", "~": "yellow"}
+
+
+def _changes(file: Path) -> tuple[System, tuple[Change, ...]]:
+    system, _ = load_checked(file)
+    current = Store(find_declaration(file).resolve().parent / STATE_DIRECTORY).current()
+    return system, compare(current, system)
+
+
+def _print_changes(changes: tuple[Change, ...]) -> None:
+    for change in changes:
+        colour = SIGNS[change.sign]
+        stdout.print(f"[{colour}]{change.sign}[/{colour}] {escape(change.what)}")
+
+
+@speaks_plainly
+def plan(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
+    """Show what applying the declaration would change: channels and grants gained and lost."""
+    _, changes = _changes(file)
+    if output is Output.JSON:
+        print_json(
+            {
+                "changes": [
+                    {"sign": change.sign, "what": change.what, "tightens": change.tightens}
+                    for change in changes
+                ]
+            }
+        )
+    elif changes:
+        _print_changes(changes)
+    else:
+        say("Nothing would change.")
+
+
+@speaks_plainly
+def up(
+    file: FileArgument = DEFAULT_FILE,
+    *,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return once sealed; stop it with `down`.")
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Apply the declaration whenever it changes.")
+    ] = False,
+    svid_ttl: Annotated[
+        int, typer.Option(min=2, max=86_400, help="Seconds that an SVID lives.")
+    ] = 3600,
+) -> None:
+    """Bring the system up, sealed, and keep it so until Ctrl-C."""
+    _, warnings = load_checked(file)
+    print_findings(warnings, stderr)
+    declaration = find_declaration(file).resolve()
+    options = Options(
+        declaration,
+        load=lambda: load_checked(declaration)[0],
+        say=say,
+        svid_ttl_seconds=svid_ttl,
+        watch=watch,
+    )
+    if detach:
+        start_in_background(options)
+        return
+    log_to_file(declaration.parent / STATE_DIRECTORY)
+    asyncio.run(_serve_and_show(options))
+
+
+async def _serve_and_show(options: Options) -> None:
+    following: list[asyncio.Task[None]] = []
+
+    def sealed(layout: Layout) -> None:
+        system = options.load()
+        say(
+            f"Sealed: {len(system.services)} services, {len(system.channels)} channels. "
+            "Prove it with `watertight verify`. Ctrl-C stops it."
+        )
+        if layout.capabilities.finding:
+            stderr.print(f"[red]{escape(layout.capabilities.finding)}[/red]")
+        follower = LogFollower(layout.logs, stdout, processes=("app",))
+        following.append(asyncio.ensure_future(follower.run()))
+
+    try:
+        await serve(options, sealed)
+    finally:
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+
+
+@speaks_plainly
+def apply(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
+    """Make the running system what the declaration says; returns when every proxy has ACKed."""
+    _, changes = _changes(file)
+    client = admin_client(file)
+    answer = client.post("/apply", {})
+    if output is Output.JSON:
+        print_json(
+            {
+                "changes": [{"sign": c.sign, "what": c.what} for c in changes],
+                "versions": answer["versions"],
+            }
+        )
+        return
+    _print_changes(changes)
+    say(f"In force at {len(answer['versions'])} proxies.")
+
+
+@speaks_plainly
+def down(file: FileArgument = DEFAULT_FILE) -> None:
+    """Stop the running system; nothing of it is left running."""
+    client = admin_client(file)
+    client.post("/stop", {})
+    wait_until_stopped(find_declaration(file).resolve().parent / STATE_DIRECTORY)
+    say("Stopped.")
+
+
+@speaks_plainly
+def status(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
+    """Show services, channels with path and cipher, SVID expiry, proxies and their version."""
+    client: AdminClient = admin_client(file)
+    document = client.get("/status")
+    if output is Output.JSON:
+        print_json(document)
+    else:
+        _print_status(document)
+    if any(not _is_well(service) for service in document["services"]):
+        raise typer.Exit(ExitCode.FOUND_WRONG)
+
+
+def _is_well(service: dict[str, Any]) -> bool:
+    running = all(process["state"] == "running" for process in service["processes"])
+    return running and service["proxy"]["connected"] and not service["renewal_failure"]
+
+
+def _print_status(document: dict[str, Any]) -> None:
+    print_table(
+        ("SERVICE", "PROXY", "APP", "RESTARTS", "SVID ENDS IN", "CONFIG"),
+        (_service_row(service) for service in document["services"]),
+    )
+    stdout.print()
+    print_table(
+        ("FROM", "TO", "PATH", "CIPHER", "KEY EXCHANGE", "OPEN"),
+        (
+            (
+                channel["from"],
+                channel["to"],
+                channel["path"],
+                ", ".join(channel["ciphers"]) or "-",
+                ", ".join(channel["groups"]) or "-",
+                str(channel["connections"]),
+            )
+            for channel in document["channels"]
+        ),
+    )
+    gateway = document["gateway"]
+    if gateway:
+        stdout.print(f"\nGateway: https://{gateway['hostname']} at {gateway['address']}")
+    if document["finding"]:
+        stderr.print(f"[red]{escape(document['finding'])}[/red]")
+
+
+def _service_row(service: dict[str, Any]) -> tuple[str, ...]:
+    processes = {process["name"]: process for process in service["processes"]}
+    left = service["svid_expires_in_seconds"]
+    expiry = "revoked" if service["revoked"] else "none" if left is None else _duration(left)
+    proxy = processes.get("proxy", {"state": "gone"})["state"]
+    return (
+        service["name"],
+        proxy if service["proxy"]["connected"] else f"{proxy}, not connected",
+        processes["app"]["state"] if "app" in processes else "-",
+        str(sum(process["restarts"] for process in processes.values())),
+        expiry,
+        service["proxy"]["version"] or "-",
+    )
+
+
+def _duration(seconds: int) -> str:
+    minutes, rest = divmod(max(seconds, 0), 60)
+    return f"{minutes} min" if minutes >= 2 else f"{minutes * 60 + rest} s"

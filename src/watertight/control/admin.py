@@ -1,0 +1,131 @@
+"""The admin API of a running system: JSON over a Unix socket that only the operator can open."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from watertight.control.plane import ControlPlane
+from watertight.control.revocation import restore, revoke
+from watertight.control.rotation import What, rotate
+from watertight.control.status import snapshot
+from watertight.errors import ExitCode, WatertightError
+from watertight.identity.requests import SVIDRequest
+from watertight.identity.spiffe import SPIFFEID
+from watertight.identity.svid import PEM
+from watertight.model.system import System
+
+log = structlog.get_logger(__name__)
+
+VERIFIER = "watertight/verifier"
+"""No service can have a slash in its name."""
+
+Body: TypeAlias = dict[str, Any]
+Operation: TypeAlias = Callable[[Body], Awaitable[Body]]
+
+
+class MalformedRequest(WatertightError):
+    """A request that the command would not have sent."""
+
+    exit_code = ExitCode.MISUSE
+
+
+def admin_app(
+    plane: ControlPlane, *, reload: Callable[[], Awaitable[System]], stop: Callable[[], None]
+) -> Starlette:
+    """The application. ``reload`` reads and applies the declaration; ``stop`` ends the system."""
+
+    async def apply(_: Body) -> Body:
+        system = await reload()
+        return {"services": len(system.services), "versions": dict(plane.deployment.versions())}
+
+    async def do_rotate(body: Body) -> Body:
+        try:
+            what = What(body["what"])
+        except (KeyError, ValueError) as error:
+            raise MalformedRequest(f"Rotate one of {', '.join(What)}.") from error
+        rotated = await rotate(plane, what, body.get("workload"))
+        return {"workloads": rotated.workloads, "retired_roots": rotated.retired_roots}
+
+    async def do_revoke(body: Body) -> Body:
+        cut = await revoke(plane, str(body.get("workload")))
+        return {"spiffe_id": cut.spiffe_id, "sessions": cut.sessions, "seconds": cut.seconds}
+
+    async def do_restore(body: Body) -> Body:
+        await restore(plane, str(body.get("workload")))
+        return {}
+
+    async def bundle(_: Body) -> Body:
+        return {"roots": plane.keeper.bundle().pem().decode()}
+
+    async def verifier(body: Body) -> Body:
+        """An SVID for whoever proves this system: it signs evidence and may call nobody."""
+        spiffe_id = SPIFFEID.workload(plane.keeper.trust_domain, VERIFIER)
+        request = SVIDRequest(str(body.get("csr", "")).encode(), spiffe_id)
+        chain = plane.keeper.authority.issue(request)
+        return {
+            "spiffe_id": str(spiffe_id),
+            "chain": "".join(c.public_bytes(PEM).decode() for c in chain),
+        }
+
+    async def do_stop(_: Body) -> Body:
+        stop()
+        return {}
+
+    async def status(_: Body) -> Body:
+        return await snapshot(plane)
+
+    async def healthz(_: Body) -> Body:
+        return {}
+
+    return Starlette(
+        routes=[
+            Route("/healthz", _endpoint(healthz)),
+            Route("/status", _endpoint(status)),
+            Route("/bundle", _endpoint(bundle)),
+            Route("/verifier", _endpoint(verifier), methods=["POST"]),
+            Route("/apply", _endpoint(apply), methods=["POST"]),
+            Route("/rotate", _endpoint(do_rotate), methods=["POST"]),
+            Route("/revoke", _endpoint(do_revoke), methods=["POST"]),
+            Route("/restore", _endpoint(do_restore), methods=["POST"]),
+            Route("/stop", _endpoint(do_stop), methods=["POST"]),
+        ]
+    )
+
+
+def _endpoint(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+    """An HTTP face for one operation; our errors become documents, others are bugs and logged."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            body = await request.json() if await request.body() else {}
+            return _answer(200, await operation(body))
+        except json.JSONDecodeError:
+            return _answer(400, {"message": "The body is not JSON.", "exit_code": ExitCode.MISUSE})
+        except WatertightError as error:
+            return _answer(
+                409,
+                {"message": error.message, "remedy": error.remedy, "exit_code": error.exit_code},
+            )
+        except Exception:
+            log.exception("admin_operation_failed", path=request.url.path)
+            return _answer(
+                500,
+                {
+                    "message": "The control plane failed; this is a bug of ours.",
+                    "remedy": "See .watertight/logs/control.log.",
+                    "exit_code": ExitCode.COULD_NOT,
+                },
+            )
+
+    return endpoint
+
+
+def _answer(status: int, document: Body) -> Response:
+    text = json.dumps(document, default=str)
+    return Response(text, status_code=status, media_type="application/json")

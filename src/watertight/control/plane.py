@@ -1,0 +1,301 @@
+"""The control plane of one running system: makes what runs equal to what is declared.
+
+It may die at any moment: proxies, apps and what is enforced go on without it, and the next one
+takes them over. The order of :meth:`ControlPlane.apply` is the main flow of the product: everything
+that can be refused by looking is refused before anything is touched.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from watertight.control.certificates import GatewayCertificate
+from watertight.control.order import start_order
+from watertight.control.secrets import SecretsPump
+from watertight.enforcers.contract import Applied, Placement
+from watertight.enforcers.envoy.apply import ACK_DEADLINE_SECONDS, Deployment
+from watertight.enforcers.envoy.compile import compile_envoy
+from watertight.enforcers.envoy.resources import EnvoyPlan
+from watertight.enforcers.envoy.xds import XDSServer
+from watertight.gateway.keysets import fetch_all
+from watertight.identity.attestation import ProcessTreeAttestor
+from watertight.identity.keeper import SVIDKeeper, Workload
+from watertight.identity.workload_api.endpoint import IdentityEndpoint
+from watertight.model.diff import tightened_channels
+from watertight.model.system import GATEWAY, Service, System
+from watertight.runtime.layout import Layout, lay_out
+from watertight.runtime.pods import Machine, pod_specs
+from watertight.runtime.spec import APP, PROXY, PodSpec
+from watertight.runtime.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+PROXY_READY_SECONDS = 30.0
+APP_READY_SECONDS = 60.0
+STARTS_AT_ONCE = 8
+"""Pods that start at the same time: more would only make each slower."""
+WORKLOAD_API_MODE = 0o666
+"""Anyone who sees the socket may knock; attestation decides. Only the service's app sees it."""
+
+
+class ControlPlane:
+    """Lives in one event loop. Changes are made one at a time."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        keeper: SVIDKeeper,
+        machine: Machine,
+        *,
+        svid_ttl_seconds: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self.layout = layout
+        self.keeper = keeper
+        self.xds = XDSServer()
+        self.deployment = Deployment(self.xds)
+        self.supervisor = Supervisor(layout)
+        self.secrets = SecretsPump(keeper, self.xds)
+        self.attestor = ProcessTreeAttestor()
+        self.endpoint = IdentityEndpoint(keeper, self.attestor, layout.run / "doors")
+        self.declared = System(keeper.trust_domain)
+        self.effective = self.declared
+        self.adopted: tuple[str, ...] = ()
+        self.changing = asyncio.Lock()
+        self._machine = machine
+        self._svid_ttl_seconds = svid_ttl_seconds
+        self._say = say
+        self._specs: dict[str, PodSpec] = {}
+        self._keys: dict[str, str] = {}
+
+    @property
+    def placement(self) -> Placement:
+        """Where things lie, as the compilers need to know it."""
+        return replace(self.layout.placement, svid_ttl_seconds=self._svid_ttl_seconds)
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """The names of the workloads that are distrusted."""
+        names = (spiffe_id.path.strip("/") for spiffe_id in self.keeper.authority.revoked)
+        return frozenset(names)
+
+    async def adopt(self, previous: System) -> tuple[str, ...]:
+        """Takes over what a control plane that died left running; sweeps away the rest.
+
+        ``previous`` is the system that it had in force.
+        """
+        specs = pod_specs(previous, self.layout, self._machine)
+        self.adopted = tuple(await self.supervisor.adopt(specs))
+        await self.supervisor.sweep()
+        self._specs = {name: specs[name] for name in self.adopted}
+        if self.adopted:
+            self.declared = previous
+            self.effective = previous.without_identities(self.revoked)
+        for name in self.adopted:
+            await self._open_doors(name)
+        return self.adopted
+
+    async def apply(self, declared: System) -> Applied:
+        """Makes ``declared`` so; returns when every proxy has ACKed and every app is ready.
+
+        Raises WatertightError. If the declaration cannot be compiled, or a proxy refuses it, what
+        was in force before stays in force.
+        """
+        async with self.changing:
+            keys, refusals = await fetch_all(declared, self.layout.project, self._keys)
+            for refusal in refusals:
+                log.warning("key_set_refused", reason=str(refusal))
+            layout = lay_out(self.layout.declaration, declared, self.layout.capabilities)
+            self.layout = self.supervisor.layout = layout
+            specs = pod_specs(declared, self.layout, self._machine)
+            effective = declared.without_identities(self.revoked)
+            plan = compile_envoy(effective, self.placement, keys)
+            certificate = GatewayCertificate.declared(declared.gateway, self.layout.project)
+
+            before = self.declared
+            self._keys, self.secrets.certificate = keys, certificate
+            added = [name for name in specs if name not in self._specs]
+            await self._admit(declared)
+            try:
+                await self._start_proxies(added, specs, plan)
+                applied = await self.deployment.apply(plan)
+            except BaseException:
+                await self._dismiss(added)
+                await self._admit(before)
+                raise
+            await self._cut_what_was_tightened(effective)
+            self.declared, self.effective = declared, effective
+            await self._converge_apps(specs, before)
+            await self._dismiss([name for name in self._specs if name not in specs])
+            return applied
+
+    async def enforce(self) -> Applied:
+        """Compiles what is declared again and applies it: after a revocation, or with new keys.
+
+        Call it with ``changing`` held. It does no I/O but to the proxies.
+        """
+        effective = self.declared.without_identities(self.revoked)
+        applied = await self.deployment.apply(compile_envoy(effective, self.placement, self._keys))
+        self.effective = effective
+        return applied
+
+    async def refresh_keys(self) -> None:
+        """Fetches the issuers' key sets again; a withdrawn key stops being accepted at once."""
+        keys, refusals = await fetch_all(self.declared, self.layout.project, self._keys)
+        for refusal in refusals:
+            log.warning("key_set_refused", reason=str(refusal))
+        async with self.changing:
+            if keys != self._keys:
+                self._keys = keys
+                await self.enforce()
+
+    async def secrets_in_force(self) -> None:
+        """Returns once every proxy has ACKed the identities and roots that are current."""
+        self.secrets.push()
+        await asyncio.gather(
+            *(
+                self.xds.wait_in_force(name, deadline_seconds=ACK_DEADLINE_SECONDS)
+                for name in self.secrets.workloads
+            )
+        )
+
+    async def stop(self) -> None:
+        """Ends everything, callers before their callees; nothing is left running."""
+        for wave in reversed(start_order(self.declared)):
+            await asyncio.gather(
+                *(self.supervisor.stop_pod(name) for name in wave if name in self._specs)
+            )
+        await self.supervisor.stop_all()
+        await self.close()
+        self.supervisor.remove_run_directory()
+
+    async def close(self) -> None:
+        """Shuts our own doors, and nothing else."""
+        await self.endpoint.close()
+        await self.xds.stop()
+
+    # The steps of apply
+
+    async def _admit(self, declared: System) -> None:
+        """Gives every declared workload an identity; withdraws those of others."""
+        self.keeper.set_workloads(_workloads(declared))
+        await self.keeper.refresh()
+        self.secrets.workloads = declared.workloads()
+        self.secrets.push()
+
+    async def _start_proxies(
+        self, names: list[str], specs: Mapping[str, PodSpec], plan: EnvoyPlan
+    ) -> None:
+        gate = asyncio.Semaphore(STARTS_AT_ONCE)
+
+        async def start(name: str) -> None:
+            async with gate:
+                await self.supervisor.start_pod(specs[name])
+                self._specs[name] = specs[name]
+                await self._open_doors(name)
+                self._write_bootstrap(name, plan.proxies[name].bootstrap)
+                await self.supervisor.start_process(name, PROXY)
+                await self.supervisor.wait_ready(name, PROXY, deadline_seconds=PROXY_READY_SECONDS)
+
+        self.deployment.offer(EnvoyPlan({name: plan.proxies[name] for name in names}))
+        await _all(start(name) for name in names)
+        if names:
+            self._say(f"{len(names)} proxies ready.")
+
+    async def _open_doors(self, name: str) -> None:
+        """The proxy's xDS socket, and the Workload API of the service."""
+        placement = self.placement
+        await self.xds.open_door(
+            name, placement.xds_socket(name), owner=self.layout.owner_of_proxy(name)
+        )
+        if name == GATEWAY:
+            return
+        root, uids = self.supervisor.workload_process(name)
+        self.attestor.admit(name, root, uids)
+        await self.endpoint.open(placement.workload_api_socket(name), mode=WORKLOAD_API_MODE)
+
+    def _write_bootstrap(self, name: str, bootstrap: Mapping[str, object]) -> None:
+        """Holds no secret; the proxy must be able to read it."""
+        file = self.placement.proxy_directory(name) / "bootstrap.json"
+        file.write_text(json.dumps(bootstrap), encoding="utf-8")
+        file.chmod(0o644)
+
+    async def _cut_what_was_tightened(self, effective: System) -> None:
+        """Tunnels that nobody parses end when their channel starts to name methods and paths."""
+        for channel in tightened_channels(self.effective, effective):
+            await self.deployment.cut(channel.target, channel.source)
+
+    async def _converge_apps(self, specs: Mapping[str, PodSpec], before: System) -> None:
+        running = {
+            (pod.name, process.name)
+            for pod in await self.supervisor.status()
+            for process in pod.processes
+            if process.state != "stopped"
+        }
+
+        async def converge(name: str) -> None:
+            if specs[name] != self._specs[name]:
+                await self.supervisor.configure(specs[name])
+                self._specs[name] = specs[name]
+            service = self.declared.services.get(name)
+            if service is None or not service.run:
+                return
+            if (name, APP) not in running:
+                await self.supervisor.start_process(name, APP)
+            elif _starts_differently(service, before.services.get(name)):
+                await self.supervisor.restart_process(name, APP)
+            else:
+                return
+            await self.supervisor.wait_ready(name, APP, deadline_seconds=APP_READY_SECONDS)
+            self._say(f"{name} is ready.")
+
+        for wave in start_order(self.declared):
+            await _all(converge(name) for name in wave)
+        if GATEWAY in specs:
+            await converge(GATEWAY)
+
+    async def _dismiss(self, names: list[str]) -> None:
+        """Stops pods and forgets their doors."""
+        for name in names:
+            if name in self.supervisor.pods:
+                await self.supervisor.stop_pod(name)
+            self.attestor.withdraw(name)
+            await self.endpoint.shut(self.placement.workload_api_socket(name))
+            await self.xds.close_door(name)
+            self.deployment.forget(name)
+            self._specs.pop(name, None)
+
+
+def _workloads(system: System) -> list[Workload]:
+    """Who gets an SVID; the gateway's also names the host that clients outside ask for."""
+    workloads = [Workload(name) for name in system.services]
+    if system.gateway is not None:
+        workloads.append(Workload(GATEWAY, (GATEWAY, system.gateway.hostname)))
+    return workloads
+
+
+def _starts_differently(new: Service, old: Service | None) -> bool:
+    """Whether the app must be started anew: a new channel alone is no reason."""
+    if old is None:
+        return True
+    return (new.run, new.directory, new.environment, new.listens) != (
+        old.run,
+        old.directory,
+        old.environment,
+        old.listens,
+    )
+
+
+async def _all(steps: Iterable[Coroutine[None, None, None]]) -> None:
+    """All at once; the first failure ends the others and is raised as it is."""
+    tasks = [asyncio.ensure_future(step) for step in steps]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -1,0 +1,63 @@
+"""Revoking an identity: its sessions end, and it gets no new ones."""
+
+import asyncio
+import time
+
+from watertight.control.plane import ControlPlane
+from watertight.control.rotation import NoSuchWorkload
+from watertight.enforcers.contract import Cut
+from watertight.enforcers.envoy.admin import ProxyUnreachable, listener_facts
+
+
+async def revoke(plane: ControlPlane, workload: str) -> Cut:
+    """Distrusts a workload; returns when every proxy has acknowledged that.
+
+    Its doors at its callees are removed, which cuts its live connections (docs/adr/0001); so are
+    its own doors, its SVID, and whatever it could ask the authority for. Raises NoSuchWorkload.
+    """
+    _require(plane, workload)
+    sessions = await _live_sessions(plane, workload)
+    async with plane.changing:
+        began = time.monotonic()
+        plane.keeper.revoke(workload)
+        await plane.enforce()
+        seconds = time.monotonic() - began
+    return Cut(plane.declared.spiffe_id(workload), sessions, seconds)
+
+
+async def restore(plane: ControlPlane, workload: str) -> None:
+    """Trusts a revoked workload again, with a new SVID. Raises NoSuchWorkload."""
+    _require(plane, workload)
+    async with plane.changing:
+        plane.keeper.restore(workload)
+        await plane.keeper.refresh()
+        plane.secrets.push()
+        await plane.enforce()
+        await plane.secrets_in_force()
+
+
+def _require(plane: ControlPlane, workload: str) -> None:
+    if workload not in plane.declared.workloads():
+        raise NoSuchWorkload(
+            f"There is no workload `{workload}` in the system.",
+            remedy=f"There are: {', '.join(plane.declared.workloads())}.",
+        )
+
+
+async def _live_sessions(plane: ControlPlane, workload: str) -> int:
+    """How many connections the workload has open at its callees' doors now."""
+    placement, system = plane.placement, plane.effective
+    callees = {channel.target for channel in system.outgoing(workload)}
+    if system.gateway is not None and workload == "gateway":
+        callees |= {route.target for route in system.gateway.routes}
+
+    async def sessions(callee: str) -> int:
+        try:
+            facts = await listener_facts(
+                placement.admin_socket(callee), placement.door(callee, workload)
+            )
+        except ProxyUnreachable:
+            return 0
+        return facts.active_connections
+
+    return sum(await asyncio.gather(*(sessions(callee) for callee in callees)))

@@ -1,0 +1,84 @@
+"""Rotating leaves, the issuer and the root of a running system, without losing a request.
+
+Publish before use: a root is in every proxy's bundle, and acknowledged, before anything is signed
+below it; it is taken out only on evidence that nothing lives that still needs it (DESIGN.md
+section 7).
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+from enum import StrEnum
+
+from watertight.control.plane import ControlPlane
+from watertight.errors import ExitCode, WatertightError
+from watertight.identity.retirement import RetirementEvidence
+from watertight.identity.slots import Kind, Status
+
+
+class What(StrEnum):
+    """What can be rotated."""
+
+    LEAF = "leaf"
+    ISSUER = "issuer"
+    ROOT = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """Who has a new SVID, and which roots are gone."""
+
+    workloads: tuple[str, ...]
+    retired_roots: tuple[str, ...] = ()
+
+
+class NoSuchWorkload(WatertightError):
+    """A name that the declaration in force does not have."""
+
+    exit_code = ExitCode.MISUSE
+
+
+async def rotate(plane: ControlPlane, what: What, workload: str | None = None) -> Rotated:
+    """Rotates, and returns when every proxy has acknowledged it.
+
+    Raises :class:`NoSuchWorkload`, or ``IdentityError`` if something could not be issued: what
+    was valid before stays in use then.
+    """
+    if workload is not None and workload not in plane.declared.workloads():
+        raise NoSuchWorkload(
+            f"There is no workload `{workload}` in the system.",
+            remedy=f"There are: {', '.join(plane.declared.workloads())}.",
+        )
+    async with plane.changing:
+        match what:
+            case What.LEAF:
+                await plane.keeper.reissue(workload)
+            case What.ISSUER:
+                await plane.keeper.rotate_issuer()
+            case What.ROOT:
+                sequence = plane.keeper.prepare_root()
+                await plane.secrets_in_force()
+                await plane.keeper.activate_root(sequence)
+        await plane.secrets_in_force()
+        retired = await _retire_old_roots(plane) if what is What.ROOT else ()
+        names = (workload,) if workload else plane.declared.workloads()
+        return Rotated(names, retired)
+
+
+async def _retire_old_roots(plane: ControlPlane) -> tuple[str, ...]:
+    """Takes the old roots out of every bundle. Every proxy has just acknowledged the new one."""
+    authority = plane.keeper.authority
+    evidence = RetirementEvidence(
+        live_issuers=plane.keeper.live_issuers(),
+        acknowledged_sequence=authority.bundle().sequence,
+        observed_at=dt.datetime.now(dt.UTC),
+    )
+    old = [
+        slot.id
+        for slot in authority.status().slots
+        if (slot.kind, slot.status) == (Kind.ROOT, Status.OLD)
+    ]
+    for root in old:
+        authority.retire_root(root, evidence)
+    plane.keeper.notify()
+    await plane.secrets_in_force()
+    return tuple(old)

@@ -1,0 +1,288 @@
+"""From a declaration to a running, sealed system, and back to nothing: what ``up`` runs.
+
+This is the main flow: lay out, found or open the authority, take over what a dead control plane
+left, apply, serve; at the end stop everything.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from watertight.control.admin import admin_app
+from watertight.control.client import ADMIN_SOCKET
+from watertight.control.keys import kek_for
+from watertight.control.plane import ControlPlane
+from watertight.control.store import Store
+from watertight.enforcers.envoy.binary import envoy_binary
+from watertight.errors import WatertightError
+from watertight.identity.authority import Authority
+from watertight.identity.keeper import SVIDKeeper
+from watertight.identity.settings import AuthoritySettings
+from watertight.model.system import System
+from watertight.runtime.host import detect
+from watertight.runtime.layout import Layout, lay_out
+from watertight.runtime.lock import only_one
+from watertight.runtime.pods import Machine
+
+log = structlog.get_logger(__name__)
+
+KEY_SETS_EVERY_SECONDS = 60.0
+FILES_EVERY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a system is to run."""
+
+    declaration: Path
+    load: Callable[[], System]
+    """Reads and checks the declaration anew. Raises DeclarationError."""
+    say: Callable[[str], None]
+    """Progress, for people."""
+    svid_ttl_seconds: int = 3600
+    watch: bool = False
+    """Apply the declaration whenever its file changes."""
+
+
+@contextlib.contextmanager
+def _authority(layout: Layout, system: System, options: Options) -> Iterator[Authority]:
+    directory = layout.state / "authority"
+    settings = AuthoritySettings(svid_ttl_seconds=options.svid_ttl_seconds)
+    with Authority.open_or_create(
+        directory, system.trust_domain, kek=kek_for(layout.state), settings=settings
+    ) as authority:
+        yield authority
+
+
+async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
+    """Brings the system up, calls ``on_sealed``, serves until SIGINT, SIGTERM or a stop request.
+
+    Then, and if coming up fails, nothing is left running. Raises WatertightError.
+    """
+    system = options.load()
+    capabilities = detect()
+    layout = lay_out(options.declaration, system, capabilities)
+    with only_one(layout.state), _authority(layout, system, options) as authority:
+        plane = ControlPlane(
+            layout,
+            SVIDKeeper(authority),
+            Machine.here(envoy_binary()),
+            svid_ttl_seconds=options.svid_ttl_seconds,
+            say=options.say,
+        )
+        stopping = _Stopping()
+        async with plane.endpoint, _background(plane, options) as background:
+            with stopping.on_signals():
+                try:
+                    await stopping.unless_asked(_come_up(plane, system, options))
+                except WatertightError:
+                    await _give_up(plane)
+                    raise
+                try:
+                    async with _admin_api(plane, options, stopping):
+                        background.watch()
+                        if not stopping.asked:
+                            on_sealed(plane.layout)
+                        await stopping.wait()
+                finally:
+                    options.say("Stopping.")
+                    await plane.stop()
+
+
+async def _give_up(plane: ControlPlane) -> None:
+    """What was running before us runs on, as it was; what we started ends."""
+    if plane.adopted:
+        await plane.close()
+        plane.supervisor.leave()
+    else:
+        await plane.stop()
+
+
+async def _come_up(plane: ControlPlane, system: System, options: Options) -> None:
+    store = Store(plane.layout.state)
+    previous = store.current()
+    if previous is not None:
+        adopted = await plane.adopt(previous)
+        if adopted:
+            options.say(f"Took over {', '.join(adopted)}.")
+    await plane.apply(system)
+    _remember(plane, system)
+
+
+def _remember(plane: ControlPlane, system: System) -> None:
+    """What is in force now is what a later control plane takes over; roots for clients outside."""
+    store = Store(plane.layout.state)
+    store.set_current(system)
+    store.set_roots(plane.keeper.bundle().pem())
+
+
+class _Stopping:
+    """Whether somebody asked us to stop."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    @property
+    def asked(self) -> bool:
+        return self._event.is_set()
+
+    def ask(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """SIGINT, SIGTERM and SIGHUP ask to stop; the first is enough, and more change nothing."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in signals:
+            loop.add_signal_handler(number, self.ask)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    async def unless_asked(self, work: Coroutine[None, None, None]) -> None:
+        """Does the work, or drops it as soon as somebody asks us to stop."""
+        doing = asyncio.ensure_future(work)
+        asked = asyncio.ensure_future(self._event.wait())
+        await asyncio.wait((doing, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if not doing.done():
+            doing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await doing
+
+
+class _Background:
+    """Loops that run beside the main flow; a failure of one never ends the others."""
+
+    def __init__(self, plane: ControlPlane, options: Options) -> None:
+        self._plane = plane
+        self._options = options
+        self._tasks: list[asyncio.Task[None]] = []
+        self._start(plane.keeper.run())
+        self._start(plane.secrets.run())
+
+    def watch(self) -> None:
+        """Looks after files and key sets, once the system is up."""
+        self._start(self._watch_key_sets())
+        self._start(self._watch_files())
+
+    async def close(self) -> None:
+        """Ends every loop."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, loop: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(loop)
+        task.add_done_callback(_log_failure)
+        self._tasks.append(task)
+
+    async def _watch_key_sets(self) -> None:
+        while True:
+            await asyncio.sleep(KEY_SETS_EVERY_SECONDS)
+            try:
+                await self._plane.refresh_keys()
+            except WatertightError as error:
+                log.warning("key_sets_not_applied", reason=str(error))
+
+    async def _watch_files(self) -> None:
+        """The gateway's certificate always; the declaration too if so asked."""
+        seen = _stamp(self._options.declaration)
+        while True:
+            await asyncio.sleep(FILES_EVERY_SECONDS)
+            self._reload_certificate()
+            stamp = _stamp(self._options.declaration)
+            if not self._options.watch or stamp == seen:
+                continue
+            seen = stamp
+            try:
+                await reload(self._plane, self._options)
+                self._options.say("Applied the changed declaration.")
+            except WatertightError as error:
+                self._options.say(f"Not applied, the last good one stays in force:\n{error}")
+
+    def _reload_certificate(self) -> None:
+        certificate = self._plane.secrets.certificate
+        try:
+            if certificate is not None and certificate.reload():
+                self._plane.secrets.push()
+        except WatertightError as error:
+            log.warning("gateway_certificate_not_reloaded", reason=str(error))
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except FileNotFoundError:  # an editor between two steps of saving
+        return (0, 0)
+    return status.st_mtime_ns, status.st_size
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("loop_failed", exc_info=error)
+
+
+@contextlib.asynccontextmanager
+async def _background(plane: ControlPlane, options: Options) -> AsyncIterator[_Background]:
+    background = _Background(plane, options)
+    try:
+        yield background
+    finally:
+        await background.close()
+
+
+async def reload(plane: ControlPlane, options: Options) -> System:
+    """Reads the declaration and applies it. Raises WatertightError; then nothing has changed."""
+    system = options.load()
+    if system.trust_domain != plane.declared.trust_domain:
+        raise WatertightError(
+            f"The trust domain cannot change from {plane.declared.trust_domain} to "
+            f"{system.trust_domain} while the system runs.",
+            remedy="Stop it, remove .watertight/authority, and start it again.",
+        )
+    await plane.apply(system)
+    _remember(plane, system)
+    return system
+
+
+class _UvicornWithoutSignals(uvicorn.Server):
+    """Signals are ours: one Ctrl-C stops the system, not only its API."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _admin_api(
+    plane: ControlPlane, options: Options, stopping: _Stopping
+) -> AsyncIterator[None]:
+    path = plane.layout.run / ADMIN_SOCKET
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    app = admin_app(plane, reload=lambda: reload(plane, options), stop=stopping.ask)
+    config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False)
+    server = _UvicornWithoutSignals(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+        path.unlink(missing_ok=True)

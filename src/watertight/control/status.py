@@ -1,0 +1,106 @@
+"""What runs, as one document: what ``watertight status`` shows."""
+
+import asyncio
+import datetime as dt
+from typing import Any
+
+from watertight.control.plane import ControlPlane
+from watertight.enforcers.envoy.admin import ListenerFacts, ProxyUnreachable, listener_facts
+from watertight.enforcers.envoy.compile import data_path
+from watertight.model.system import GATEWAY, Channel
+
+
+async def snapshot(plane: ControlPlane) -> dict[str, Any]:
+    """Services, channels, authority: facts of this moment."""
+    system = plane.declared
+    pods = {pod.name: pod for pod in await plane.supervisor.status()}
+    versions = plane.deployment.versions()
+    failures = plane.keeper.failures()
+    services = []
+    for name in system.workloads():
+        svid = plane.keeper.x509_svid(name)
+        pod = pods.get(name)
+        services.append(
+            {
+                "name": name,
+                "spiffe_id": system.spiffe_id(name),
+                "revoked": name in plane.revoked,
+                "svid_expires_at": svid.expires_at if svid else None,
+                "svid_expires_in_seconds": _seconds_left(svid.expires_at) if svid else None,
+                "renewal_failure": failures.get(name),
+                "proxy": {
+                    "connected": plane.xds.connected(name),
+                    "version": versions.get(name),
+                },
+                "processes": [
+                    {
+                        "name": process.name,
+                        "state": process.state,
+                        "restarts": process.restarts,
+                        "up_seconds": round(process.up_seconds, 1),
+                        "last_exit": process.last_exit,
+                    }
+                    for process in (pod.processes if pod else ())
+                ],
+            }
+        )
+    channels = await asyncio.gather(*(_channel(plane, channel) for channel in system.channels))
+    return {
+        "trust_domain": system.trust_domain,
+        "isolation": plane.layout.capabilities.isolation,
+        "finding": plane.layout.capabilities.finding,
+        "services": services,
+        "channels": channels,
+        "gateway": _gateway(plane),
+        "authority": _authority(plane),
+    }
+
+
+async def _channel(plane: ControlPlane, channel: Channel) -> dict[str, Any]:
+    placement = plane.placement
+    in_force = channel in plane.effective.channels
+    try:
+        facts = await listener_facts(
+            placement.admin_socket(channel.target), placement.door(channel.target, channel.source)
+        )
+    except ProxyUnreachable:
+        facts = ListenerFacts()
+    return {
+        "from": channel.source,
+        "to": channel.target,
+        "path": data_path(plane.declared, channel) if in_force else "revoked",
+        "grants": [str(grant) for grant in channel.grants],
+        "connections": facts.active_connections,
+        "ciphers": facts.ciphers,
+        "groups": facts.groups,
+        "at": str(channel.at),
+    }
+
+
+def _gateway(plane: ControlPlane) -> dict[str, Any] | None:
+    gateway = plane.declared.gateway
+    if gateway is None:
+        return None
+    return {
+        "hostname": gateway.hostname,
+        "address": f"{gateway.address}:{gateway.port}",
+        "routes": len(gateway.routes),
+        "running": GATEWAY in plane.supervisor.pods,
+    }
+
+
+def _authority(plane: ControlPlane) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": slot.id,
+            "kind": slot.kind,
+            "status": slot.status,
+            "expires_at": slot.not_after,
+            "expires_in_seconds": _seconds_left(slot.not_after),
+        }
+        for slot in plane.keeper.authority.status().slots
+    ]
+
+
+def _seconds_left(moment: dt.datetime) -> int:
+    return int((moment - dt.datetime.now(dt.UTC)).total_seconds())

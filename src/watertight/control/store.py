@@ -1,0 +1,43 @@
+"""What the control plane remembers beside the declaration, in ``.watertight/``."""
+
+import os
+from pathlib import Path
+
+from watertight.model.dump import dump
+from watertight.model.load import load_text
+from watertight.model.system import System
+
+CURRENT = "current.yaml"
+ROOTS = "ca.pem"
+
+
+class Store:
+    """Files that are replaced whole: a crash leaves the old one or the new one."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+
+    def current(self) -> System | None:
+        """The system that was last in force; None before the first."""
+        try:
+            return load_text((self._state / CURRENT).read_bytes(), CURRENT)
+        except FileNotFoundError:
+            return None
+
+    def set_current(self, system: System) -> None:
+        """Remembers what is in force."""
+        self._replace(CURRENT, dump(system).encode())
+
+    def set_roots(self, pem: bytes) -> None:
+        """The trust bundle as a file, for clients outside (``curl --cacert``)."""
+        self._replace(ROOTS, pem)
+
+    def _replace(self, name: str, content: bytes) -> None:
+        """Atomic and durable: written beside, synced, renamed."""
+        new = self._state / f".{name}.new"
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._state / name)

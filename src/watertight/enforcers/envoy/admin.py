@@ -1,0 +1,63 @@
+"""What a running Envoy says of itself, over its admin socket: counters, read only."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from watertight.errors import WatertightError
+
+TIMEOUT_SECONDS = 2.0
+CIPHER = ".ssl.ciphers."
+GROUP = ".ssl.curves."
+
+
+class ProxyUnreachable(WatertightError):
+    """A proxy's admin socket does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerFacts:
+    """One listener's counters: live connections, and what was negotiated on it so far."""
+
+    active_connections: int = 0
+    ciphers: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+async def stats(socket: Path, pattern: str) -> dict[str, int]:
+    """Counters and gauges whose name matches ``pattern``. Raises :class:`ProxyUnreachable`."""
+    transport = httpx.AsyncHTTPTransport(uds=str(socket))
+    try:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://envoy", timeout=TIMEOUT_SECONDS
+        ) as client:
+            answer = await client.get("/stats", params={"filter": pattern, "format": "json"})
+            answer.raise_for_status()
+            listed = json.loads(answer.text)["stats"]
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        raise ProxyUnreachable(
+            f"The proxy at {socket} does not answer ({type(error).__name__})."
+        ) from error
+    return {entry["name"]: entry["value"] for entry in listed if "value" in entry}
+
+
+async def listener_facts(socket: Path, door: Path) -> ListenerFacts:
+    """The facts of the listener on one Unix socket."""
+    marker = str(door).replace(":", "_")
+    counters = {
+        name: value
+        for name, value in (await stats(socket, r"^listener\.")).items()
+        if name.startswith(f"listener.{marker}.")
+    }
+
+    def seen(kind: str) -> tuple[str, ...]:
+        return tuple(
+            sorted(
+                name.split(kind)[1] for name, value in counters.items() if kind in name and value
+            )
+        )
+
+    active = counters.get(f"listener.{marker}.downstream_cx_active", 0)
+    return ListenerFacts(active, seen(CIPHER), seen(GROUP))

@@ -1,0 +1,99 @@
+"""Makes an Envoy plan so: every proxy has ACKed it, or the last good plan is back in force."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+
+from watertight.enforcers.contract import Applied
+from watertight.enforcers.envoy.resources import EnvoyPlan, ProxyPlan, Resource, ResourceType
+from watertight.enforcers.envoy.xds.server import XDSServer
+from watertight.errors import WatertightError
+
+ACK_DEADLINE_SECONDS = 15.0
+
+
+class Deployment:
+    """The plan that is in force on a set of running proxies, and the ways to change it."""
+
+    def __init__(self, xds: XDSServer) -> None:
+        self._xds = xds
+        self._in_force: dict[str, ProxyPlan] = {}
+
+    def offer(self, plan: EnvoyPlan) -> tuple[str, ...]:
+        """Hands each proxy its part of the plan; says which proxies have something new."""
+        changed = tuple(
+            name for name, proxy in plan.proxies.items() if self._in_force.get(name) != proxy
+        )
+        for name in changed:
+            self._xds.set_resources(name, plan.proxies[name].resources)
+        return changed
+
+    async def apply(self, plan: EnvoyPlan) -> Applied:
+        """Returns when every proxy has ACKed its part.
+
+        Raises what the first proxy to refuse said (``ResourceRefused``, at the line of the
+        declaration) or ``ProxySilent``, after the last good plan is back in force everywhere.
+        """
+        changed = self.offer(plan)
+        try:
+            await self._wait(changed)
+        except WatertightError:
+            await self._roll_back(changed)
+            raise
+        self._in_force = dict(plan.proxies)
+        return Applied(self.versions(), changed)
+
+    async def _wait(self, workloads: Sequence[str]) -> None:
+        await asyncio.gather(
+            *(
+                self._xds.wait_in_force(name, deadline_seconds=ACK_DEADLINE_SECONDS)
+                for name in workloads
+            )
+        )
+
+    async def _roll_back(self, changed: Sequence[str]) -> None:
+        known = [name for name in changed if name in self._in_force]
+        for name in known:
+            self._xds.set_resources(name, self._in_force[name].resources)
+        with contextlib.suppress(WatertightError):  # what was refused is the news, not this
+            await self._wait(known)
+
+    async def cut(self, callee: str, caller: str) -> float:
+        """Ends every live connection of ``caller`` at ``callee`` and lets new ones in.
+
+        The door is removed and made again (docs/adr/0001); the caller's proxy retries meanwhile.
+        Returns the seconds from the push to the ACK of the removal.
+        """
+        resources = self._in_force[callee].resources
+        began = time.monotonic()
+        self._xds.set_resources(callee, _without_door(resources, caller))
+        await self._wait([callee])
+        seconds = time.monotonic() - began
+        self._xds.set_resources(callee, resources)
+        await self._wait([callee])
+        return seconds
+
+    def forget(self, workload: str) -> None:
+        """A proxy that is gone has nothing in force."""
+        self._in_force.pop(workload, None)
+
+    def versions(self) -> Mapping[str, str]:
+        """The version of what is in force at each proxy, by workload."""
+        return {name: _version(proxy) for name, proxy in self._in_force.items()}
+
+
+def _version(proxy: ProxyPlan) -> str:
+    """A content hash: the same plan has the same version, also after a restart."""
+    resources = [[resource.type, resource.name, resource.body] for resource in proxy.resources]
+    return hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _without_door(resources: Sequence[Resource], caller: str) -> tuple[Resource, ...]:
+    return tuple(
+        resource
+        for resource in resources
+        if (resource.type, resource.name) != (ResourceType.LISTENER, f"in|{caller}")
+    )

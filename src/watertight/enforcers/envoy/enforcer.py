@@ -1,0 +1,35 @@
+"""Envoy as an enforcer: compile, apply and attack, in the shape that every enforcer has."""
+
+from collections.abc import Iterable
+
+from watertight.enforcers.contract import Applied, Capability, Placement, Probe
+from watertight.enforcers.envoy.apply import Deployment
+from watertight.enforcers.envoy.compile import compile_envoy
+from watertight.enforcers.envoy.probes import envoy_probes
+from watertight.enforcers.envoy.resources import EnvoyPlan
+from watertight.enforcers.envoy.xds import XDSServer
+from watertight.model.system import System
+
+
+class EnvoyEnforcer:
+    """Enforces every channel between services, and the gateway's routes."""
+
+    kind = "envoy"
+    capability = Capability()
+    resources: frozenset[str] = frozenset()
+    """Resource kinds: none, for Envoy stands between services."""
+
+    def __init__(self) -> None:
+        self.deployment = Deployment(XDSServer())
+
+    def compile(self, system: System, placement: Placement) -> EnvoyPlan:
+        """See ``compile_envoy``."""
+        return compile_envoy(system, placement)
+
+    async def apply(self, artifacts: EnvoyPlan) -> Applied:
+        """See ``Deployment.apply``."""
+        return await self.deployment.apply(artifacts)
+
+    def probes(self, system: System) -> Iterable[Probe]:
+        """See ``envoy_probes``."""
+        return envoy_probes(system)
