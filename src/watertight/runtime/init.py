@@ -199,7 +199,7 @@ class Init:
             self._start(child)
 
         def answer() -> dict[str, Any] | None:
-            if child.state == "starting":
+            if child.state == "starting" or (child.refusal and child.pid is not None):
                 return None
             return dict(child.refusal) if child.refusal else {"ok": True}
 

@@ -49,6 +49,7 @@ _SYS_MOUNT_SETATTR = 442  # one number on every architecture that came after 201
 _LOCKED_FLAGS = 0x2 | 0x4 | 0x8 | 0x400 | 0x800  # nosuid, nodev, noexec, noatime, nodiratime
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
@@ -161,6 +162,11 @@ def forbid_new_privileges() -> None:
 def die_with_parent(signal_number: int) -> None:
     """The kernel sends this signal to us when our parent ends."""
     _prctl(_PR_SET_PDEATHSIG, signal_number, "PR_SET_PDEATHSIG")
+
+
+def hide_memory() -> None:
+    """Nobody without CAP_SYS_PTRACE may look at our memory, descriptors or root (proc(5))."""
+    _prctl(_PR_SET_DUMPABLE, 0, "PR_SET_DUMPABLE, 0")
 
 
 def adopt_orphans() -> None:

@@ -20,6 +20,8 @@ async def ready_once(pod: Pod, readiness: Readiness) -> str:
                 await _connect(pod, readiness.port)
             elif isinstance(readiness, HTTPReady):
                 return await _http(pod, readiness)
+    except ConnectionRefusedError:
+        return "nothing accepts on its port"
     except (OSError, TimeoutError, httpx.HTTPError) as error:
         return str(error) or type(error).__name__
     return ""

@@ -142,6 +142,7 @@ def _restore_signals() -> None:
 
 def _guard(program: int) -> NoReturn:
     """The warden: passes signals on and reaps, until ``program`` ends; then ends as it did."""
+    linux.hide_memory()  # it may have the program's uid
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

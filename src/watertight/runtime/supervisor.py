@@ -10,8 +10,8 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from watertight.enforcers.contract import Listening
 from watertight.errors import WatertightError
 from watertight.identity.attestation import Process
 from watertight.runtime.client import Pod, PodError
@@ -19,8 +19,10 @@ from watertight.runtime.host import Isolation
 from watertight.runtime.launch import launch, process_wire, write_hosts
 from watertight.runtime.layout import Layout
 from watertight.runtime.leftovers import end_marked
+from watertight.runtime.listeners import listening_in
 from watertight.runtime.readiness import ready_once
-from watertight.runtime.spec import APP, PodSpec, ProcessSpec
+from watertight.runtime.spec import APP, HTTPReady, PodSpec, PortReady, ProcessSpec
+from watertight.runtime.states import PodStatus, ProcessState
 
 STOP_GRACE_SECONDS = 5.0
 _KILL_SECONDS = 10.0
@@ -36,27 +38,6 @@ class NoSuchPodError(WatertightError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} does not run.", remedy="`watertight status` lists what does.")
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessState:
-    """One process. ``state``: stopped, starting, running, backing-off or stopping."""
-
-    name: str
-    state: str
-    restarts: int
-    up_seconds: float
-    last_exit: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PodStatus:
-    """One pod. ``pid`` is its init, as this host numbers it."""
-
-    name: str
-    pid: int
-    processes: tuple[ProcessState, ...]
-    """Empty if the pod does not answer."""
 
 
 class Supervisor:
@@ -199,6 +180,10 @@ class Supervisor:
         """What every pod says of its processes."""
         return tuple([await self._status(name) for name in sorted(self._pods)])
 
+    async def listening(self) -> list[Listening]:
+        """Every socket that a process of any pod listens on now; see :mod:`.listeners`."""
+        return [found for status in await self.status() for found in listening_in(status)]
+
     async def run_inside(
         self, service: str, argv: Sequence[str]
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -226,18 +211,28 @@ class Supervisor:
         except PodError:
             return PodStatus(name, pod.pid, ())
         processes = tuple(
-            ProcessState(p["name"], p["state"], p["restarts"], p["up_seconds"], p["last_exit"])
+            ProcessState(
+                p["name"], p["pid"], p["state"], p["restarts"], p["up_seconds"], p["last_exit"]
+            )
             for p in answer["processes"]
         )
         return PodStatus(name, pod.pid, processes)
 
     async def _trouble(self, pod: Pod, spec: ProcessSpec) -> str:
-        """Something may answer while the process that should is dead: a port taken by another."""
-        answer = await pod.ask("status")
-        found = next(p for p in answer["processes"] if p["name"] == spec.name)
-        if found["state"] == "running":
-            return ""
-        return f"it is {found['state']}, last: {found['last_exit']}"
+        """What answered may not be what should: it is dead, and its port taken by another."""
+        status = await self._status(pod.name)
+        found = next((p for p in status.processes if p.name == spec.name), None)
+        if found is None:
+            return "its pod does not answer"
+        if found.state != "running":
+            return f"it is {found.state}, last: {found.last_exit}"
+        if self.layout.capabilities.shared_network and isinstance(
+            spec.ready, PortReady | HTTPReady
+        ):
+            end = f":{spec.ready.port}"
+            if not any(s.address.endswith(end) for s in listening_in(status) if s.process == APP):
+                return f"another program listens on its port {spec.ready.port}"
+        return ""
 
     def _pod(self, name: str) -> Pod:
         try:

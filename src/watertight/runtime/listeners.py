@@ -1,0 +1,129 @@
+"""Every socket that our processes listen on, as the kernel tells it in /proc (proc(5)).
+
+For the proof: what listens must be known. The init's own control socket is not listed: it is the
+operator's, in a directory that no process of a pod sees.
+"""
+
+import contextlib
+import ipaddress
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from watertight.enforcers.contract import Listening
+from watertight.runtime.proc import descendants, namespace_pids
+from watertight.runtime.states import PodStatus
+
+_TCP_LISTEN = "0A"  # include/net/tcp_states.h
+_UDP_UNCONNECTED = "07"
+_ACCEPTS = 0x10000  # __SO_ACCEPTCON, include/uapi/linux/net.h
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class _Socket:
+    inode: int
+    address: str
+
+
+def listening_in(pod: PodStatus) -> list[Listening]:
+    """Each socket once, with the process that holds it: ``proxy``, ``app``, or ``unknown``.
+
+    TCP as ``127.0.0.1:8000`` or ``[::1]:8000``, UDP as ``udp:127.0.0.1:53``, Unix sockets as
+    ``unix:/path`` (``unix:@name``: abstract). In a network namespace of the pod's own, a socket
+    that none of its processes holds is listed too.
+    """
+    names = {p.pid: p.name for p in pod.processes if p.pid is not None}
+    own_network = _network(pod.pid) != _network(os.getpid())
+    return list(_of_pod(pod.name, pod.pid, names, own_network=own_network))
+
+
+def _of_pod(
+    workload: str, init: int, names: dict[int, str], *, own_network: bool
+) -> Iterator[Listening]:
+    by_network: dict[str, list[_Socket]] = {}
+    if own_network:
+        by_network[_network(init)] = list(_sockets(init))
+    owners: dict[int, str] = {}
+    for process, pids in _trees(init, names).items():
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                by_network.setdefault(_network(pid), list(_sockets(pid)))
+                owners |= dict.fromkeys(_held(pid), process)
+    own = set(_held(init))
+    for network, sockets in by_network.items():
+        for socket in sockets:
+            if socket.inode in own:
+                continue
+            if socket.inode in owners:
+                yield Listening(workload, owners[socket.inode], socket.address)
+            elif own_network and network == _network(init):
+                yield Listening(workload, _UNKNOWN, socket.address)
+
+
+def _trees(init: int, names: dict[int, str]) -> dict[str, list[int]]:
+    """Process name → the pids, on this host, of its whole tree; the rest is ``unknown``.
+
+    ``names`` has the pids of the supervised processes as the init numbers them.
+    """
+    trees: dict[str, list[int]] = {_UNKNOWN: []}
+    depth = len(namespace_pids(init)) - 1
+    known: set[int] = set()
+    for pid in descendants(init):
+        with contextlib.suppress(OSError):
+            seen_by_init = namespace_pids(pid)[depth]
+            if pid not in known and seen_by_init in names:
+                tree = [pid, *descendants(pid)]
+                trees[names[seen_by_init]] = tree
+                known.update(tree)
+    trees[_UNKNOWN] = [pid for pid in descendants(init) if pid not in known]
+    return trees
+
+
+def _network(pid: int) -> str:
+    return str(Path(f"/proc/{pid}/ns/net").readlink())
+
+
+def _held(pid: int) -> Iterator[int]:
+    """The inodes of the sockets that a process has open."""
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            link = str(entry.readlink())
+            if link.startswith("socket:["):
+                yield int(link[8:-1])
+
+
+def _sockets(pid: int) -> Iterator[_Socket]:
+    """Everything that listens in the network namespace of a process."""
+    network = Path(f"/proc/{pid}/net")
+    for name, state, prefix in (
+        ("tcp", _TCP_LISTEN, ""),
+        ("tcp6", _TCP_LISTEN, ""),
+        ("udp", _UDP_UNCONNECTED, "udp:"),
+        ("udp6", _UDP_UNCONNECTED, "udp:"),
+    ):
+        for fields in _table(network / name):
+            if fields[3] == state:
+                yield _Socket(int(fields[9]), prefix + _address(fields[1]))
+    for fields in _table(network / "unix"):
+        if int(fields[3], 16) & _ACCEPTS:
+            yield _Socket(int(fields[6]), f"unix:{fields[7] if len(fields) > 7 else ''}")
+
+
+def _table(path: Path) -> list[list[str]]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:  # a kernel without IPv6
+        return []
+    return [line.split(maxsplit=11) for line in text.splitlines()[1:]]
+
+
+def _address(field: str) -> str:
+    """``0100007F:1F90`` → ``127.0.0.1:8080``: words of 32 bits, each in the host's byte order."""
+    words, port = field.split(":")
+    packed = b"".join(struct.pack("=I", int(words[i : i + 8], 16)) for i in range(0, len(words), 8))
+    address = ipaddress.ip_address(packed)
+    host = f"[{address}]" if address.version == 6 else str(address)
+    return f"{host}:{int(port, 16)}"

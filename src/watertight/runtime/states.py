@@ -1,0 +1,26 @@
+"""What is known of running pods, as values."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """One process. ``state``: stopped, starting, running, backing-off or stopping."""
+
+    name: str
+    pid: int | None
+    """As the pod's init numbers it (its own process namespace)."""
+    state: str
+    restarts: int
+    up_seconds: float
+    last_exit: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PodStatus:
+    """One pod. ``pid`` is its init, as this host numbers it."""
+
+    name: str
+    pid: int
+    processes: tuple[ProcessState, ...]
+    """Empty if the pod does not answer."""

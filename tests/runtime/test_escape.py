@@ -1,0 +1,201 @@
+"""What a compromised app tries against its own pod. Each attempt that must fail is also shown to
+work for the operator, so that a check which could not fail would be noticed."""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from tests.runtime.conftest import Host, running
+from tests.runtime.programs import idler, system_of
+from tests.runtime.test_plumbing import tcp, write_bootstrap
+from watertight.runtime.host import HostCapabilities
+from watertight.runtime.proc import descendants
+from watertight.runtime.wire import Mount
+
+PYTHON = sys.executable
+
+_ATTACK = """
+import ctypes, json, os, sys, signal
+libc = ctypes.CDLL(None, use_errno=True)
+def attempt(work):
+    try: work(); return "done"
+    except OSError as error: return os.strerror(error.errno)
+def call(name, *arguments):
+    if getattr(libc, name)(*arguments) < 0: raise OSError(ctypes.get_errno(), name)
+"""
+
+_SEE = (
+    _ATTACK
+    + """
+print(json.dumps({path: os.path.exists(path) for path in sys.argv[1:]}))
+"""
+)
+
+_PROCESSES = (
+    _ATTACK
+    + """
+PTRACE_ATTACH = 16
+found = {"pids": sorted(int(p) for p in os.listdir("/proc") if p.isdigit())}
+for path in ("/proc/1/root/etc", "/proc/1/fd", "/proc/1/cwd/"):
+    found[path] = attempt(lambda: os.listdir(path))
+found["memory"] = attempt(lambda: open("/proc/1/mem", "rb"))
+found["environment"] = attempt(lambda: open("/proc/1/environ", "rb").read())
+found["ptrace"] = attempt(lambda: call("ptrace", PTRACE_ATTACH, 1, 0, 0))
+for pid in map(int, sys.argv[1:]):
+    found[f"kill {pid}"] = attempt(lambda: os.kill(pid, signal.SIGKILL)) if pid > 50 else "skipped"
+print(json.dumps(found))
+"""
+)
+
+_MOUNTS = (
+    _ATTACK
+    + """
+NEWNS, NEWUSER, DETACH, BIND = 0x20000, 0x10000000, 2, 4096
+hidden = sys.argv[1]
+found = {"umount": attempt(lambda: call("umount2", hidden.encode(), DETACH))}
+found["hosts"] = attempt(lambda: open("/etc/hosts", "w"))
+uid, gid = os.getuid(), os.getgid()
+def own():
+    call("unshare", NEWUSER | NEWNS)
+    open("/proc/self/setgroups", "w").write("deny")
+    open("/proc/self/uid_map", "w").write(f"0 {uid} 1")
+    open("/proc/self/gid_map", "w").write(f"0 {gid} 1")
+found["own namespace"] = attempt(own)
+found["umount there"] = attempt(lambda: call("umount2", hidden.encode(), DETACH))
+found["umount / there"] = attempt(lambda: call("umount2", b"/", DETACH))
+found["hidden"] = os.listdir(hidden)
+capabilities = [l for l in open("/proc/self/status") if l.startswith(("NoNewPrivs", "Seccomp:"))]
+found["status"] = capabilities
+print(json.dumps(found))
+"""
+)
+
+_RIGHTS = """
+import json, os
+lines = {}
+for line in open("/proc/self/status"):
+    name, _, value = line.partition(":")
+    lines[name] = value.strip()
+print(json.dumps({k: lines[k] for k in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb",
+      "NoNewPrivs", "Groups")} | {"interfaces": os.listdir("/proc/self/net/dev_snmp6")
+      if os.path.isdir("/proc/self/net/dev_snmp6") else ["lo"]}))
+"""
+
+
+async def attack(host: Host, script: str, *arguments: str) -> dict[str, object]:
+    """What the script found, run as the app of ``orders``."""
+    said = await host.inside("orders", PYTHON, "-c", script, *arguments)
+    found: dict[str, object] = json.loads(said)
+    return found
+
+
+async def test_an_app_sees_nothing_that_is_not_its_own(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """Neither doors nor keys nor other services' data nor anybody's home nor the host's /run."""
+    system = system_of(idler("orders"), idler("payments"))
+    async with running(home, system, capabilities) as host:
+        await host.up("orders", "app")
+        layout = host.layout
+        (layout.state / "authority").mkdir()
+        secret = home / "elsewhere"
+        secret.write_text("not the project's", encoding="utf-8")
+        hidden = [
+            layout.run / "mesh",
+            layout.placement.proxy_directory("orders"),
+            layout.placement.xds_socket("orders").parent,
+            layout.placement.workload_api_socket("payments").parent,
+            layout.data("payments"),
+            layout.pod("orders") / "pod.sock",
+            layout.state / "authority",
+            layout.logs,
+            secret,
+            Path("/sys/class/net"),
+            Path("/var/lib"),
+        ]
+        shown = [
+            layout.declaration,
+            layout.data("orders"),
+            layout.placement.workload_api_socket("orders").parent,
+            Path(PYTHON),
+        ]
+        assert all(map(_exists, [*hidden, *shown]))
+        seen = await attack(host, _SEE, *map(str, [*hidden, *shown]))
+    assert seen == {str(p): False for p in hidden} | {str(p): True for p in shown}
+
+
+async def test_an_app_touches_no_process_but_its_own(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """It sees only itself and its warden, and of that neither memory, files nor root."""
+    async with running(home, system_of(idler("orders")), capabilities) as host:
+        pipe: dict[str, object] = {"pipe": {"path": str(host.layout.placement.door("orders", "x"))}}
+        write_bootstrap(host, "orders", pipe, tcp("127.0.0.1", 8000))
+        await host.up("orders", "proxy", "app")
+        init = host.supervisor.pods["orders"].pid
+        theirs = [init, *descendants(init)]
+        assert len(theirs) == 5  # the init; a warden each for proxy and app, and these
+        found = await attack(host, _PROCESSES, *map(str, theirs))
+        assert host.supervisor.pods["orders"].running()
+        assert set(theirs) <= {init, *descendants(init)}
+    denied = {"Permission denied", "Operation not permitted"}
+    assert found.pop("pids") == [1, 2]
+    assert {found.pop(f"kill {pid}") for pid in theirs} <= {"No such process", "skipped"}
+    assert set(map(str, found.values())) <= denied, found
+
+
+async def test_an_app_cannot_take_its_blinkers_off(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """Not even as "root" of a user namespace that it makes for itself."""
+    async with running(home, system_of(idler("orders")), capabilities) as host:
+        await host.up("orders", "app")
+        hidden = host.layout.state
+        assert len(_names_in(hidden)) > 1
+        found = await attack(host, _MOUNTS, str(hidden))
+    assert found["umount"] == "Operation not permitted"
+    assert found["hosts"] in {"Permission denied", "Read-only file system"}
+    # Whether or not the kernel gives it a namespace of its own, what is hidden stays hidden.
+    assert found["umount there"] in {"Operation not permitted", "Invalid argument"}
+    assert found["umount / there"] in {"Operation not permitted", "Invalid argument"}
+    assert found["hidden"] == ["data"]
+    assert found["status"] == ["NoNewPrivs:\t1\n", "Seccomp:\t0\n"]
+
+
+async def test_an_app_has_no_rights(home: Path, capabilities: HostCapabilities) -> None:
+    """No capability in any set, no new privileges, no interface but lo."""
+    async with running(home, system_of(idler("orders")), capabilities) as host:
+        await host.up("orders", "app")
+        found = await attack(host, _RIGHTS)
+    assert found.pop("interfaces") == ["lo"]
+    assert found.pop("NoNewPrivs") == "1"
+    assert str(found.pop("Groups")).split() in (
+        [],
+        [str(os.getegid())],
+        [str(host.layout.users.app("orders").gid)] if host.layout.users else [],
+    )
+    assert set(map(str, found.values())) == {"0" * 16}
+
+
+async def test_a_view_that_shows_too_much_would_be_noticed(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """The sabotage: one mount more, and the check above sees the doors."""
+    async with running(home, system_of(idler("orders")), capabilities) as host:
+        spec = host.pods["orders"]
+        app = spec.process("app")
+        mesh = str(host.layout.run / "mesh")
+        weak = replace(app, view=(*app.view, Mount("bind", mesh, mesh)))
+        await host.supervisor.start_pod(replace(spec, processes=(weak,)))
+        seen = await attack(host, _SEE, mesh)
+    assert seen == {mesh: True}
+
+
+def _exists(path: Path) -> bool:
+    return path.exists()
+
+
+def _names_in(path: Path) -> list[str]:
+    return [entry.name for entry in path.iterdir()]

@@ -1,0 +1,74 @@
+"""What listens, as /proc tells it."""
+
+from pathlib import Path
+
+from tests.runtime.conftest import eventually, free_port, running
+from tests.runtime.programs import idler, system_of
+from watertight.enforcers.contract import Listening
+from watertight.runtime.host import HostCapabilities
+
+_OPENS = """
+import signal, socket, os, sys
+port = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
+socks = [socket.create_server(("127.0.0.1", port)), socket.create_server(("::1", port),
+    family=socket.AF_INET6), socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+    socket.socket(socket.AF_UNIX)]
+socks[2].bind(("127.0.0.1", port))
+socks[3].bind("/tmp/app-of-a-test.sock"); socks[3].listen()
+quiet = socket.socket(); quiet.bind(("127.0.0.1", 0))
+print("open", flush=True)
+signal.pause()
+"""
+
+
+async def test_every_socket_is_told_with_its_process(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """TCP, TCP over IPv6, UDP and Unix; a bound socket that does not listen is none."""
+    async with running(home, system_of(idler("orders", _OPENS)), capabilities) as host:
+        await host.up("orders", "app")
+        log = host.layout.log("orders", "app")
+        await eventually(lambda: log.exists() and "open" in log.read_text(encoding="utf-8"))
+        assert set(await host.supervisor.listening()) == {
+            Listening("orders", "app", "127.0.0.1:8000"),
+            Listening("orders", "app", "[::1]:8000"),
+            Listening("orders", "app", "udp:127.0.0.1:8000"),
+            Listening("orders", "app", "unix:/tmp/app-of-a-test.sock"),
+        }
+
+
+async def test_a_stray_process_of_the_pod_is_told_as_unknown(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """What runs in a pod and is neither its proxy nor its app."""
+    script = (
+        "import socket, sys; s = socket.create_server(('127.0.0.1', 7777));"
+        "print('open', flush=True); sys.stdin.read()"
+    )
+    async with running(home, system_of(idler("orders")), capabilities) as host:
+        await host.up("orders", "app")
+        assert await host.supervisor.listening() == []
+        reader, writer = await host.supervisor.run_inside(
+            "orders", [host.pods["orders"].process("app").argv[0], "-c", script]
+        )
+        assert await reader.readline() == b"open\n"
+        assert await host.supervisor.listening() == [
+            Listening("orders", "unknown", "127.0.0.1:7777")
+        ]
+        writer.close()
+
+
+async def test_on_a_shared_network_only_ours_are_told(
+    home: Path, no_isolation: HostCapabilities
+) -> None:
+    """The host's other servers are not our business."""
+    port = free_port()
+    script = f"import socket, signal; s = socket.create_server(('127.0.0.1', {port})); "
+    script += "print('open', flush=True); signal.pause()"
+    async with running(home, system_of(idler("orders", script)), no_isolation) as host:
+        await host.up("orders", "app")
+        log = host.layout.log("orders", "app")
+        await eventually(lambda: log.exists() and "open" in log.read_text(encoding="utf-8"))
+        assert await host.supervisor.listening() == [
+            Listening("orders", "app", f"127.0.0.1:{port}")
+        ]

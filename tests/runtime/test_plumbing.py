@@ -1,0 +1,96 @@
+"""A caller's app reaches its callee's through two real Envoys, and no other way.
+
+Without TLS: here only the pipes are looked at, not what flows in them.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from tests.runtime.conftest import Host, running
+from tests.runtime.programs import GET, idler, server, system_of
+from watertight.enforcers.contract import Listening
+from watertight.model.addresses import callee_addresses
+from watertight.runtime.host import HostCapabilities
+
+_TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+
+
+def write_bootstrap(
+    host: Host, workload: str, listen: dict[str, object], to: dict[str, object]
+) -> None:
+    """A proxy that passes bytes from one address to another."""
+    placement = host.layout.placement
+    bootstrap = {
+        "admin": {"address": {"pipe": {"path": str(placement.admin_socket(workload))}}},
+        "static_resources": {
+            "listeners": [
+                {
+                    "name": "in",
+                    "address": listen,
+                    "filter_chains": [
+                        {
+                            "filters": [
+                                {
+                                    "name": "tcp",
+                                    "typed_config": {
+                                        "@type": _TCP_PROXY,
+                                        "stat_prefix": "tcp",
+                                        "cluster": "out",
+                                    },
+                                }
+                            ]
+                        }
+                    ],
+                }
+            ],
+            "clusters": [
+                {
+                    "name": "out",
+                    "type": "STATIC",
+                    "load_assignment": {
+                        "cluster_name": "out",
+                        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": to}}]}],
+                    },
+                }
+            ],
+        },
+    }
+    path = placement.proxy_directory(workload) / "bootstrap.json"
+    path.write_text(json.dumps(bootstrap), encoding="utf-8")
+    path.chmod(0o644)
+
+
+def tcp(address: str, port: int) -> dict[str, object]:
+    """A TCP address."""
+    return {"socket_address": {"address": address, "port_value": port}}
+
+
+async def test_a_call_goes_through_both_proxies(home: Path, capabilities: HostCapabilities) -> None:
+    """Also on port 80, and each process listens on exactly what it should."""
+    system = system_of(
+        idler("storefront"), server("orders", 80), channels=(("storefront", "orders"),)
+    )
+    address = callee_addresses(system, "storefront", shared_network=False)["orders"]
+    async with running(home, system, capabilities) as host:
+        door = host.layout.placement.door("orders", "storefront")
+        pipe: dict[str, object] = {"pipe": {"path": str(door), "mode": 0o660}}
+        write_bootstrap(host, "storefront", tcp(address, 80), pipe)
+        write_bootstrap(host, "orders", pipe, tcp("127.0.0.1", 80))
+        await host.up("orders", "proxy", "app")
+        await host.up("storefront", "proxy", "app")
+        get = await host.inside("storefront", sys.executable, "-c", GET, "http://orders/1")
+        assert get == "orders serves /1\n"
+        admin = {
+            name: str(host.layout.placement.admin_socket(name)) for name in ("orders", "storefront")
+        }
+        assert set(await host.supervisor.listening()) == {
+            Listening("orders", "app", "127.0.0.1:80"),
+            Listening("orders", "proxy", f"unix:{door}"),
+            Listening("orders", "proxy", f"unix:{admin['orders']}"),
+            Listening("storefront", "proxy", f"{address}:80"),
+            Listening("storefront", "proxy", f"unix:{admin['storefront']}"),
+        }
+        await host.supervisor.stop_process("orders", "proxy")
+        get = await host.inside("storefront", sys.executable, "-c", GET, "http://orders/1")
+        assert get.startswith("failed:") or not get.strip()
