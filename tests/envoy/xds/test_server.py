@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc
@@ -233,3 +234,32 @@ async def test_an_earlier_stream_of_the_same_proxy_does_not_count(
                 await server.wait_in_force("orders", deadline_seconds=0.01)
         await until(lambda: len(server._proxies["orders"].streams) == 1)
         await server.wait_in_force("orders", deadline_seconds=10)
+
+
+async def test_a_proxy_that_oversteps_loses_its_stream_and_nothing_else(
+    server: XDSServer, directory: Path
+) -> None:
+    await server.open_door("orders", directory / "ads.sock")
+    server.set_resources("orders", [resource(CLUSTER, "a")])
+    async with connected(directory / "ads.sock") as proxy:
+        await proxy.ask(CLUSTER, "x" * 2_000)
+        with pytest.raises((grpc.aio.AioRpcError, ConnectionError), match="RESOURCE_EXHAUSTED"):
+            await proxy.answer()
+    await until(lambda: not server.connected("orders"))
+    async with connected(directory / "ads.sock") as proxy:
+        await proxy.ask(CLUSTER)
+        assert [r.name for r in (await proxy.answer()).resources] == ["a"]
+
+
+async def test_a_proxy_has_a_few_streams_and_no_more(server: XDSServer, directory: Path) -> None:
+    await server.open_door("orders", directory / "ads.sock")
+    server.set_resources("orders", [resource(CLUSTER, "a")])
+    async with AsyncExitStack() as stack:
+        for _ in range(8):
+            proxy = await stack.enter_async_context(connected(directory / "ads.sock"))
+            await proxy.ask(CLUSTER)
+            await proxy.answer()
+        ninth = await stack.enter_async_context(connected(directory / "ads.sock"))
+        await ninth.ask(CLUSTER)
+        with pytest.raises((grpc.aio.AioRpcError, ConnectionError), match="RESOURCE_EXHAUSTED"):
+            await ninth.answer()

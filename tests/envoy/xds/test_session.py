@@ -14,7 +14,14 @@ from tests.envoy.xds.playbook import (
     version,
 )
 from watertight.enforcers.envoy.resources import ResourceType
-from watertight.enforcers.envoy.xds.session import Acknowledged, Refused, Requested, Send, Session
+from watertight.enforcers.envoy.xds.session import (
+    Acknowledged,
+    Overstepped,
+    Refused,
+    Requested,
+    Send,
+    Session,
+)
 from watertight.model.system import Position
 
 A_PROXY = (
@@ -359,3 +366,19 @@ def test_d1_an_error_without_our_nonce_blames_nobody(nonce: str) -> None:
     exchange = a_started_proxy()
     commands = exchange.session.handle(Requested(CLUSTER, nonce, "what?"))
     assert not [c for c in commands if isinstance(c, Send | Refused)]
+
+
+def test_a_proxy_that_asks_without_end_is_cut_off() -> None:
+    exchange = a_started_proxy()
+    with pytest.raises(Overstepped, match="names of one type"):
+        exchange.asks(ROUTE, *(f"phantom-{number}" for number in range(10_001)))
+    with pytest.raises(Overstepped, match="bytes"):
+        exchange.asks(ROUTE, "x" * 1_025)
+
+
+def test_a_proxy_that_never_answers_is_cut_off() -> None:
+    exchange = a_started_proxy()
+    for _ in range(10_001):
+        exchange.asks(ROUTE, "in")
+    with pytest.raises(Overstepped, match="unanswered"):
+        exchange.asks(ROUTE, "in")

@@ -11,13 +11,26 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
+import structlog
 
 from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.enforcers.envoy.xds import stream, unix
 from watertight.enforcers.envoy.xds.encode import Encoded, encode_all
 from watertight.enforcers.envoy.xds.ledger import Ledger
-from watertight.enforcers.envoy.xds.session import Event, ResourcesChanged, Send, Session
+from watertight.enforcers.envoy.xds.session import (
+    Event,
+    Overstepped,
+    Refused,
+    ResourcesChanged,
+    Send,
+    Session,
+)
 from watertight.enforcers.envoy.xds.verdicts import ProxySilent, ResourceRefused
+
+log = structlog.get_logger(__name__)
+
+MAX_STREAMS = 8
+"""Per proxy: a new one, those that are dying, and some to spare."""
 
 SECRETS = frozenset({ResourceType.SECRET})
 CONFIGURATION = frozenset(ResourceType) - SECRETS
@@ -136,26 +149,32 @@ class XDSServer:
     async def serve(self, workload: str, requests: stream.Requests, write: stream.Write) -> None:
         """Serves one stream of a proxy until it ends. Called by the gRPC servicer."""
         proxy = self._proxy(workload)
+        if len(proxy.streams) >= MAX_STREAMS:
+            raise Overstepped(f"more than {MAX_STREAMS} streams")
         current = _Stream()
         proxy.streams.append(current)
         self.ledger.connected(workload)
+        log.info("proxy_connected", workload=workload)
         try:
-            for known, types in (
-                (proxy.configuration, CONFIGURATION),
-                (proxy.secrets, SECRETS),
-            ):
-                if known is not None:
-                    self._handle(workload, current, ResourcesChanged(known, types))
-            async with asyncio.TaskGroup() as group:
-                writer = group.create_task(_write_all(current.outbox, write))
+            self._tell_stream(workload, proxy, current)
+            writer = asyncio.ensure_future(_write_all(current.outbox, write))
+            try:
                 async for request in requests:
                     self._handle(workload, current, request)
+            finally:
                 writer.cancel()
+                await asyncio.gather(writer, return_exceptions=True)
         finally:
+            log.info("proxy_disconnected", workload=workload)
             proxy.streams.remove(current)
             if not proxy.streams and workload in self._proxies:
                 self.ledger.disconnected(workload)
             _notify(proxy)
+
+    def _tell_stream(self, workload: str, proxy: _Proxy, current: _Stream) -> None:
+        for known, types in ((proxy.configuration, CONFIGURATION), (proxy.secrets, SECRETS)):
+            if known is not None:
+                self._handle(workload, current, ResourcesChanged(known, types))
 
     def _tell(self, workload: str, proxy: _Proxy, event: ResourcesChanged) -> None:
         for current in proxy.streams:
@@ -165,8 +184,14 @@ class XDSServer:
     def _handle(self, workload: str, current: _Stream, event: Event) -> None:
         for command in current.session.handle(event):
             self.ledger.record(workload, command)
-            if isinstance(command, Send):
-                current.outbox.put_nowait(command)
+            match command:
+                case Send():
+                    current.outbox.put_nowait(command)
+                case Refused(type=type_, name=name, detail=detail):
+                    log.warning(
+                        "resource_refused",
+                        workload=workload, type=type_, name=name, detail=detail,
+                    )  # fmt: skip
         if workload in self._proxies:
             _notify(self._proxies[workload])
 

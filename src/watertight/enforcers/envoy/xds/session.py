@@ -48,6 +48,16 @@ REMOVED = ""
 UNCERTAIN = "?"
 """The version of what was in a refused batch: a proxy may have taken a part of it."""
 
+MAX_NAMES = 10_000
+MAX_NAME_BYTES = 1_024
+MAX_OUTSTANDING = 10_000
+"""Per type and stream: far above what a proxy of ours asks for, and what a hostile one gets."""
+
+
+class Overstepped(Exception):
+    """A proxy asks for more than any plan holds: its stream is to be ended."""
+
+
 Desired: TypeAlias = Mapping[tuple[ResourceType, str], Encoded]
 
 
@@ -150,7 +160,7 @@ class Session:
         self._nonces = 0
 
     def handle(self, event: Event) -> list[Command]:
-        """Takes one event and returns what to do now, in this order."""
+        """Takes one event and returns what to do now, in this order. Raises `Overstepped`."""
         if isinstance(event, ResourcesChanged):
             commands = self._change(event)
         else:
@@ -208,6 +218,8 @@ class Session:
         return []
 
     def _receive(self, request: Requested) -> list[Command]:
+        if any(len(name.encode()) > MAX_NAME_BYTES for name in request.subscribe):
+            raise Overstepped(f"a name of more than {MAX_NAME_BYTES} bytes")
         watch = self._watches.get(request.type)
         if watch is None:
             commands = self._first(request)
@@ -221,6 +233,10 @@ class Session:
                 commands.append(_acknowledge(watch, answered))
             else:
                 commands += _refuse(watch, answered, request.error)
+        if len(watch.names) > MAX_NAMES:
+            raise Overstepped(f"more than {MAX_NAMES} names of one type")
+        if len(watch.outstanding) > MAX_OUTSTANDING:
+            raise Overstepped(f"more than {MAX_OUTSTANDING} responses of one type unanswered")
         return commands
 
     def _first(self, request: Requested) -> list[Command]:

@@ -4,10 +4,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
+import structlog
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from watertight.enforcers.envoy.resources import ResourceType
-from watertight.enforcers.envoy.xds.session import Requested, Send
+from watertight.enforcers.envoy.xds.session import Overstepped, Requested, Send
+
+log = structlog.get_logger(__name__)
 
 Requests: TypeAlias = AsyncIterator[Requested]
 Write: TypeAlias = Callable[[Send], Awaitable[None]]
@@ -46,7 +49,11 @@ class _Servicer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         async def write(send: Send) -> None:
             await context.write(_response(send))
 
-        await self._serve(workload, requests(), write)
+        try:
+            await self._serve(workload, requests(), write)
+        except Overstepped as error:
+            log.warning("proxy_overstepped", workload=workload, reason=str(error))
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
 
 
 def serve_on(server: grpc.aio.Server, serve: Serve, identify: Identify) -> None:
