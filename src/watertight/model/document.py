@@ -104,10 +104,21 @@ def path_text(path: DocumentPath) -> str:
 
 
 def quoted(value: object, limit: int = 60) -> str:
-    """A value as errors show it: printable, in backquotes, cut short."""
-    text = value if isinstance(value, str) else repr(value)
-    printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:limit])
-    return f"`{printable}{'…' if len(text) > limit else ''}`"
+    """A value as errors show it: text in backquotes, printable, cut short; else what it is."""
+    match value:
+        case str():
+            shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value[:limit])
+            return f"`{shown}{'…' if len(value) > limit else ''}`"
+        case None:
+            return "nothing"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case dict():
+            return "a mapping" if value else "an empty mapping"
+        case list():
+            return "a list" if value else "an empty list"
+        case _:
+            return f"`{value}`"
 
 
 def read_document(text: bytes | str, file: str) -> Document:
@@ -329,7 +340,8 @@ class _Reader:
         if tag is not None:
             self._find(
                 codes.TAG,
-                f"The tag {quoted(tag)} is refused: no value needs one.",
+                f"The tag {quoted(tag.replace('tag:yaml.org,2002:', '!!'))} is refused: "
+                "no value needs one.",
                 self._at(event.start_mark),
                 "Delete it; quote a value to make it text.",
             )

@@ -1,7 +1,6 @@
 """What pydantic found wrong with one part of a declaration, in the words of the declaration."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -101,25 +100,8 @@ def _wrong_value(path: DocumentPath, inner: DocumentPath, details: ErrorDetails)
     expected = _EXPECTED.get(details["type"])
     if expected is not None:
         needed = expected.format(**details.get("ctx", {}))
-        found = _kind(details["input"])
+        found = quoted(details["input"])
         return Flaw(codes.OUT_OF_RANGE, path, f"{what} is {found}: {needed}.")
     kind = _KINDS.get(details["type"])
     wanted = f"should be {kind}" if kind else f"is refused ({details['msg']})"
-    return Flaw(codes.WRONG_TYPE, path, f"{what} {wanted}; it is {_kind(details['input'])}.")
-
-
-def _kind(value: Any) -> str:
-    """What stands there, so that the reader recognises it."""
-    match value:
-        case dict():
-            return "a mapping" if value else "an empty mapping"
-        case list():
-            return f"a list of {len(value)}" if value else "an empty list"
-        case bool():
-            return f"the boolean `{str(value).lower()}`"
-        case int():
-            return f"the number `{value}`"
-        case None:
-            return "nothing"
-        case _:
-            return f"the text {quoted(value)}"
+    return Flaw(codes.WRONG_TYPE, path, f"{what} {wanted}; it is {quoted(details['input'])}.")

@@ -132,13 +132,12 @@ def parse_trust_domain(value: Any) -> str:
 
 def parse_duration(value: Any) -> float:
     """``500ms``, ``2s``, ``1m`` → seconds; at most an hour."""
-    text = _text(value, codes.BAD_DURATION, "A duration", "2s")
-    match = _DURATION.fullmatch(text)
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     seconds = int(match[1]) * _MILLISECONDS[match[2]] / 1000 if match else 0.0
     if not 0 < seconds <= MAX_DURATION_SECONDS:
         raise Malformed(
             codes.BAD_DURATION,
-            f"{quoted(text)} is not a duration from `1ms` to `1h`.",
+            f"{quoted(value)} is not a duration from `1ms` to `1h`.",
             "Write a whole number and `ms`, `s`, `m` or `h`: `500ms`, `2s`.",
         )
     return seconds
@@ -366,7 +365,7 @@ def parse_scope(value: Any) -> str:
 def parse_nonempty(value: Any) -> str:
     """Any text that is not empty."""
     if not isinstance(value, str) or not value:
-        raise Malformed(codes.BAD_TEXT, f"{quoted(value)} stands where text is needed.")
+        raise Malformed(codes.BAD_TEXT, f"There is {quoted(value)} where text is needed.")
     return value
 
 
@@ -374,7 +373,9 @@ def parse_argument(value: Any) -> str:
     """A word of a command, or a variable's value: text, or a number or boolean as written."""
     if value is None or isinstance(value, list | dict):
         raise Malformed(
-            codes.BAD_TEXT, f"{quoted(value)} stands where text is needed.", 'Write "" for no text.'
+            codes.BAD_TEXT,
+            f"There is {quoted(value)} where text is needed.",
+            'Write "" for no text.',
         )
     return str(value).lower() if isinstance(value, bool) else str(value)
 

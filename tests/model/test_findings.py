@@ -1,0 +1,115 @@
+"""Every code has a page, and the page's own example shows it: docs and program cannot drift."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from watertight.model import codes
+from watertight.model.findings import DeclarationError, Finding, Severity
+from watertight.model.lint import lint
+from watertight.model.load import load_file, load_text
+
+PAGES = Path(__file__).parents[2] / "docs" / "findings"
+SOURCES = Path(codes.__file__).parent
+CODES = {value for name, value in vars(codes).items() if name.isupper()}
+WITHOUT_EXAMPLE = {
+    codes.NOT_UTF_8,
+    codes.TOO_LARGE,
+    codes.TOO_DEEP,
+    codes.UNREADABLE,
+    codes.TOO_MANY_FINDINGS,
+}
+"""What cannot be shown in a short readable text; the tests at the end of this file show them."""
+
+
+def findings_of(text: bytes | str) -> list[Finding]:
+    """What a person sees of this declaration: errors of the load, else what lint says."""
+    try:
+        return list(lint(load_text(text)))
+    except DeclarationError as error:
+        return list(error.findings)
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def page_of(code: str) -> str:
+    return (PAGES / f"{code}.md").read_text(encoding="utf-8")
+
+
+def test_every_code_has_a_page_and_every_page_a_code() -> None:
+    pages = {path.stem for path in PAGES.glob("WT-[EW]1*.md")}
+    assert pages == CODES
+
+
+def test_codes_are_used_once_and_stand_in_one_file_only() -> None:
+    values = [value for name, value in vars(codes).items() if name.isupper()]
+    assert len(values) == len(set(values))
+    for source in SOURCES.glob("*.py"):
+        text = source.read_text(encoding="utf-8")
+        if source.name != "codes.py":
+            assert not re.search(r'"WT-[EW]\d{4}"', text), source.name
+
+
+def test_every_code_is_emitted_somewhere() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in SOURCES.glob("*.py"))
+    names = {name for name in vars(codes) if name.isupper()}
+    assert {name for name in names if f"codes.{name}" not in text} == set()
+
+
+def test_the_index_lists_every_page_with_its_title() -> None:
+    index = (PAGES / "README.md").read_text(encoding="utf-8")
+    for code in CODES:
+        title = page_of(code).splitlines()[0].removeprefix(f"# {code}: ")
+        assert f"| [{code}]({code}.md) | {title} |" in index
+
+
+@pytest.mark.parametrize("code", sorted(CODES - WITHOUT_EXAMPLE))
+def test_the_wrong_example_of_a_page_shows_exactly_its_finding(code: str) -> None:
+    wrong, [shown] = blocks(page_of(code), "yaml")[0], blocks(page_of(code), "text")
+    findings = findings_of(wrong)
+    assert "\n".join(map(str, findings)) + "\n" == shown
+    assert [finding.code for finding in findings] == [code]
+    assert (findings[0].severity is Severity.WARNING) == code.startswith("WT-W")
+
+
+@pytest.mark.parametrize("code", sorted(CODES - WITHOUT_EXAMPLE))
+def test_the_mended_example_of_a_page_does_not(code: str) -> None:
+    [_, mended] = blocks(page_of(code), "yaml")
+    load_text(mended)
+    assert code not in {finding.code for finding in findings_of(mended)}
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+def test_a_page_says_how_to_mend_it(code: str) -> None:
+    assert "\n## How to mend it\n" in page_of(code)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "at"),
+    [
+        (b"trust_domain: shop\n# caf\xe9\n", codes.NOT_UTF_8, (2, 6)),
+        ("trust_domain: shop".encode("utf-16"), codes.NOT_UTF_8, (1, 1)),
+        (b"#" * (8 * 1024 * 1024 + 1), codes.TOO_LARGE, (1, 1)),
+        ("[" * 40, codes.TOO_DEEP, (1, 33)),
+    ],
+)
+def test_what_no_page_can_show(text: bytes | str, code: str, at: tuple[int, int]) -> None:
+    [finding] = findings_of(text)
+    assert (finding.code, finding.at.line, finding.at.column) == (code, *at)
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", ".", "nul\0"])
+def test_a_file_that_cannot_be_read_is_a_finding_too(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        load_file(tmp_path / name)
+    assert [finding.code for finding in caught.value.findings] == [codes.UNREADABLE]
+
+
+def test_no_more_than_two_hundred_findings_are_shown() -> None:
+    lines = "\n".join(f"  - {{from: a, to: b{number}}}" for number in range(1000))
+    findings = findings_of(f"trust_domain: shop.internal\nchannels:\n{lines}\n")
+    assert len(findings) == 201
+    assert findings[-1].code == codes.TOO_MANY_FINDINGS
