@@ -111,10 +111,10 @@ class Inside(Protocol):
 
         Operations: ``http(url, method, headers, body, timeout_seconds)`` → ``{status, headers,
         body}``; ``raw(host, port, data, timeout_seconds, idle_seconds)`` → ``{data, closed}``;
-        ``resolve(name)`` → ``{addresses}``; ``paths(names)`` → ``{reachable}``;
-        ``unix(path)`` → ``{connected}``; ``listeners()`` → ``{ports}``; ``interfaces()`` →
-        ``{names}``; ``memory()`` → ``{readable}`` (processes of a proxy whose memory opens);
-        ``open(host, port)`` → ``{stream}``, ``send(stream, data)``, ``receive(stream,
+        ``resolve(name)`` → ``{addresses}``; ``paths(names)`` → ``{reachable}``; ``list(names)`` →
+        ``{listed}`` (directories that open); ``unix(path)`` → ``{connected}``; ``listeners()`` →
+        ``{ports}``; ``interfaces()`` → ``{names}``; ``memory()`` → ``{seen, readable}`` (pids of
+        proxies); ``open(host, port)`` → ``{stream}``, ``send(stream, data)``, ``receive(stream,
         timeout_seconds)`` → ``{data, closed}``, ``close(stream)``: a connection that lasts.
         Bytes travel as base64. Each may answer ``{error}`` instead.
         """
@@ -178,8 +178,14 @@ class Arena(Protocol):
         """Every socket that any managed process listens on now."""
         ...
 
-    async def token(self, issuer: str, **claims: Any) -> str | None:
-        """A JWT signed by that issuer's real key, if its key is at hand (else None)."""
+    async def token(
+        self, issuer: str, *, header: Mapping[str, Any] | None = None, **claims: Any
+    ) -> str | None:
+        """A JWT signed by that issuer's real key, if its key is at hand (else None).
+
+        A right one but for the header parameters and claims given; a claim given as None is
+        left out.
+        """
         ...
 
 
