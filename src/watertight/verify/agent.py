@@ -144,7 +144,7 @@ def _resolve(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _paths(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Which of these paths this process can see, read or list."""
+    """Which of these paths this process can see."""
     reachable = []
     for name in arguments["names"]:
         with contextlib.suppress(OSError):
@@ -152,6 +152,16 @@ def _paths(arguments: dict[str, Any]) -> dict[str, Any]:
             path.stat()
             reachable.append(name)
     return {"reachable": reachable}
+
+
+def _list(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Which of these directories open: to know that one is there is no breach yet."""
+    listed = []
+    for name in arguments["names"]:
+        with contextlib.suppress(OSError):
+            next(Path(name).iterdir(), None)
+            listed.append(name)
+    return {"listed": listed}
 
 
 def _unix(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -199,6 +209,7 @@ BLOCKING = {
     "http": _http,
     "resolve": _resolve,
     "paths": _paths,
+    "list": _list,
     "unix": _unix,
     "listeners": _listeners,
     "interfaces": _interfaces,

@@ -104,6 +104,8 @@ class LiveArena:
         """See ``Arena``."""
         return await self._listening()
 
-    async def token(self, issuer: str, **claims: Any) -> str | None:
-        """See ``Arena``; a claim given as None is left out. Raises ``UnusableKey``."""
-        return self._tokens.sign(issuer, claims)
+    async def token(
+        self, issuer: str, *, header: Mapping[str, Any] | None = None, **claims: Any
+    ) -> str | None:
+        """See ``Arena``. Raises ``UnusableKey``."""
+        return self._tokens.sign(issuer, claims, header=header or {})

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from joserfc import jwk, jwt
@@ -10,6 +11,7 @@ from watertight.errors import WatertightError
 from watertight.model.system import Issuer
 
 LIFETIME_SECONDS = 300
+NO_HEADER: Mapping[str, Any] = MappingProxyType({})
 ALGORITHMS = {"RSA": "RS256", "OKP": "EdDSA"}
 CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 
@@ -25,11 +27,13 @@ class TokenSigner:
         self._issuers = issuers
         self._keys = keys
 
-    def sign(self, issuer: str, claims: Mapping[str, Any]) -> str | None:
+    def sign(
+        self, issuer: str, claims: Mapping[str, Any], *, header: Mapping[str, Any] = NO_HEADER
+    ) -> str | None:
         """A token of that issuer; None if its key was not lent.
 
-        The claims are right ones (RFC 9068) but for those given; a claim given as None is left
-        out. Raises :class:`UnusableKey`.
+        Claims and header are right ones (RFC 9068) but for those given; a claim given as None is
+        left out. Raises :class:`UnusableKey`.
         """
         private = self._keys.get(issuer)
         if private is None or issuer not in self._issuers:
@@ -47,8 +51,9 @@ class TokenSigner:
         payload = {k: v for k, v in {**right, **claims}.items() if v is not None}
         try:
             key = jwk.import_key(dict(private))
-            header = {"alg": algorithm(private), "typ": "at+jwt", "kid": private.get("kid", "")}
-            return jwt.encode(header, payload, key, algorithms=[header["alg"]])
+            alg = algorithm(private)
+            right_header = {"alg": alg, "typ": "at+jwt", "kid": private.get("kid", "")}
+            return jwt.encode({**right_header, **header}, payload, key, algorithms=[alg])
         except (ValueError, KeyError, TypeError) as error:
             # The cause may quote the key: only its type is told.
             raise UnusableKey(

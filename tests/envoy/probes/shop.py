@@ -2,12 +2,41 @@
 
 from watertight.model.system import (
     Channel,
+    Gateway,
     HTTPGrant,
+    Issuer,
+    Limit,
     Listen,
+    Per,
     Protocol,
+    Requirement,
+    Route,
     RPCGrant,
     Service,
     System,
+)
+
+GATEWAY = Gateway(
+    hostname="shop.example",
+    routes=(
+        Route(
+            "/api/orders/*",
+            "orders",
+            rewrite="/orders/*",
+            require=Requirement("main", ("orders:read",)),
+            limit=Limit(Per.SUBJECT, 20, 60),
+        ),
+        Route(
+            "/api/orders",
+            "orders",
+            ("POST",),
+            rewrite="/orders",
+            require=Requirement("main", ("orders:write",)),
+        ),
+        Route("/", "storefront", limit=Limit(Per.ADDRESS, 50, 60)),
+    ),
+    issuers={"main": Issuer("main", "https://login.shop.example", ("shop",), "jwks.json")},
+    max_request_bytes=100_000,
 )
 
 
@@ -39,4 +68,5 @@ SHOP = System(
         Channel("orders", "mailer"),
         Channel("mailer", "orders", grants=(HTTPGrant("GET", "/reports/{day}"),), retries=2),
     ),
+    gateway=GATEWAY,
 )

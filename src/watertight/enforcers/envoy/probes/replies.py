@@ -26,7 +26,8 @@ GATEWAY_HEADERS = frozenset(
     }
 )
 """What the gateway adds to every answer or to its own refusals."""
-LIMITED = "local_rate_limited"
+GATEWAY_WORDS = {429: "local_rate_limited", 401: "token issued in the future"}
+"""What the gateway's filters say with a body of their own."""
 ABSENT_WORDS = (
     "upstream connect error",
     "no healthy upstream",
@@ -51,8 +52,8 @@ def refusal(answer: Answer) -> str | None:
     """In which words the enforcer refused; None if the app answered (or the app was absent)."""
     if answer.status == HTTPStatus.FORBIDDEN and answer.text() == RBAC_DENIED:
         return f"403, {RBAC_DENIED}"
-    if answer.status == HTTPStatus.TOO_MANY_REQUESTS and answer.text() == LIMITED:
-        return f"429, {LIMITED}"
+    if answer.text() == GATEWAY_WORDS.get(answer.status):
+        return f"{answer.status}, {answer.text()}"
     if (status := answer.header("grpc-status")) is not None:
         return _grpc_refusal(status, answer.header("grpc-message"))
     if (400 <= answer.status < 500 or answer.status == 501) and is_bare(answer):

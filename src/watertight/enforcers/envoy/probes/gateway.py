@@ -1,0 +1,199 @@
+"""The gateway from outside: its TLS floor, its one host, its declared paths and methods."""
+
+import ssl
+from collections.abc import Iterator
+
+from watertight.enforcers.attack.http import Answer, exchange
+from watertight.enforcers.attack.tls import Hello
+from watertight.enforcers.attack.wire import Closed
+from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
+from watertight.enforcers.envoy.probes import edge
+from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, to_route
+from watertight.enforcers.envoy.probes.make import attack, use
+from watertight.enforcers.envoy.probes.replies import Nothing, used
+from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN, METHODS, covers, fill
+from watertight.model.system import Gateway, Route, System
+
+OLD = (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)
+WEAK_CIPHERS = "AES128-SHA:AES256-SHA:ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES128-SHA:DES-CBC3-SHA"
+SAFETY_HEADERS = ("strict-transport-security", "x-content-type-options", "referrer-policy")
+FORGED = (
+    ("x-watertight-subject", "admin"),
+    ("x-forwarded-client-cert", "URI=spiffe://watertight/anyone"),
+    ("x-forwarded-for", "127.0.0.1"),
+)
+
+
+def probes(system: System) -> Iterator[Probe]:
+    """Uses of every route, and every attack that needs no token."""
+    gateway = system.gateway
+    if gateway is None:
+        return
+    for route in gateway.routes:
+        for method in route.methods:
+            yield use(
+                "gateway.route",
+                CHANNEL,
+                f"{method} {fill(route.path)}, with what the route requires",
+                _route,
+                to_route(gateway, route, method=method),
+                route,
+            )
+    yield use("gateway.certificate", CHANNEL, "a certificate for its name", _certificate, gateway)
+    yield use("gateway.safety-headers", CHANNEL, ", ".join(SAFETY_HEADERS), _headers, gateway)
+    yield from _transport(gateway)
+    yield from _requests(gateway)
+
+
+def _transport(gateway: Gateway) -> Iterator[Probe]:
+    yield attack("gateway.plaintext", CHANNEL, "HTTP in the clear", _plaintext, gateway)
+    old = Hello(versions=OLD, alpn=("http/1.1",), server_name=gateway.hostname)
+    yield attack("gateway.version-1.1", CHANNEL, "TLS 1.1 at most", _hello, gateway, old)
+    weak = Hello(
+        versions=(ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2),
+        alpn=("http/1.1",),
+        ciphers=f"{WEAK_CIPHERS}:@SECLEVEL=0",
+        server_name=gateway.hostname,
+    )
+    what = "TLS 1.2 with CBC and static RSA ciphers only"
+    yield attack("gateway.weak-cipher", CHANNEL, what, _hello, gateway, weak)
+
+
+def _requests(gateway: Gateway) -> Iterator[Probe]:
+    first = gateway.routes[0]
+    right = to_route(gateway, first)
+    wrong = Edge(gateway, "GET", f"/{FORBIDDEN}")
+    escape = right.path + "/.." * right.path.count("/") + f"/{FORBIDDEN}"
+    tries = {
+        "gateway.unknown-host": (
+            "another host",
+            Edge(gateway, right.method, right.path, host=f"{FORBIDDEN}.example"),
+        ),
+        "gateway.unknown-path": ("a path that no route names", wrong),
+        "gateway.dot-dot": ("dot-dot", Edge(gateway, right.method, escape)),
+        "gateway.encoded-slash": (
+            "an encoded slash",
+            Edge(gateway, right.method, right.path + f"%2f..%2f{FORBIDDEN}"),
+        ),
+        "gateway.large-header": (
+            "a header of 40 kB",
+            right.saying("x-watertight", "x" * 40_000),
+        ),
+    }
+    for identifier, (what, request) in tries.items():
+        if identifier != "gateway.dot-dot" or not _any_route(gateway, f"/{FORBIDDEN}"):
+            attempt = f"{what}: {request.method} {request.path[:80]}"
+            yield attack(identifier, CHANNEL, attempt, _refused, request, first)
+    for route in gateway.routes:
+        request = to_route(gateway, route)
+        if method := _ungranted(gateway, request.path):
+            what = f"{method} {request.path}"
+            other = Edge(gateway, method, request.path)
+            yield attack("gateway.method", CHANNEL, what, _refused, other, route)
+        if route.require is not None:
+            forged = Edge(gateway, request.method, request.path, headers=FORGED)
+            what = f"{request.method} {request.path} with forged identity headers, no token"
+            yield attack("gateway.forged-identity", CHANNEL, what, _refused, forged, route)
+        if large := next((m for m in route.methods if m in {"POST", "PUT", "PATCH"}), None):
+            size = gateway.max_request_bytes + 1
+            what = f"{large} {request.path} with {size} bytes"
+            yield attack("gateway.large-body", CHANNEL, what, _large, gateway, route, large)
+
+
+def _any_route(gateway: Gateway, path: str) -> bool:
+    return any(covers(route.path, path) for route in gateway.routes)
+
+
+def _ungranted(gateway: Gateway, path: str) -> str | None:
+    granted = {m for r in gateway.routes if covers(r.path, path) for m in r.methods}
+    return next((m for m in METHODS if m not in granted), None)
+
+
+async def _route(arena: Arena, request: Edge, route: Route) -> Observation:
+    ready = await edge.permitted(arena, request, route)
+    return used(await ask(ready)) if ready else edge.no_key(route)
+
+
+async def _refused(arena: Arena, request: Edge, route: Route) -> Observation:
+    return await edge.judged(arena, route, await ask(request))
+
+
+async def _large(arena: Arena, gateway: Gateway, route: Route, method: str) -> Observation:
+    """The head of a message too large, and as much of its body as the gateway takes."""
+    size = gateway.max_request_bytes + 1
+    small = to_route(gateway, route, method=method)
+    announced = Edge(gateway, method, small.path, headers=(("content-length", str(size)),))
+    ready = await edge.permitted(arena, announced, route)
+    if ready is None:
+        return edge.no_key(route)
+    data = edge.raw_request(ready) + b"x" * size
+    wire = await edge.dial_tls(gateway)
+    try:
+        got = await exchange(wire, data, [method], timeout_seconds=TIMEOUT_SECONDS)
+    finally:
+        await wire.close()
+    if not got.answers:
+        return await edge.judged(arena, route, Nothing(got.detail, closed=got.closed))
+    status = got.answers[0].status
+    return refused("413") if status == 413 else served(f"answered {status}")
+
+
+async def _plaintext(_arena: Arena, gateway: Gateway) -> Observation:
+    request = to_route(gateway, gateway.routes[0])
+    wire = await edge.dial(gateway)
+    try:
+        got = await exchange(
+            wire, edge.raw_request(request), [request.method], timeout_seconds=TIMEOUT_SECONDS
+        )
+    finally:
+        await wire.close()
+    if got.answers:
+        return served(f"answered {got.answers[0].status} in the clear")
+    return await _https_lives(gateway, Nothing(got.detail, closed=got.closed))
+
+
+async def _hello(_arena: Arena, gateway: Gateway, hello: Hello) -> Observation:
+    try:
+        wire = await edge.dial_tls(gateway, hello)
+    except Closed as end:
+        return await _https_lives(gateway, Nothing(str(end), closed=True))
+    cipher = wire.tls.cipher()
+    await wire.close()
+    return served(f"{wire.tls.version()}, {cipher[0] if cipher else '?'}")
+
+
+async def _https_lives(gateway: Gateway, seen: Nothing) -> Observation:
+    """A close counts as a refusal only while a client of today is let in."""
+    if not seen.closed:
+        return not_run(seen.detail)
+    try:
+        await (await edge.dial_tls(gateway)).close()
+    except Closed as end:
+        return not_run(f"{seen.detail}; but a client of today is turned away too: {end}")
+    return refused(seen.detail)
+
+
+async def _certificate(arena: Arena, gateway: Gateway) -> Observation:
+    """Verified as a browser would: chain to our authority (or equal to the file), and the name."""
+    usual = edge.usual(gateway)
+    roots = arena.roots()
+    if gateway.certificate is not None:
+        # A public authority's roots are the client's business; here the chain vouches for itself.
+        roots = (arena.placement.project_directory / gateway.certificate).read_bytes()
+    hello = Hello(usual.credential, usual.versions, usual.alpn, None, gateway.hostname, roots)
+    try:
+        wire = await edge.dial_tls(gateway, hello)
+    except Closed as end:
+        return refused(str(end))
+    await wire.close()
+    return served(f"{wire.tls.version()}, {gateway.hostname}")
+
+
+async def _headers(_arena: Arena, gateway: Gateway) -> Observation:
+    seen = await ask(Edge(gateway, "GET", f"/{FORBIDDEN}"))
+    if not isinstance(seen, Answer):
+        return not_run(seen.detail)
+    if missing := [name for name in SAFETY_HEADERS if seen.header(name) is None]:
+        return refused(f"missing: {', '.join(missing)}")
+    return served("all present, on a refusal too")

@@ -1,0 +1,62 @@
+"""Every socket that a managed process listens on must be one that the declaration explains."""
+
+from collections.abc import Iterator
+
+from watertight.enforcers.contract import (
+    Arena,
+    Observation,
+    Placement,
+    Probe,
+    not_run,
+    refused,
+    served,
+)
+from watertight.enforcers.envoy.probes.make import attack
+from watertight.enforcers.envoy.probes.ways import ways
+from watertight.model.addresses import callee_addresses
+from watertight.model.system import GATEWAY, System
+
+LOOPBACK = ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]")
+EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - looked for, never bound
+
+
+def probes(system: System) -> Iterator[Probe]:
+    """One for each workload."""
+    for workload in system.workloads():
+        yield attack(
+            "ports.unknown",
+            f"anyone -> {workload}",
+            f"a socket on which a process of {workload} listens and which nothing declares",
+            _unknown,
+            workload,
+        )
+
+
+async def _unknown(arena: Arena, workload: str) -> Observation:
+    mine = [entry for entry in await arena.listening() if entry.workload == workload]
+    if not any(entry.process == "proxy" for entry in mine):
+        return not_run(f"the proxy of {workload} listens on nothing: it does not run")
+    known = expected(arena.system, arena.placement, workload)
+    strays = [e for e in mine if (e.process, e.address) not in known]
+    if strays:
+        return served("; ".join(sorted(f"{e.address} ({e.process})" for e in strays)))
+    return refused(f"{len(mine)} sockets, each of them declared")
+
+
+def expected(system: System, placement: Placement, workload: str) -> set[tuple[str, str]]:
+    """(process, address) of every socket that the declaration explains."""
+    known = {("proxy", f"unix:{placement.admin_socket(workload)}")}
+    gateway = system.gateway
+    if workload == GATEWAY:
+        return known | ({("proxy", f"{gateway.address}:{gateway.port}")} if gateway else set())
+    addresses = callee_addresses(system, workload, shared_network=placement.shared_network)
+    for way in ways(system):
+        if way.caller == workload:
+            known.add(("proxy", f"{addresses[way.callee]}:{way.listens.port}"))
+        if way.callee == workload:
+            known.add(("proxy", f"unix:{placement.door(workload, way.caller)}"))
+    if listens := system.services[workload].listens:
+        # In a network namespace of its own there is nothing but loopback to bind.
+        hosts = LOOPBACK if placement.shared_network else (*LOOPBACK, *EVERYWHERE)
+        known |= {("app", f"{host}:{listens.port}") for host in hosts}
+    return known

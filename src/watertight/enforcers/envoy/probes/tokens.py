@@ -1,0 +1,149 @@
+"""Tokens at the gateway: whatever is not exactly the right token must open nothing.
+
+RFC 7519, RFC 8725 (best practices) and RFC 9068 (access tokens). Most of these are signed with the
+issuer's real key, which the operator lends for the proof: a wrong signature would hide the rule.
+"""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from watertight.enforcers.contract import Arena, Observation, Probe
+from watertight.enforcers.envoy.probes import edge
+from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, right_token, to_route
+from watertight.enforcers.envoy.probes.make import attack
+from watertight.model.system import Gateway, Requirement, Route, System
+
+YEAR_SECONDS = 31_536_000
+HOUR_SECONDS = 3_600
+TIMES = {"exp", "iat", "nbf"}
+
+
+def probes(system: System) -> Iterator[Probe]:
+    """For every route that requires a token."""
+    gateway = system.gateway
+    for route in gateway.routes if gateway else ():
+        if route.require is None or gateway is None:
+            continue
+        request = to_route(gateway, route)
+        where = f"at {request.method} {request.path}"
+        plain = (request, route)
+        yield attack("token.none", CHANNEL, f"no token {where}", _bare, *plain)
+        yield attack("token.garbage", CHANNEL, f"a token of garbage {where}", _garbage, *plain)
+        yield attack(
+            "token.unsigned", CHANNEL, f"alg none, all claims right, {where}", _unsigned, *plain
+        )
+        yield attack(
+            "token.wrong-key", CHANNEL, f"signed with a key of ours, {where}", _wrong_key, *plain
+        )
+        yield attack(
+            "token.in-query", CHANNEL, f"a right token in the query {where}", _query, *plain
+        )
+        yield attack("token.padded", CHANNEL, f"a right token with `=` {where}", _padded, *plain)
+        for identifier, (what, claims) in wrong_claims(gateway, route.require).items():
+            attempt = f"{what} {where}"
+            yield attack(identifier, CHANNEL, attempt, _claims, request, route, claims)
+        yield attack("token.other-type", CHANNEL, f"typ logout+jwt {where}", _type, request, route)
+
+
+def wrong_claims(gateway: Gateway, require: Requirement) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Probe id → what is wrong, and the claims that make it so; times are seconds from now."""
+    issuer = gateway.issuers[require.issuer].issuer
+    later = {"exp": 2 * HOUR_SECONDS}
+    wrong: dict[str, tuple[str, dict[str, Any]]] = {
+        "token.wrong-audience": ("another audience", {"aud": ["watertight-elsewhere"]}),
+        "token.wrong-issuer": ("another issuer", {"iss": f"{issuer}.elsewhere"}),
+        "token.expired": ("expired an hour ago", {"iat": -2 * HOUR_SECONDS, "exp": -HOUR_SECONDS}),
+        "token.no-expiry": ("no exp", {"exp": None}),
+        "token.long-lived": ("good for ten years", {"exp": 10 * YEAR_SECONDS}),
+        "token.not-yet-valid": ("valid in an hour", {"nbf": HOUR_SECONDS, **later}),
+        "token.issued-later": ("issued in an hour", {"iat": HOUR_SECONDS, **later}),
+        "token.no-subject": ("no sub", {"sub": None}),
+    }
+    if require.scopes:
+        scopes = " ".join(f"{scope}-not" for scope in require.scopes)
+        wrong["token.no-scope"] = ("no scope at all", {"scope": None})
+        wrong["token.other-scope"] = (f"scope {scopes}", {"scope": scopes})
+    return wrong
+
+
+async def _judge(arena: Arena, route: Route, request: Edge) -> Observation:
+    return await edge.judged(arena, route, await ask(request))
+
+
+async def _bare(arena: Arena, request: Edge, route: Route) -> Observation:
+    return await _judge(arena, route, request)
+
+
+async def _garbage(arena: Arena, request: Edge, route: Route) -> Observation:
+    return await _judge(arena, route, request.bearing("watertight.is.garbage"))
+
+
+async def _claims(arena: Arena, request: Edge, route: Route, claims: dict[str, Any]) -> Observation:
+    now = int(time.time())
+    timed = {k: v + now if k in TIMES and v is not None else v for k, v in claims.items()}
+    token = await right_token(arena, route, **timed)
+    return await _judge(arena, route, request.bearing(token)) if token else edge.no_key(route)
+
+
+async def _type(arena: Arena, request: Edge, route: Route) -> Observation:
+    token = await right_token(arena, route, header={"typ": "logout+jwt"})
+    return await _judge(arena, route, request.bearing(token)) if token else edge.no_key(route)
+
+
+async def _query(arena: Arena, request: Edge, route: Route) -> Observation:
+    token = await right_token(arena, route)
+    if token is None:
+        return edge.no_key(route)
+    path = f"{request.path}?access_token={token}"
+    return await _judge(arena, route, Edge(request.gateway, request.method, path))
+
+
+async def _padded(arena: Arena, request: Edge, route: Route) -> Observation:
+    token = await right_token(arena, route)
+    return (
+        await _judge(arena, route, request.bearing(f"{token}==")) if token else edge.no_key(route)
+    )
+
+
+async def _unsigned(arena: Arena, request: Edge, route: Route) -> Observation:
+    token = f"{_part({'alg': 'none', 'typ': 'at+jwt'})}.{_part(_right(request, route))}."
+    return await _judge(arena, route, request.bearing(token))
+
+
+async def _wrong_key(arena: Arena, request: Edge, route: Route) -> Observation:
+    """ES256 with a new key: the library signs, the token is put together here."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    signed = f"{_part({'alg': 'ES256', 'typ': 'at+jwt'})}.{_part(_right(request, route))}"
+    r, s = decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
+    signature = r.to_bytes(32) + s.to_bytes(32)
+    return await _judge(arena, route, request.bearing(f"{signed}.{_b64(signature)}"))
+
+
+def _right(request: Edge, route: Route) -> dict[str, Any]:
+    if route.require is None:
+        return {}
+    issuer = request.gateway.issuers[route.require.issuer]
+    now = int(time.time())
+    return {
+        "iss": issuer.issuer,
+        "aud": list(issuer.audiences),
+        "sub": "watertight-verify",
+        "scope": " ".join(route.require.scopes),
+        "iat": now,
+        "exp": now + 300,
+    }
+
+
+def _part(content: dict[str, Any]) -> str:
+    return _b64(json.dumps(content).encode())
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
