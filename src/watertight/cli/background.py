@@ -15,6 +15,7 @@ from watertight.runtime.layout import STATE_DIRECTORY
 START_DEADLINE_SECONDS = 180.0
 STOP_DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.1
+LAST_LINES = 12
 
 
 def start_in_background(options: Options) -> None:
@@ -27,6 +28,7 @@ def start_in_background(options: Options) -> None:
     log = state / "logs" / "up.log"
     command = [
         *(sys.executable, "-I", "-m", "watertight.cli", "up", str(options.declaration)),
+        "--no-logs",
         *("--svid-ttl", str(options.svid_ttl_seconds)),
         *(["--watch"] if options.watch else []),
     ]
@@ -42,7 +44,8 @@ def start_in_background(options: Options) -> None:
     deadline = time.monotonic() + START_DEADLINE_SECONDS
     while not client.is_running():
         if process.poll() is not None:
-            raise WatertightError(f"It did not come up:\n{log.read_text().strip()}")
+            last = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+            raise WatertightError("It did not come up:\n" + "\n".join(last), remedy=f"See {log}.")
         if time.monotonic() > deadline:
             process.terminate()
             raise WatertightError(

@@ -80,6 +80,7 @@ def up(
     watch: Annotated[
         bool, typer.Option("--watch", help="Apply the declaration whenever it changes.")
     ] = False,
+    logs: Annotated[bool, typer.Option(help="Show what the services print.")] = True,
     svid_ttl: Annotated[
         int, typer.Option(min=2, max=86_400, help="Seconds that an SVID lives.")
     ] = 3600,
@@ -99,10 +100,10 @@ def up(
         start_in_background(options)
         return
     log_to_file(declaration.parent / STATE_DIRECTORY)
-    asyncio.run(_serve_and_show(options))
+    asyncio.run(_serve_and_show(options, logs=logs))
 
 
-async def _serve_and_show(options: Options) -> None:
+async def _serve_and_show(options: Options, *, logs: bool) -> None:
     following: list[asyncio.Task[None]] = []
 
     def sealed(layout: Layout) -> None:
@@ -113,8 +114,9 @@ async def _serve_and_show(options: Options) -> None:
         )
         if layout.capabilities.finding:
             stderr.print(f"[red]{escape(layout.capabilities.finding)}[/red]")
-        follower = LogFollower(layout.logs, stdout, processes=("app",))
-        following.append(asyncio.ensure_future(follower.run()))
+        if logs:
+            follower = LogFollower(layout.logs, stdout, processes=("app",))
+            following.append(asyncio.ensure_future(follower.run()))
 
     try:
         await serve(options, sealed)
