@@ -7,7 +7,9 @@ from typing import NoReturn
 
 import structlog
 
+from watertight.identity.clock import Clock, system_clock
 from watertight.identity.credential_files import CredentialFiles, DeliveryError, Owner
+from watertight.identity.entitlement import Entitlement
 from watertight.identity.reload import ReloadFailed, ReloadHook, reload
 from watertight.identity.source import IdentitySource
 
@@ -19,8 +21,8 @@ _LONGEST_PAUSE_SECONDS = 60
 class FileDelivery:
     """Keeps the files of one workload current, and has its software read them.
 
-    See :class:`CredentialFiles` for what stands where. A workload that loses its identity loses
-    its files.
+    See :class:`CredentialFiles` for what stands where. A workload whose identity is revoked loses
+    its files; one that merely waits for its next SVID keeps the ones it has, also over a restart.
     """
 
     def __init__(
@@ -30,9 +32,12 @@ class FileDelivery:
         directory: Path,
         hook: ReloadHook | None = None,
         owner: Owner | None = None,
+        *,
+        now: Clock = system_clock,
     ) -> None:
         self._source = source
         self._workload = workload
+        self._entitlement = Entitlement(source, workload, now)
         self._files = CredentialFiles(directory, owner)
         self._hook = hook
         # Also at first: the run before may have ended between the files and the reload.
@@ -45,15 +50,21 @@ class FileDelivery:
 
         Raises :class:`DeliveryError`; then the old files still stand.
         """
-        svid = self._source.x509_svid(self._workload)
+        svid = self._entitlement.svid()
         if svid is None:
-            await asyncio.to_thread(self._files.remove)
+            if self._entitlement.has_been_met and self._entitlement.is_lost():
+                await self.withdraw()
             return False
         bundle = self._source.bundle()
         if await asyncio.to_thread(self._files.put, svid, bundle):
             self._reload_due = True
             log.info("identity.files.delivered", workload=self._workload, expires=svid.expires_at)
         return True
+
+    async def withdraw(self) -> None:
+        """Takes the files away; raises :class:`DeliveryError` if they cannot be."""
+        await asyncio.to_thread(self._files.remove)
+        log.info("identity.files.withdrawn", workload=self._workload)
 
     async def run(self) -> NoReturn:
         """Delivers and reloads now and after each change; tries again, with pauses, what failed."""

@@ -17,6 +17,8 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_spiffe_val
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
 
+from watertight.identity.clock import Clock, system_clock
+from watertight.identity.entitlement import Entitlement
 from watertight.identity.source import IdentitySource
 
 log = structlog.get_logger(__name__)
@@ -87,9 +89,12 @@ class SecretDiscovery:
     the stream for the names that are.
     """
 
-    def __init__(self, source: IdentitySource, workload: str | None) -> None:
+    def __init__(
+        self, source: IdentitySource, workload: str | None, now: Clock = system_clock
+    ) -> None:
         self._source = source
         self._workload = workload
+        self._now = now
 
     def handler(self) -> Any:
         """What ``grpc.aio.Server.add_generic_rpc_handlers`` wants."""
@@ -111,19 +116,22 @@ class SecretDiscovery:
         """The secrets of these names, once."""
         subscription = _Subscription(str(self._workload))
         await self._take(subscription, request, context)
-        answer = subscription.answer(await self._secrets(context), self._source.version)
+        await self._demand_identity(self._entitlement(), context)
+        answer = subscription.answer(self._secrets(), self._source.version)
         return answer or discovery_pb2.DiscoveryResponse(type_url=TYPE_URL)
 
     async def stream_secrets(self, requests: AsyncIterator[Any], context: Any) -> None:
         """The secrets of the names last asked for, now and after each change."""
         subscription = _Subscription(str(self._workload))
+        entitlement = self._entitlement()
         loop = asyncio.get_running_loop()
         reading = loop.create_task(_next(requests))
         try:
             while True:
                 # The version first: a change while we answer must wake us again.
                 version = self._source.version
-                answer = subscription.answer(await self._secrets(context), version)
+                await self._demand_identity(entitlement, context)
+                answer = subscription.answer(self._secrets(), version)
                 if answer is not None:
                     await context.write(answer)
                 await self._change_or(reading, version)
@@ -144,11 +152,15 @@ class SecretDiscovery:
         finally:
             changing.cancel()
 
-    async def _secrets(self, context: Any) -> dict[str, dict[str, Any]]:
-        bodies = secrets(self._source, self._workload) if self._workload is not None else {}
-        if not bodies:
+    def _entitlement(self) -> Entitlement:
+        return Entitlement(self._source, self._workload, self._now)
+
+    async def _demand_identity(self, entitlement: Entitlement, context: Any) -> None:
+        if entitlement.is_lost():
             await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, "no identity issued")
-        return bodies
+
+    def _secrets(self) -> dict[str, dict[str, Any]]:
+        return {} if self._workload is None else secrets(self._source, self._workload)
 
     async def _take(self, subscription: "_Subscription", request: Any, context: Any) -> None:
         if request.type_url not in {"", TYPE_URL}:

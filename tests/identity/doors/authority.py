@@ -104,6 +104,16 @@ def new_svid(issuer: Signer, workload: str) -> X509SVID:
     return X509SVID(spiffe_id, (leaf, issuer.certificate), der)
 
 
+class Clock:
+    """The real time, moved on by what the test says."""
+
+    def __init__(self) -> None:
+        self.ahead = dt.timedelta()
+
+    def __call__(self) -> dt.datetime:
+        return dt.datetime.now(dt.UTC) + self.ahead
+
+
 class Identities:
     """An ``IdentitySource`` whose every change the test decides."""
 
@@ -186,6 +196,11 @@ class Identities:
         self._jwt_keys.append(self._new_jwt_key("second"))
         self.svids = {name: new_svid(self._issuer, name) for name in self.svids}
         self.touch()
+
+    def lapse(self, workload: str, clock: Clock) -> None:
+        """The workload's SVID ends before there is another: the machine slept for two hours."""
+        clock.ahead += 2 * HOUR
+        self.revoke(workload)
 
     def revoke(self, workload: str) -> None:
         """The workload has no identity any more."""

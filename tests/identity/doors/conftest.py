@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.identity.doors.authority import Identities
+from tests.identity.doors.authority import Clock, Identities
 from tests.identity.doors.client import Client, client
 from watertight.identity.attestation import Process, ProcessTreeAttestor, start_ticks
 from watertight.identity.workload_api.endpoint import IdentityEndpoint
@@ -36,11 +36,17 @@ def attestor() -> ProcessTreeAttestor:
 
 
 @pytest.fixture
+def clock() -> Clock:
+    """A clock that the test moves."""
+    return Clock()
+
+
+@pytest.fixture
 async def endpoint(
-    identities: Identities, attestor: ProcessTreeAttestor, short: Path
+    identities: Identities, attestor: ProcessTreeAttestor, clock: Clock, short: Path
 ) -> AsyncIterator[IdentityEndpoint]:
     """Doors without one opened yet."""
-    async with IdentityEndpoint(identities, attestor, short / "private") as endpoint:
+    async with IdentityEndpoint(identities, attestor, short / "private", clock) as endpoint:
         yield endpoint
 
 

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from tests.identity.doors import envoy
-from tests.identity.doors.authority import TRUST_DOMAIN, Identities
+from tests.identity.doors.authority import TRUST_DOMAIN, Clock, Identities
 from tests.identity.doors.polling import eventually, eventually_async
 from watertight.identity.credential_files import DeliveryError
 from watertight.identity.delivery import FileDelivery
@@ -146,6 +146,36 @@ async def test_losing_the_identity_takes_the_files(identities: Identities, short
         await eventually(lambda: not list((short / "tls").iterdir()))
     assert delivery.failure is None
     assert not await delivery.deliver()
+
+
+async def test_an_svid_that_ended_before_the_next_came_leaves_the_files(
+    identities: Identities, short: Path
+) -> None:
+    """Who restarts meanwhile still finds something to start with."""
+    clock = Clock()
+    combined = short / "tls" / "current" / "combined.pem"
+    delivery = FileDelivery(identities, "orders", short / "tls", now=clock)
+    assert await delivery.deliver()
+    before = combined.read_bytes()
+    identities.lapse("orders", clock)
+    assert not await delivery.deliver()
+    assert combined.read_bytes() == before
+    renewed = identities.rotate_leaf("orders")
+    assert await delivery.deliver()
+    assert renewed.chain_pem() in combined.read_bytes()
+
+
+async def test_a_new_run_takes_no_files_before_it_has_seen_an_svid(
+    identities: Identities, short: Path
+) -> None:
+    """The authority may be slower than we are; who knows of a revocation calls ``withdraw``."""
+    assert await FileDelivery(identities, "orders", short / "tls").deliver()
+    identities.revoke("orders")
+    restarted = FileDelivery(identities, "orders", short / "tls")
+    assert not await restarted.deliver()
+    assert (short / "tls" / "current" / "combined.pem").is_file()
+    await restarted.withdraw()
+    assert not list((short / "tls").iterdir())
 
 
 async def test_files_that_cannot_be_written_are_reported_and_tried_again(

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
-from tests.identity.doors.authority import TRUST_DOMAIN, Identities
+from tests.identity.doors.authority import TRUST_DOMAIN, Clock, Identities
 from tests.identity.doors.client import DEADLINE_SECONDS, Client
 from tests.identity.doors.polling import eventually
 from watertight.identity.sds import SERVICE, TYPE_URL, secrets
@@ -196,6 +196,18 @@ async def test_revocation_ends_the_stream(orders: Client, identities: Identities
     await stream.next()
     identities.revoke("orders")
     await refused_with(stream, Code.PERMISSION_DENIED)
+
+
+async def test_an_svid_that_ended_before_the_next_came_ends_no_stream(
+    orders: Client, identities: Identities, clock: Clock
+) -> None:
+    stream = subscribe(orders)
+    await stream.ask("default")
+    await stream.next()
+    identities.lapse("orders", clock)
+    await refused_with(subscribe(orders), Code.PERMISSION_DENIED)
+    renewed = identities.rotate_leaf("orders")
+    assert certificate((await stream.told())["default"]) == renewed.leaf
 
 
 async def refused_with(stream: Subscriber, code: grpc.StatusCode) -> None:

@@ -24,7 +24,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.identity.doors.authority import TRUST_DOMAIN, Identities
+from tests.identity.doors.authority import TRUST_DOMAIN, Clock, Identities
 from tests.identity.doors.client import Client
 from tests.identity.doors.polling import eventually
 from watertight.identity.workload_api import messages
@@ -122,6 +122,20 @@ async def test_w6_losing_the_identity_ends_a_running_stream(
     await stream.next()
     identities.revoke("orders")
     assert await refused(stream.next()) is Code.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize("method", STREAMS)
+async def test_an_svid_that_ended_before_the_next_came_ends_no_stream(
+    orders: Client, identities: Identities, clock: Clock, method: str
+) -> None:
+    """After the machine slept for longer than an SVID lives, streams heal by themselves."""
+    stream = orders.stream(method)
+    before = await stream.next()
+    identities.lapse("orders", clock)
+    assert await refused(orders.stream(method).next()) is Code.PERMISSION_DENIED
+    identities.rotate_leaf("orders")
+    identities.rotate_root()
+    assert await stream.next() != before
 
 
 async def test_w7_encodings(orders: Client, identities: Identities) -> None:

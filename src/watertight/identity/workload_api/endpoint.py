@@ -13,6 +13,7 @@ import grpc
 
 from watertight.identity import sds
 from watertight.identity.attestation import Attestor
+from watertight.identity.clock import Clock, system_clock
 from watertight.identity.source import IdentitySource
 from watertight.identity.workload_api.door import Door
 from watertight.identity.workload_api.service import WorkloadAPI
@@ -40,10 +41,17 @@ class IdentityEndpoint:
     are. Use it as an asynchronous context manager; at its end every door and server is closed.
     """
 
-    def __init__(self, source: IdentitySource, attestor: Attestor, private_directory: Path) -> None:
+    def __init__(
+        self,
+        source: IdentitySource,
+        attestor: Attestor,
+        private_directory: Path,
+        now: Clock = system_clock,
+    ) -> None:
         self._source = source
         self._attestor = attestor
         self._directory = private_directory
+        self._now = now
         self._doors: dict[Path, Door] = {}
         self._servers: dict[str | None, tuple[Any, Path]] = {}
         self._starting = asyncio.Lock()
@@ -101,8 +109,8 @@ class IdentityEndpoint:
         server = grpc.aio.server(options=_NOBODYS_OPTIONS if workload is None else _OPTIONS)
         server.add_generic_rpc_handlers(
             (
-                WorkloadAPI(self._source, workload).handler(),
-                sds.SecretDiscovery(self._source, workload).handler(),
+                WorkloadAPI(self._source, workload, self._now).handler(),
+                sds.SecretDiscovery(self._source, workload, self._now).handler(),
             )
         )
         server.add_insecure_port(f"unix:{path}")

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 import grpc
 
 from watertight.errors import WatertightError
+from watertight.identity.clock import Clock, system_clock
+from watertight.identity.entitlement import Entitlement
 from watertight.identity.source import IdentitySource
 from watertight.identity.svid import X509SVID
 from watertight.identity.workload_api import messages
@@ -30,9 +32,12 @@ class WorkloadAPI:
     that run already too (W6). Methods that the standard may gain are UNIMPLEMENTED.
     """
 
-    def __init__(self, source: IdentitySource, workload: str | None) -> None:
+    def __init__(
+        self, source: IdentitySource, workload: str | None, now: Clock = system_clock
+    ) -> None:
         self._source = source
         self._workload = workload
+        self._now = now
 
     def handler(self) -> Any:
         """What ``grpc.aio.Server.add_generic_rpc_handlers`` wants."""
@@ -108,28 +113,25 @@ class WorkloadAPI:
 
     async def _send_states(self, context: Any, state: Callable[[X509SVID], Any]) -> NoReturn:
         """Full state at once, and again whenever it differs from what was sent last (W5)."""
+        await _demand_security_header(context)
+        entitlement = Entitlement(self._source, self._workload, self._now)
         last = None
         while True:
             # The version first: a change while we build the message must wake us again.
             version = self._source.version
-            message = state(await self._authorised(context))
-            if message != last:
+            svid = entitlement.svid()
+            if svid is not None and (message := state(svid)) != last:
                 await context.write(message)
                 last = message
+            elif entitlement.is_lost():
+                await _refuse_nobody(context)
             await self._source.changed(version)
 
     async def _authorised(self, context: Any) -> X509SVID:
         """The caller's current SVID; ends the call where the request may not be answered."""
-        if SECURITY_HEADER not in {(key, value) for key, value in context.invocation_metadata()}:
-            await _refuse(
-                context,
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"metadata {SECURITY_HEADER[0]}: {SECURITY_HEADER[1]} is missing",
-            )
-        svid = None if self._workload is None else self._source.x509_svid(self._workload)
-        if svid is None:
-            await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, "no identity issued")
-        return svid
+        await _demand_security_header(context)
+        svid = Entitlement(self._source, self._workload, self._now).svid()
+        return svid or await _refuse_nobody(context)
 
     def _x509_svid(self, svid: X509SVID) -> Any:
         entry = messages.X509SVID(
@@ -152,6 +154,18 @@ class WorkloadAPI:
     @property
     def _trust_domain_id(self) -> str:
         return f"spiffe://{self._source.trust_domain}"
+
+
+async def _demand_security_header(context: Any) -> None:
+    if SECURITY_HEADER not in {(key, value) for key, value in context.invocation_metadata()}:
+        name, value = SECURITY_HEADER
+        await _refuse(
+            context, grpc.StatusCode.INVALID_ARGUMENT, f"metadata {name}: {value} is missing"
+        )
+
+
+async def _refuse_nobody(context: Any) -> NoReturn:
+    await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, "no identity issued")
 
 
 async def _refuse(context: Any, code: grpc.StatusCode, details: str) -> NoReturn:
