@@ -37,6 +37,10 @@ class AuditLog:
                 remedy="Nothing is issued that is not recorded; make room or mend the file.",
             )
 
+    def sync(self) -> None:
+        """Makes everything recorded so far durable. Raises ``OSError``."""
+        os.fsync(self._descriptor)
+
     def close(self) -> None:
         """Makes the log durable and lets go of it. A second call does nothing."""
         if self._descriptor >= 0:

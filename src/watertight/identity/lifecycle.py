@@ -198,6 +198,9 @@ class Lifecycle:
             slots=[f"{s.kind} {s.id} {s.status}" for s in state.slots],
             revoked=sorted(state.revoked),
         )
+        # The record comes first: a crash may leave one of a change that never was, but never a
+        # change without its record.
+        self._audit.sync()
         self._journal.commit(state)
         self.state = state
         self.sweep()
