@@ -77,6 +77,16 @@ def test_d1_what_was_refused_is_not_sent_again_until_it_changes() -> None:
     assert exchange.session.refusals == ()
 
 
+def test_what_is_accepted_in_the_end_is_no_longer_refused() -> None:
+    exchange = Exchange()
+    exchange.wants(resource(ROUTE, "in"))
+    exchange.asks(ROUTE, "in")
+    exchange.nacks("not now")
+    assert exchange.asks(ROUTE, "in") == ["RouteConfiguration +in"]
+    exchange.acks()
+    assert exchange.session.refusals == ()
+
+
 def test_to_want_the_refused_once_more_tries_it_once_more() -> None:
     exchange = a_started_proxy()
     wanted = (*A_PROXY, resource(LISTENER, "busy-port"))
