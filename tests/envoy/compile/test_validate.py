@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.envoy.compile.pki import Authority
+from tests.envoy.compile.samples import secrets
 from tests.envoy.compile.systems import ALL, KEYS, PLACEMENT, SHOP, line
 from watertight.enforcers.envoy import binary
 from watertight.enforcers.envoy.binary import EnvoyMissing, envoy_binary, envoy_version
@@ -16,9 +16,7 @@ from watertight.enforcers.envoy.compile import compile_envoy
 from watertight.enforcers.envoy.resources import ProxyPlan, ResourceType
 from watertight.enforcers.envoy.validate import PlanRefused, render, validate
 
-AUTHORITY = Authority()
-PAIR = AUTHORITY.issue("spiffe://shop.internal/any", dns=("shop.example",))
-SECRETS = AUTHORITY.secrets("shop.internal", PAIR, PAIR)
+SECRETS = secrets()
 
 
 @pytest.mark.parametrize("which", ALL)

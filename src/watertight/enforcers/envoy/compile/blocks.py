@@ -1,5 +1,8 @@
 """Small pieces of Envoy's JSON that every other module of the compiler builds with.
 
+Everything with a type in it (``@type``) is made anew by a function, never a shared constant:
+protobuf's JSON parser takes ``@type`` out of the object that it reads, for as long as it reads.
+
 Field names are those of Envoy's API v3 (https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/api).
 """
 

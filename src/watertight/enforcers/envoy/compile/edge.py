@@ -18,6 +18,7 @@ from watertight.enforcers.envoy.compile.http import (
     PROXY_HEADERS,
     SUBJECT_HEADER,
     manager,
+    router,
 )
 from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.model.system import GATEWAY, Gateway, System
@@ -35,9 +36,6 @@ HTTP2_AT_THE_EDGE = {
     "initial_connection_window_size": 1_048_576,
 }
 """Envoy's own advice for an edge proxy ("Configuring Envoy as an edge proxy")."""
-
-_ROUTER = extension("envoy.filters.http.router", "extensions.filters.http.router.v3.Router")
-"""Not silent, as a sidecar's is: the log needs the path as it was before a rewrite."""
 
 ACCESS_LOG = {
     "time": "%START_TIME%",
@@ -95,10 +93,11 @@ def _listener(placement: Placement, gateway: Gateway) -> Json:
                 [
                     limits.limit_filter(limits.BY_ADDRESS),
                     *tokens.filters(),
-                    rbac.DENY_ALL,
+                    rbac.deny_all(),
                     limits.limit_filter(limits.BY_SUBJECT),
                     _body_limit(gateway.max_request_bytes),
-                    _ROUTER,
+                    # Not silent: the log needs the path as it was before a rewrite.
+                    router(silent=False),
                 ],
                 http_protocol_options={},
                 http2_protocol_options=HTTP2_AT_THE_EDGE,

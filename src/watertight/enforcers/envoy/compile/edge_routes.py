@@ -28,12 +28,6 @@ ours to bind."""
 TALKATIVE_HEADERS = ("server", "x-powered-by", "x-envoy-upstream-service-time")
 """What tells an attacker which exploit to look up, or how long which question takes inside."""
 
-_ANYONE_REFUSED = {
-    **rbac.policies({"refusal": ([rbac.ANY], [rbac.ANY])}),
-    **tokens.per_route(None),
-}
-"""Of a route that only ever answers 4xx."""
-
 
 def route_configuration(system: System, gateway: Gateway) -> Json:
     """All of the gateway's routes, in declared order: the first that fits is taken."""
@@ -115,10 +109,14 @@ def _wrong_methods(gateway: Gateway) -> list[Json]:
 
 
 def _refusal(match: Json, status: int) -> Json:
+    """For anyone: no filter may answer before it, and it answers nothing but the status."""
     return {
         "match": match,
         "direct_response": {"status": status},
-        "typed_per_filter_config": _ANYONE_REFUSED,
+        "typed_per_filter_config": {
+            **rbac.policies({"refusal": ([rbac.ANY], [rbac.ANY])}),
+            **tokens.per_route(None),
+        },
     }
 
 

@@ -40,12 +40,6 @@ PROXY_HEADERS = (
 )
 """What the gateway's router notes on a request for its log; no business of the app's."""
 
-ROUTER = extension(
-    "envoy.filters.http.router",
-    "extensions.filters.http.router.v3.Router",
-    suppress_envoy_headers=True,
-)
-
 HTTP2: Json = {
     "max_concurrent_streams": 1024,
     "initial_stream_window_size": STREAM_WINDOW_BYTES,
@@ -53,6 +47,15 @@ HTTP2: Json = {
 }
 HTTP1: Json = {"accept_http_10": True, "default_host_for_http_10": "localhost"}
 """HTTP/1.0 is what some unmodified programs still speak to their upstreams."""
+
+
+def router(*, silent: bool) -> Json:
+    """The last filter. ``silent``: it adds no header of its own to what it passes on."""
+    return extension(
+        "envoy.filters.http.router",
+        "extensions.filters.http.router.v3.Router",
+        suppress_envoy_headers=silent,
+    )
 
 
 def manager(name: str, codec: str, filters: Sequence[Json], **rest: Any) -> Json:

@@ -26,10 +26,10 @@ from watertight.enforcers.envoy.compile.http import (
     OVERRIDES,
     PEER_HEADER,
     PROXY_HEADERS,
-    ROUTER,
     SUBJECT_HEADER,
     manager,
     refusals_log,
+    router,
 )
 from watertight.enforcers.envoy.compile.lifetimes import Lifetimes, lifetimes
 from watertight.enforcers.envoy.compile.paths import DataPath
@@ -108,7 +108,7 @@ def _outer_listener(system: System, placement: Placement, door: Door, lives: Lif
             manager(
                 door.outer,
                 "HTTP2",
-                [rbac.REMEMBER_PEER, rbac.DENY_ALL, ROUTER],
+                [rbac.remember_peer(), rbac.deny_all(), router(silent=True)],
                 http2_protocol_options={**HTTP2, "allow_connect": True},
                 upgrade_configs=[{"upgrade_type": "CONNECT"}, {"upgrade_type": "websocket"}],
                 common_http_protocol_options={
@@ -166,7 +166,7 @@ def _inner_listener(placement: Placement, door: Door, lives: Lifetimes) -> Json:
                     manager(
                         door.inner,
                         "HTTP2" if door.listens.protocol is Protocol.GRPC else "HTTP1",
-                        [rbac.DENY_ALL, ROUTER],
+                        [rbac.deny_all(), router(silent=True)],
                         upgrade_configs=[{"upgrade_type": "websocket"}],
                         # HTTP/1: the next answer says `connection: close`. HTTP/2: GOAWAY.
                         http1_safe_max_connection_duration=True,

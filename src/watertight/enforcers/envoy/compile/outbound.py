@@ -15,10 +15,10 @@ from watertight.enforcers.envoy.compile.blocks import (
 from watertight.enforcers.envoy.compile.http import (
     CONNECTION_WINDOW_BYTES,
     IDLE_REQUEST_SECONDS,
-    ROUTER,
     STREAM_WINDOW_BYTES,
     manager,
     refusals_log,
+    router,
 )
 from watertight.enforcers.envoy.compile.paths import DataPath, callee, data_path
 from watertight.enforcers.envoy.resources import Resource, ResourceType
@@ -109,7 +109,7 @@ def _http_listener(placement: Placement, channel: Channel, listens: Listen, addr
             manager(
                 name(channel.target),
                 "HTTP2" if grpc else "HTTP1",
-                [ROUTER],
+                [router(silent=True)],
                 upgrade_configs=[{"upgrade_type": "websocket"}],
                 access_log=refusals_log(
                     placement.proxy_directory(channel.source), name(channel.target)

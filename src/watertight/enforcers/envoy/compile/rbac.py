@@ -23,24 +23,33 @@ MAX_WILDCARDS = 5
 
 _WILDCARD = re.compile(r"\*|\{[^/{}]+\}")
 
-DENY_ALL = extension(
-    RBAC, "extensions.filters.http.rbac.v3.RBAC", rules={"action": "ALLOW", "policies": {}}
-)
-"""The filter as it stands in a frozen listener: an ALLOW list with nothing on it."""
 
-REMEMBER_PEER = extension(
-    "envoy.filters.http.set_filter_state",
-    "extensions.filters.http.set_filter_state.v3.Config",
-    on_request_headers=[
-        {
-            "object_key": PEER,
-            "factory_key": "envoy.string",
-            "format_string": {"text_format_source": {"inline_string": "%DOWNSTREAM_PEER_URI_SAN%"}},
-        }
-    ],
-)
-"""Envoy's SAN matchers, and RBAC's ``authenticated``, are content if *one* URI SAN fits; an
-X.509-SVID has exactly one (X509-SVID section 5.2). Compared as a whole, two do not fit."""
+def deny_all() -> Json:
+    """The filter as it stands in a frozen listener: an ALLOW list with nothing on it."""
+    return extension(
+        RBAC, "extensions.filters.http.rbac.v3.RBAC", rules={"action": "ALLOW", "policies": {}}
+    )
+
+
+def remember_peer() -> Json:
+    """Keeps *all* URI SANs of the peer's certificate for :func:`peer`.
+
+    Envoy's SAN matchers, and RBAC's ``authenticated``, are content if *one* URI SAN fits; an
+    X.509-SVID has exactly one (X509-SVID section 5.2). Compared as a whole, two do not fit.
+    """
+    return extension(
+        "envoy.filters.http.set_filter_state",
+        "extensions.filters.http.set_filter_state.v3.Config",
+        on_request_headers=[
+            {
+                "object_key": PEER,
+                "factory_key": "envoy.string",
+                "format_string": {
+                    "text_format_source": {"inline_string": "%DOWNSTREAM_PEER_URI_SAN%"}
+                },
+            }
+        ],
+    )
 
 
 def policies(named: Mapping[str, tuple[Sequence[Json], Sequence[Json]]]) -> Json:
