@@ -171,8 +171,9 @@ def _subject(forgery: Forgery) -> x509.Name:
 
 
 def _key_usage(*, ca: bool) -> x509.KeyUsage:
+    """As X509-SVID section 4.3 has it: a leaf signs handshakes, a CA signs certificates only."""
     return x509.KeyUsage(
-        digital_signature=True,
+        digital_signature=not ca,
         content_commitment=False,
         key_encipherment=False,
         data_encipherment=False,

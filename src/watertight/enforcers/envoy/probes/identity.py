@@ -3,13 +3,15 @@
 The rules attacked are those of X509-SVID sections 2 to 5. Whoever else has a genuine SVID is
 stopped by TLS already; a credential with a wrong shape must at the latest be stopped by RBAC.
 
-Not attacked: an SVID of ours whose extended key usage lacks clientAuth. X509-SVID section 4.4 binds
-who issues it, and Envoy's SPIFFE validator, which alone refuses a CA as a leaf (section 5.2, a
-MUST), does not look at it (measured on 1.40; its default validator does the reverse).
+Not attacked: a CA certificate whose key may also sign handshakes. Envoy's default validator takes
+it for a leaf, its SPIFFE validator takes any extended key usage, and neither refuses both (measured
+on 1.40). No profile of our authority allows either.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from watertight.enforcers.attack.tls import Hello
 from watertight.enforcers.contract import Arena, Forgery, Observation, Probe
@@ -66,7 +68,14 @@ def forgeries(system: System, way: Way) -> dict[str, tuple[str, Forgery]]:
             "the right SPIFFE ID, a NUL, and more",
             replace(right, uri_sans=(f"{identity}\0.{system.trust_domain}",)),
         ),
-        "identity.authority-as-leaf": ("a CA certificate as a leaf", replace(right, is_ca=True)),
+        "identity.server-only-usage": (
+            "extended key usage serverAuth only",
+            replace(right, extended_key_usages=(ExtendedKeyUsageOID.SERVER_AUTH,)),
+        ),
+        "identity.authority-as-leaf": (
+            "a CA certificate as a leaf",
+            replace(right, is_ca=True, extended_key_usages=()),
+        ),
     }
 
 
