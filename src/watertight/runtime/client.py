@@ -16,6 +16,7 @@ from watertight.runtime.waiting import readable
 
 RECORD = "pod.json"
 _ANSWER_SECONDS = 30.0
+_LONGEST_LINE_BYTES = 4 * 1024 * 1024
 
 
 class PodError(WatertightError):
@@ -125,7 +126,9 @@ class Pod:
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
-            return await asyncio.open_unix_connection(self.directory / CONTROL_SOCKET)
+            return await asyncio.open_unix_connection(
+                self.directory / CONTROL_SOCKET, limit=_LONGEST_LINE_BYTES
+            )
         except OSError as error:
             raise self._silent(error) from error
 

@@ -212,6 +212,19 @@ def map_only_this_user(uid: int, gid: int) -> None:
     user_namespaces(7): an unprivileged process may map only its own ids, and the group only after
     setgroups(2) is given up.
     """
-    Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1", encoding="ascii")
-    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", encoding="ascii")
+    write_setting(Path("/proc/self/setgroups"), "deny")
+    write_setting(Path("/proc/self/uid_map"), f"{uid} {uid} 1")
+    write_setting(Path("/proc/self/gid_map"), f"{gid} {gid} 1")
+
+
+def open_all_ports() -> None:
+    """In this network namespace anybody may listen below port 1024 too (ip-sysctl.rst)."""
+    write_setting(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start"), "0")
+
+
+def write_setting(path: Path, value: str) -> None:
+    """Writes one of the kernel's settings."""
+    try:
+        path.write_text(value, encoding="ascii")
+    except OSError as error:
+        raise SystemCallError(f"write({path}, {value!r})", error.errno or 0) from error

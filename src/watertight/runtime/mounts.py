@@ -92,12 +92,14 @@ def app_view(
     for path in (sight.project, *sight.programs):
         if path == Path("/") or path in {Path("/proc"), Path("/run"), Path("/dev")}:
             raise TooMuchToShowError(path)
+    shown = [step.target for step in system]
+    more = [p for p in sight.programs if not any(p.is_relative_to(target) for target in shown)]
     return _in_order(
         [
             *system,
             *network,
             *_everywhere(),
-            *(Mount("bind", str(p), str(p)) for p in (sight.project, *sight.programs)),
+            *(Mount("bind", str(p), str(p)) for p in (sight.project, *more)),
             *(Mount("tmpfs", str(p)) for p in sight.hidden_directories),
             *(Mount("empty", str(p)) for p in sight.hidden_files),
             Mount("bind", str(sight.data), str(sight.data), writable=True),

@@ -104,7 +104,7 @@ def _prepare(pod: PodWire, operator_uid: int) -> Init:
     if namespaces & Namespace.NETWORK:
         linux.bring_up_loopback()
         # So that an unprivileged proxy can stand on the port its callee is known by, also 80.
-        Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0", encoding="ascii")
+        linux.open_all_ports()
     if not namespaces & Namespace.PID:
         linux.adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

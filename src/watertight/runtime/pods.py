@@ -5,11 +5,11 @@ their business.
 """
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import watertight
 from watertight.model.addresses import callee_addresses
 from watertight.model.system import GATEWAY, Protocol, Service, System
 from watertight.runtime.host import Isolation
@@ -48,13 +48,13 @@ class Machine:
     """The operator's."""
     system: tuple[Mount, ...] = field(repr=False)
     visible: tuple[Path, ...] = ()
-    """Shown to every app, read-only: our own package, for the prober's agent runs as an app."""
+    """Shown to every app, read-only: our own interpreter, for the prober's agent runs as an app."""
 
     @classmethod
     def here(cls, envoy: Path) -> "Machine":
         """This host."""
-        package = Path(watertight.__file__).resolve().parent
-        return cls(envoy.resolve(), dict(os.environ), system_directories(), (package,))
+        interpreter = needed_by(Path(sys.executable))
+        return cls(envoy.resolve(), dict(os.environ), system_directories(), interpreter)
 
 
 def pod_specs(system: System, layout: Layout, machine: Machine) -> dict[str, PodSpec]:
