@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from joserfc.jwk import ECKey
 
 from tests.mesh import Mesh, running_mesh
+from watertight.enforcers.envoy.compile import compile_envoy
 from watertight.model.system import (
     Gateway,
     Issuer,
@@ -232,6 +233,20 @@ async def test_floods_are_answered_429(path: str) -> None:
         assert limited.headers["retry-after"] == "1800"
         # A bucket per subject is nobody else's; one per address is.
         assert await client.bearing(bob, path) == (200 if path == "/mine" else 429)
+
+
+async def test_a_withdrawn_key_is_refused_at_once_and_nothing_is_cut() -> None:
+    async with outside() as client:
+        old, new = token(), token(OTHER_KEY)
+        assert [await client.bearing(old), await client.bearing(new)] == [200, 401]
+        keys = {"main": json.dumps({"keys": [OTHER_KEY.as_dict(private=False)]})}
+        mesh = client.mesh
+        listeners = await mesh.admin("gateway", "/stats?filter=listener_manager.listener_added$")
+        await mesh.push(compile_envoy(mesh.system, mesh.placement, keys))
+        # Envoy had cached its verdict on the old one.
+        assert [await client.bearing(old), await client.bearing(new)] == [401, 200]
+        again = await mesh.admin("gateway", "/stats?filter=listener_manager.listener_added$")
+        assert listeners == again
 
 
 async def test_the_log_names_no_token_and_no_query() -> None:
