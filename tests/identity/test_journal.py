@@ -150,7 +150,5 @@ def test_reopens_with_exactly_what_was_committed(tmp_path: Path) -> None:
         made.prepare_root()
         made.revoke(ORDERS)
         before = made.status()
-    with Authority.open(
-        tmp_path / "authority", kek=kek(tmp_path), settings=DEFAULTS, now=now
-    ) as again:
+    with Authority.open(tmp_path / "authority", kek=kek(tmp_path), now=now) as again:
         assert again.status() == before
