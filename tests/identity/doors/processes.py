@@ -1,6 +1,7 @@
 """Real processes for the tests of attestation: they connect to a socket, or start others."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -43,10 +44,12 @@ os.wait()
 
 
 @contextmanager
-def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def process(
+    code: str, *arguments: str, before: tuple[str, ...] = ()
+) -> Iterator[subprocess.Popen[str]]:
     """Runs Python code in a process of its own; kills it at the end."""
     started = subprocess.Popen(
-        [sys.executable, "-I", "-c", code, *arguments],
+        [*before, sys.executable, "-I", "-c", code, *arguments],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -76,6 +79,33 @@ def grandparent(path: Path) -> Iterator[subprocess.Popen[str]]:
 def subreaper(path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that adopts an orphan, which connects to ``path``."""
     with process(_ORPHAN, _CONNECT, str(path)) as started:
+        yield started
+
+
+NAMESPACES = (
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--pid",
+    "--net",
+    "--mount-proc",
+    "--fork",
+    "--kill-child",
+)
+"""Runs a command as first process of its own namespaces, and as their root."""
+
+
+def namespaces_allowed() -> bool:
+    """Whether this kernel lets us make them."""
+    if shutil.which(NAMESPACES[0]) is None:
+        return False
+    return subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False).returncode == 0
+
+
+@contextmanager
+def sandboxed_orphan(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process in whose namespaces an orphan connects to ``path``."""
+    with process(_ORPHAN, _CONNECT, str(path), before=NAMESPACES) as started:
         yield started
 
 

@@ -68,6 +68,22 @@ def test_an_orphan_stays_in_the_tree_of_its_reaper(door: tuple[Path, socket.sock
         os.kill(peer.pid, signal.SIGKILL)
 
 
+@pytest.mark.skipif(not processes.namespaces_allowed(), reason="the kernel allows no namespaces")
+def test_a_process_in_namespaces_of_its_own_is_seen_from_here(
+    door: tuple[Path, socket.socket],
+) -> None:
+    """Inside it has another pid and is uid 0; an orphan there belongs to its first process."""
+    path, server = door
+    attestor = ProcessTreeAttestor()
+    with processes.sandboxed_orphan(path) as started, connected(server) as peer:
+        assert peer.uid == UID
+        with pytest.raises(AttestationError, match="descends from no workload"):
+            attestor.attest(peer)
+        attestor.admit("orders", root_of(started), {UID})
+        assert attestor.attest(peer) == "orders"
+        os.kill(peer.pid, signal.SIGKILL)
+
+
 def test_an_impostor_outside_of_every_tree_is_refused(door: tuple[Path, socket.socket]) -> None:
     path, server = door
     attestor = ProcessTreeAttestor()
