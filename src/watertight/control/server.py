@@ -113,14 +113,7 @@ async def _come_up(plane: ControlPlane, system: System, options: Options) -> Non
         if adopted:
             options.say(f"Took over {', '.join(adopted)}.")
     await plane.apply(system)
-    _remember(plane, system)
-
-
-def _remember(plane: ControlPlane, system: System) -> None:
-    """What is in force now is what a later control plane takes over; roots for clients outside."""
-    store = Store(plane.layout.state)
     store.set_current(system)
-    store.set_roots(plane.keeper.bundle().pem())
 
 
 class _Stopping:
@@ -173,6 +166,7 @@ class _Background:
         self._tasks: list[asyncio.Task[None]] = []
         self._start(plane.keeper.run())
         self._start(plane.secrets.run())
+        self._start(self._publish_roots())
 
     def watch(self) -> None:
         """Looks after files and key sets, once the system is up."""
@@ -189,6 +183,13 @@ class _Background:
         task = asyncio.ensure_future(loop)
         task.add_done_callback(_log_failure)
         self._tasks.append(task)
+
+    async def _publish_roots(self) -> None:
+        """For clients outside (``curl --cacert``), also of a root that does not sign yet."""
+        store, version = Store(self._plane.layout.state), self._plane.keeper.version
+        while True:
+            store.set_roots(self._plane.keeper.bundle().pem())
+            version = await self._plane.keeper.changed(version)
 
     async def _watch_key_sets(self) -> None:
         while True:
@@ -255,7 +256,7 @@ async def reload(plane: ControlPlane, options: Options) -> System:
             remedy="Stop it, remove .watertight/authority, and start it again.",
         )
     await plane.apply(system)
-    _remember(plane, system)
+    Store(plane.layout.state).set_current(system)
     return system
 
 

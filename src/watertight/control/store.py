@@ -30,7 +30,9 @@ class Store:
 
     def set_roots(self, pem: bytes) -> None:
         """The trust bundle as a file, for clients outside (``curl --cacert``)."""
-        self._replace(ROOTS, pem)
+        file = self._state / ROOTS
+        if not file.exists() or file.read_bytes() != pem:
+            self._replace(ROOTS, pem)
 
     def _replace(self, name: str, content: bytes) -> None:
         """Atomic and durable: written beside, synced, renamed."""
