@@ -152,12 +152,20 @@ def normalise(path: str) -> str:
             remedy="Escaped slashes, fragments and bytes outside ASCII never reach a service.",
         )
     plain = _UNRESERVED_ESCAPE.sub(lambda m: unquote_to_bytes(m[0]).decode("ascii"), bare)
-    segments: list[str] = []
-    parts = [p for i, p in enumerate(plain.replace("\\", "/").split("/")) if p or i == 0]
-    for part in parts[1:]:
+    parts = _without_dots(plain)
+    merged = [part for part in parts if part]
+    if not merged:
+        return "/" if len(parts) == 1 else "//"  # Envoy leaves a path of slashes alone two long
+    return "/" + "/".join(merged) + ("/" if parts[-1] == "" else "")
+
+
+def _without_dots(path: str) -> list[str]:
+    """The segments once ``.`` and ``..`` are resolved (RFC 3986 section 5.2.4); some empty."""
+    kept: list[str] = []
+    parts = path.replace("\\", "/").split("/")[1:]
+    for part in parts:
         if part == "..":
-            del segments[-1:]
+            del kept[-1:]
         elif part != ".":
-            segments.append(part)
-    ends_open = not parts[1:] or plain.replace("\\", "/").endswith(("/", "/.", "/.."))
-    return "/" + "/".join(segments) + ("/" if ends_open and segments else "")
+            kept.append(part)
+    return [*kept, ""] if parts[-1] in {".", ".."} else kept

@@ -1,0 +1,96 @@
+"""A real Envoy that says which path templates match a path: the judge of our own matcher."""
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any
+
+from watertight.enforcers.envoy.binary import envoy_binary
+
+_TYPE = "type.googleapis.com/envoy.extensions."
+START_SECONDS = 20
+
+
+@contextmanager
+def envoy_oracle(directory: Path, templates: Sequence[str]) -> Iterator["Oracle"]:
+    """Runs Envoy with one virtual host a template; ends it whatever happens."""
+    config = directory / "envoy.json"
+    config.write_text(json.dumps(_bootstrap(directory / "l", templates)), encoding="utf-8")
+    options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error"]
+    process = subprocess.Popen([envoy_binary(), "--config-path", config, *options])
+    try:
+        oracle = Oracle(directory / "l", templates)
+        oracle.wait(process)
+        yield oracle
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Oracle:
+    """Asks the running Envoy."""
+
+    def __init__(self, address: Path, templates: Sequence[str]) -> None:
+        self.address = address
+        self.templates = templates
+
+    def wait(self, process: "subprocess.Popen[bytes]") -> None:
+        """Until Envoy listens; raises if it ends or never does."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self.address.exists():
+            assert process.poll() is None, "Envoy refused its configuration"
+            assert time.monotonic() < deadline, "Envoy does not listen"
+            time.sleep(0.01)
+
+    def matching(self, path: str) -> set[str] | None:
+        """The templates that match; None if Envoy refuses the request outright."""
+        statuses = {t: self._status(f"t{n}", path) for n, t in enumerate(self.templates)}
+        if set(statuses.values()) == {400}:
+            return None
+        assert set(statuses.values()) <= {200, 404}, statuses
+        return {template for template, status in statuses.items() if status == 200}
+
+    def _status(self, host: str, path: str) -> int:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(self.address))
+            head = f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+            connection.sendall(head.encode())
+            with HTTPResponse(connection) as response:
+                response.begin()
+                return response.status
+
+
+def _bootstrap(address: Path, templates: Sequence[str]) -> dict[str, Any]:
+    router = {"@type": f"{_TYPE}filters.http.router.v3.Router"}
+    manager = {
+        "@type": f"{_TYPE}filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "oracle",
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "http_filters": [{"name": "router", "typed_config": router}],
+        "route_config": {"virtual_hosts": [_host(n, t) for n, t in enumerate(templates)]},
+    }
+    listener = {
+        "name": "oracle",
+        "address": {"pipe": {"path": str(address)}},
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+    return {"static_resources": {"listeners": [listener]}}
+
+
+def _host(number: int, template: str) -> dict[str, Any]:
+    matcher = {
+        "@type": f"{_TYPE}path.match.uri_template.v3.UriTemplateMatchConfig",
+        "path_template": template,
+    }
+    name = "envoy.path.match.uri_template.uri_template_matcher"
+    match = {"path_match_policy": {"name": name, "typed_config": matcher}}
+    route = {"match": match, "direct_response": {"status": 200}}
+    return {"name": f"t{number}", "domains": [f"t{number}"], "routes": [route]}

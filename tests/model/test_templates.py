@@ -1,0 +1,176 @@
+"""Path templates mean what Envoy's uri_template does: held on the real Envoy, and by properties."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.model.envoy_oracle import Oracle, envoy_oracle
+from watertight.model.templates import (
+    MAX_LENGTH,
+    RefusedPath,
+    TemplateError,
+    normalise,
+    parse_template,
+    wildcard_texts,
+)
+
+TEMPLATES = (
+    "/",
+    "/**",
+    "/*",
+    "/{id}",
+    "/a",
+    "/a/",
+    "/a/*",
+    "/a/*/",
+    "/a/**",
+    "/a/*/c",
+    "/*/b",
+    "/*/**",
+    "/a.b~c-_",
+)
+
+literals = st.sampled_from(["a", "b", "c", "a.b~c-_"])
+
+
+@st.composite
+def templates(draw: st.DrawFn) -> str:
+    parts = draw(st.lists(literals | st.just("*"), max_size=3))
+    end = draw(st.sampled_from(["", "*", "**", "{id}", "a"]))
+    return "/" + "/".join([*parts, end])
+
+
+paths = st.lists(st.sampled_from(["a", "b", "c", "x", "a.b~c-_"]), max_size=5).flatmap(
+    lambda parts: st.sampled_from(["/" + "/".join(parts), "/" + "/".join([*parts, ""])])
+)
+odd_segments = st.sampled_from(
+    [".", "..", "%2e", "%2E%2e", ".%2e", "%61", "%7E", "%5f", "a%20b", "%2f", "%5C", "%00", "é"]
+) | st.sampled_from(
+    ["", "a;b", "a[b", "{x}", "*", "a|b", "%zz", "a#b", "a\\b", "%5b", ",", "a", "b"]
+)
+odd_paths = st.lists(odd_segments, min_size=1, max_size=5).map(lambda s: "/" + "/".join(s))
+queries = st.sampled_from(["", "?", "?a=/../b", "?%2f"])
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Iterator[Oracle]:
+    with (
+        TemporaryDirectory(prefix="wt-") as directory,
+        envoy_oracle(Path(directory), TEMPLATES) as running,
+    ):
+        yield running
+
+
+def ours(path: str) -> set[str] | None:
+    try:
+        plain = normalise(path)
+    except RefusedPath:
+        return None
+    return {template for template in TEMPLATES if parse_template(template).matches(plain)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(path=paths | odd_paths, query=queries)
+@example(path="//", query="")
+@example(path="//.", query="")
+@example(path="/a//../b", query="")
+def test_envoy_agrees(oracle: Oracle, path: str, query: str) -> None:
+    assert ours(path + query) == oracle.matching(path + query)
+
+
+@given(wide=templates(), narrow=templates(), path=paths)
+def test_what_a_covered_template_matches_the_wider_one_does(
+    wide: str, narrow: str, path: str
+) -> None:
+    one, other = parse_template(wide), parse_template(narrow)
+    if one.covers(other) and other.matches(path):
+        assert one.matches(path)
+
+
+@given(one=templates(), other=templates(), path=paths)
+def test_templates_that_match_one_path_overlap(one: str, other: str, path: str) -> None:
+    a, b = parse_template(one), parse_template(other)
+    assert a.overlaps(b) == b.overlaps(a)
+    if a.matches(path) and b.matches(path):
+        assert a.overlaps(b)
+
+
+@given(one=templates(), other=templates())
+def test_covering_means_overlapping(one: str, other: str) -> None:
+    a, b = parse_template(one), parse_template(other)
+    assert a.covers(a)
+    if a.covers(b):
+        assert a.overlaps(b)
+
+
+@given(path=odd_paths, query=queries)
+def test_normal_form_is_stable(path: str, query: str) -> None:
+    try:
+        once = normalise(path + query)
+    except RefusedPath:
+        return
+    assert normalise(once) == once
+    assert once == "//" or {"", ".", ".."}.isdisjoint(once[1:].split("/")[:-1])
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "covers", "overlaps"),
+    [
+        ("/**", "/", True, True),
+        ("/a/**", "/a", False, False),
+        ("/a/**", "/a/", True, True),
+        ("/a/*", "/a/**", False, True),
+        ("/a/*", "/a/", False, False),
+        ("/{id}", "/*", True, True),
+        ("/*/b", "/a/*", False, True),
+        ("/*/b", "/a/c", False, False),
+        ("/**", "/a/**", True, True),
+        ("/a/**", "/b/**", False, False),
+        ("/a/b/**", "/a", False, False),
+    ],
+)
+def test_covers_and_overlaps(wide: str, narrow: str, covers: bool, overlaps: bool) -> None:
+    a, b = parse_template(wide), parse_template(narrow)
+    assert (a.covers(b), a.overlaps(b)) == (covers, overlaps)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "does not start with `/`"),
+        ("a/b", "does not start with `/`"),
+        ("/" + "a" * MAX_LENGTH, "characters of at most"),
+        ("/a//b", "neither a literal nor a wildcard"),
+        ("/a/**/b", "only be its last segment"),
+        ("/a/../b", "proxies resolve it"),
+        ("/a b", "neither"),
+        ("/a%20b", "neither"),
+        ("/a*", "neither"),
+        ("/{}", "neither"),
+        ("/{1a}", "neither"),
+        ("/{" + "a" * 17 + "}", "neither"),
+        ("/{a}/{a}", "`{a}` stands in it twice"),
+        ("/*/*/*/*/*/*", "6 wildcards of at most 5"),
+        ("/é", "neither"),
+        ("/a?b", "neither"),
+    ],
+)
+def test_what_is_no_template_says_why(text: str, why: str) -> None:
+    with pytest.raises(TemplateError, match=re.escape(why)):
+        parse_template(text)
+
+
+@pytest.mark.parametrize("path", ["", "a", "*", "/a%2Fb", "/a%5cb", "/%00", "/a b", "/é", "/a#b"])
+def test_refused_paths(path: str) -> None:
+    with pytest.raises(RefusedPath):
+        normalise(path)
+
+
+def test_wildcards_as_written() -> None:
+    assert wildcard_texts("/a/{id}/*/b/**") == ("{id}", "*", "**")
+    assert parse_template("/a/{id}/*/b/**").wildcards == 3
