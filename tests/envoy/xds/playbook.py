@@ -5,15 +5,15 @@
 
 from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.enforcers.envoy.xds.encode import Encoded, content_version, encode
-from watertight.enforcers.envoy.xds.session import (
+from watertight.enforcers.envoy.xds.events import (
     Acknowledged,
     Command,
     Refused,
     Requested,
     ResourcesChanged,
     Send,
-    Session,
 )
+from watertight.enforcers.envoy.xds.session import Session
 
 SECRET = ResourceType.SECRET
 CLUSTER = ResourceType.CLUSTER

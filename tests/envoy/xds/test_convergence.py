@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 
 from tests.envoy.xds.playbook import CLUSTER, LISTENER, ROUTE, SECRET, encoded, resource, version
 from watertight.enforcers.envoy.resources import Resource, ResourceType
-from watertight.enforcers.envoy.xds.session import (
-    Event,
-    Requested,
-    ResourcesChanged,
-    Send,
-    Session,
-)
+from watertight.enforcers.envoy.xds.events import Event, Requested, ResourcesChanged, Send
+from watertight.enforcers.envoy.xds.session import Session
 
 NAMES = ("a", "b", "c")
 TYPES = (CLUSTER, LISTENER, ROUTE, SECRET)

@@ -14,14 +14,14 @@ from tests.envoy.xds.playbook import (
     version,
 )
 from watertight.enforcers.envoy.resources import ResourceType
-from watertight.enforcers.envoy.xds.session import (
+from watertight.enforcers.envoy.xds.events import (
     Acknowledged,
     Overstepped,
     Refused,
     Requested,
     Send,
-    Session,
 )
+from watertight.enforcers.envoy.xds.session import Session
 from watertight.model.system import Position
 
 A_PROXY = (

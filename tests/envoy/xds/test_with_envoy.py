@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from tests.mesh import Mesh, running_mesh, until
 from watertight.enforcers.envoy.resources import EnvoyPlan, Resource, ResourceType
 from watertight.enforcers.envoy.xds import Ledger, ProxySilent, ResourceRefused, State, XDSServer
-from watertight.enforcers.envoy.xds.session import Command, Send
+from watertight.enforcers.envoy.xds.events import Command, Send
 from watertight.identity.sds import secrets
 from watertight.model.system import Channel, HTTPGrant, Listen, Position, Protocol, Service, System
 
@@ -61,6 +62,13 @@ def changed(
     other = replace(proxy, resources=tuple(one(r) for r in proxy.resources))
     assert other != proxy
     return EnvoyPlan({**plan.proxies, workload: other})
+
+
+def address_in(plan: EnvoyPlan, caller: str) -> tuple[str, int]:
+    """Where that caller's proxy awaits requests to orders."""
+    resource = next(r for r in plan.proxies[caller].resources if r.type is ResourceType.LISTENER)
+    address = resource.body["address"]["socket_address"]
+    return address["address"], address["port_value"]
 
 
 @asynccontextmanager
@@ -154,6 +162,21 @@ async def test_a_refusal_names_the_line_and_the_last_good_stays(
         assert entries[type_, name].detail == refused.value.detail
         assert (await mesh.request("storefront", "orders", "GET", "/orders/1")).status_code == 200
         await mesh.push(good)
+
+
+async def test_a_port_that_is_taken_is_refused_and_tried_again_once_it_is_free() -> None:
+    async with running_mesh(SHOP) as mesh:
+        whole = mesh.plan
+        await mesh.push(mesh.compile(replace(mesh.system, channels=(STOREFRONT,))))
+        with socket.socket() as squatter:
+            squatter.bind(address_in(whole, "mailer"))
+            squatter.listen()
+            with pytest.raises(ResourceRefused, match="Address already in use") as refused:
+                await mesh.push(whole)
+            assert (refused.value.workload, refused.value.resource) == ("mailer", "out|orders")
+            assert refused.value.at == MAILER.at
+        await mesh.push(whole)
+        assert (await mesh.request("mailer", "orders", "GET", "/orders/1")).status_code == 200
 
 
 async def test_blame_falls_on_one_of_many() -> None:

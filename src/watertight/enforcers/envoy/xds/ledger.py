@@ -6,13 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from watertight.enforcers.envoy.resources import ResourceType
-from watertight.enforcers.envoy.xds.session import (
-    REMOVED,
-    Acknowledged,
-    Command,
-    Refused,
-    Send,
-)
+from watertight.enforcers.envoy.xds.events import REMOVED, Acknowledged, Command, Refused, Send
 
 
 class State(StrEnum):

@@ -16,15 +16,15 @@ import structlog
 from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.enforcers.envoy.xds import stream, unix
 from watertight.enforcers.envoy.xds.encode import Encoded, encode_all
-from watertight.enforcers.envoy.xds.ledger import Ledger
-from watertight.enforcers.envoy.xds.session import (
+from watertight.enforcers.envoy.xds.events import (
     Event,
     Overstepped,
     Refused,
     ResourcesChanged,
     Send,
-    Session,
 )
+from watertight.enforcers.envoy.xds.ledger import Ledger
+from watertight.enforcers.envoy.xds.session import Session
 from watertight.enforcers.envoy.xds.verdicts import ProxySilent, ResourceRefused
 
 log = structlog.get_logger(__name__)

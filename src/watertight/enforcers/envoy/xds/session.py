@@ -17,13 +17,22 @@ A type of which the control plane knows nothing *yet* is not answered at all: an
 take away the configuration of a proxy that outlived the control plane's restart (D11).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from watertight.enforcers.envoy.resources import ResourceType
 from watertight.enforcers.envoy.xds.encode import Encoded, collective_version
-from watertight.model.system import NOWHERE, Position
+from watertight.enforcers.envoy.xds.events import (
+    REMOVED,
+    Acknowledged,
+    Command,
+    Event,
+    Overstepped,
+    Refused,
+    Requested,
+    ResourcesChanged,
+    Send,
+)
 
 ORDER = (
     ResourceType.SECRET,
@@ -42,9 +51,6 @@ WILDCARD_TYPES = frozenset({ResourceType.CLUSTER, ResourceType.LISTENER})
 NAMED_TYPES = (ResourceType.ENDPOINT, ResourceType.EXTENSION, ResourceType.ROUTE)
 """What clusters and listeners refer to: a plan is not in force before each of them is held."""
 
-REMOVED = ""
-"""The version of what must not be there."""
-
 UNCERTAIN = "?"
 """The version of what was in a refused batch: a proxy may have taken a part of it."""
 
@@ -52,70 +58,6 @@ MAX_NAMES = 10_000
 MAX_NAME_BYTES = 1_024
 MAX_OUTSTANDING = 10_000
 """Per type and stream: far above what a proxy of ours asks for, and what a hostile one gets."""
-
-
-class Overstepped(Exception):
-    """A proxy asks for more than any plan holds: its stream is to be ended."""
-
-
-Desired: TypeAlias = Mapping[tuple[ResourceType, str], Encoded]
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """A DeltaDiscoveryRequest arrived: an ACK, a NACK, a change of subscription, or both."""
-
-    type: ResourceType
-    nonce: str = ""
-    """Of the response that this answers; empty if it answers none."""
-    error: str | None = None
-    """``error_detail.message`` of a NACK; None: no NACK (D1: nothing else tells)."""
-    subscribe: tuple[str, ...] = ()
-    unsubscribe: tuple[str, ...] = ()
-    initial_versions: Mapping[str, str] = field(default_factory=dict)
-    """What the proxy already holds (name → version), on the first request of a type (D6)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResourcesChanged:
-    """All resources that this proxy shall have, of all the given types."""
-
-    resources: Desired
-    types: frozenset[ResourceType]
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a DeltaDiscoveryResponse."""
-
-    type: ResourceType
-    nonce: str
-    resources: tuple[Encoded, ...] = ()
-    removed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """The proxy now holds these versions; a :data:`REMOVED` one is gone."""
-
-    type: ResourceType
-    versions: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The proxy refuses exactly this resource and keeps what it had."""
-
-    type: ResourceType
-    name: str
-    version: str
-    detail: str
-    """Envoy's own words."""
-    at: Position = NOWHERE
-
-
-Event: TypeAlias = Requested | ResourcesChanged
-Command: TypeAlias = Send | Acknowledged | Refused
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import structlog
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from watertight.enforcers.envoy.resources import ResourceType
-from watertight.enforcers.envoy.xds.session import Overstepped, Requested, Send
+from watertight.enforcers.envoy.xds.events import Overstepped, Requested, Send
 
 log = structlog.get_logger(__name__)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from watertight.enforcers.envoy.xds.session import Refused
+from watertight.enforcers.envoy.xds.events import Refused
 from watertight.errors import WatertightError
 
 
