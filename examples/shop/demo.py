@@ -46,7 +46,8 @@ def main() -> int:
         say("Traffic through the gateway")
         good &= run(sys.executable, HERE / "traffic.py", "--ca", STATE / "ca.pem")
         say("watertight verify: what is declared must work, all else must fail")
-        good &= run(WATERTIGHT, "verify", DECLARATION)
+        key = f"main={login.SIGNING_KEY}"
+        good &= run(WATERTIGHT, "verify", DECLARATION, "--token-key", key)
         print(f"\nThe proof: {STATE / 'evidence' / 'latest.html'}", flush=True)
     finally:
         if arguments.keep:

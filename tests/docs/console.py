@@ -12,25 +12,32 @@ The convention, for those who write pages:
   written to that file.
 - The comment ``<!-- project: examples/shop -->`` has the page run in a copy of that folder; without
   it the folder is empty. Blocks in any other language are only shown.
+- The port of ``listen: 127.0.0.1:PORT`` is replaced by a free one wherever it stands.
+- A system that is still up at the end of the page is stopped.
 """
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
+DECLARATION = "watertight.yaml"
 COMMAND_SECONDS = 90.0
 STOP_SECONDS = 30.0
 _FENCE = re.compile(r"^```(?P<info>[^\n`]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROJECT = re.compile(r"<!-- project: (?P<folder>\S+) -->")
+_LISTEN = re.compile(r"listen: 127\.0\.0\.1:(\d+)")
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -195,6 +202,45 @@ async def _staying(
         await reader
 
 
+def _stop_system(lock: Path) -> None:
+    """Ends a system that was left up, as Ctrl-C would; the lock names its process."""
+    if not lock.exists():
+        return
+    with lock.open("r+b") as held:
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                with contextlib.suppress(ProcessLookupError, ValueError):
+                    os.kill(int(lock.read_text()), signal.SIGINT)
+                time.sleep(0.1)
+    raise PageIsWrong(f"The system whose lock is {lock} does not stop.")
+
+
+def on_free_ports(page: Page) -> Page:
+    """The page with its gateways on other ports, in files and commands alike."""
+    texts = [step.content for step in page.steps if isinstance(step, File)]
+    if page.project is not None:
+        file = REPOSITORY / page.project / DECLARATION
+        texts.append(file.read_text())
+        # The project's own declaration is the first file of the page, so that it is changed too.
+        page = replace(page, steps=(File(DECLARATION, file.read_text()), *page.steps))
+    for port in {port for text in texts for port in _LISTEN.findall(text)}:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            other = str(probe.getsockname()[1])
+        steps = tuple(
+            replace(step, content=step.content.replace(port, other))
+            if isinstance(step, File)
+            else replace(step, line=step.line.replace(port, other))
+            for step in page.steps
+        )
+        page = replace(page, steps=steps)
+    return page
+
+
 async def run_page(page: Page, directory: Path, home: Path) -> None:
     """Does what the page says in ``directory``. Raises PageIsWrong at the first difference."""
     if page.project is not None:
@@ -205,6 +251,13 @@ async def run_page(page: Page, directory: Path, home: Path) -> None:
             ignore=shutil.ignore_patterns(".watertight", ".login", "__pycache__", "jwks.json"),
         )
     environment = _environment(home)
+    try:
+        await _take_steps(on_free_ports(page), directory, environment)
+    finally:
+        await asyncio.to_thread(_stop_system, directory / ".watertight" / "lock")
+
+
+async def _take_steps(page: Page, directory: Path, environment: Mapping[str, str]) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for step in page.steps:
             if isinstance(step, File):
