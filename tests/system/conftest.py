@@ -1,0 +1,28 @@
+"""The shop, running, as root and as an ordinary user."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.system.running import RunningSystem, shop
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="this is what root adds")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(True, marks=needs_root, id="root"), pytest.param(False, id="no-root")],
+)
+def running_shop(request: pytest.FixtureRequest) -> Iterator[RunningSystem]:
+    """Sealed; shared by the tests of a module, each of which leaves it as it was."""
+    with shop(as_root=request.param) as system:
+        system.start()
+        yield system
+
+
+@pytest.fixture
+def fresh_shop() -> Iterator[RunningSystem]:
+    """Not started; for tests that end it."""
+    with shop(as_root=os.geteuid() == 0) as system:
+        yield system

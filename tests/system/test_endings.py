@@ -1,0 +1,104 @@
+"""How a system ends, and how it does not: Ctrl-C, kill -9, a control plane that comes back."""
+
+import asyncio
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.runtime.conftest import namespaces, processes_that_name
+from tests.system.running import RunningSystem
+from tests.system.test_shop import drive_traffic, under_load
+
+
+def assert_nothing_is_left(system: RunningSystem, run: Path, before: set[str]) -> None:
+    assert processes_that_name(system.project) == {}
+    assert not run.exists()
+    assert str(run) not in Path("/proc/self/mounts").read_text()
+    assert namespaces() <= before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing_behind(fresh_shop: RunningSystem, number: signal.Signals) -> None:
+    before = namespaces()
+    fresh_shop.start()
+    run = (fresh_shop.state / "run").resolve()
+    assert fresh_shop.stop(number) == 0
+    assert_nothing_is_left(fresh_shop, run, before)
+
+
+@pytest.mark.timeout(180)
+async def test_a_killed_control_process_loses_nothing(fresh_shop: RunningSystem) -> None:
+    """Traffic goes on without it; the next ``up`` takes over; then all ends as it should."""
+    before = namespaces()
+    fresh_shop.start()
+    run = (fresh_shop.state / "run").resolve()
+    inits = {name: fresh_shop.pod_process(name) for name in ("orders", "stock", "gateway")}
+    load = asyncio.ensure_future(under_load(fresh_shop, 20))
+    await asyncio.sleep(1)
+    await asyncio.to_thread(fresh_shop.kill_control)
+    await asyncio.to_thread(drive_traffic, fresh_shop)
+    await asyncio.to_thread(fresh_shop.start)
+    assert "Took over" in fresh_shop.output()
+    assert inits == {name: fresh_shop.pod_process(name) for name in inits}
+    await asyncio.to_thread(fresh_shop.on, "rotate", "leaf")
+    result = await load
+    assert result["lost"] == 0, result
+    assert result["sent"] >= 500 * 20
+    assert await asyncio.to_thread(fresh_shop.stop) == 0
+    assert_nothing_is_left(fresh_shop, run, before)
+
+
+def test_down_stops_what_was_detached(fresh_shop: RunningSystem) -> None:
+    before = namespaces()
+    fresh_shop.watertight("up", "--detach", str(fresh_shop.project))
+    run = (fresh_shop.state / "run").resolve()
+    drive_traffic(fresh_shop)
+    fresh_shop.watertight("down", str(fresh_shop.project))
+    assert_nothing_is_left(fresh_shop, run, before)
+    fresh_shop.watertight("status", str(fresh_shop.project), expect=3)
+
+
+def test_a_taken_port_is_one_clear_error_and_leaves_nothing(fresh_shop: RunningSystem) -> None:
+    before = namespaces()
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", fresh_shop.gateway_port))
+        taken.listen()
+        done = fresh_shop.watertight("up", str(fresh_shop.project), expect=3)
+    assert f"127.0.0.1:{fresh_shop.gateway_port}" in done.stderr
+    assert "watertight.yaml:" in done.stderr
+    assert processes_that_name(fresh_shop.project) == {}
+    assert namespaces() <= before
+
+
+def test_a_missing_program_is_one_clear_error(fresh_shop: RunningSystem) -> None:
+    text = fresh_shop.declaration.read_text()
+    fresh_shop.declaration.write_text(text.replace("[python, stock.py", "[no-such-program, x"))
+    done = fresh_shop.watertight("up", str(fresh_shop.project), expect=3)
+    assert "no-such-program" in done.stderr
+    assert "watertight.yaml:" in done.stderr
+    assert processes_that_name(fresh_shop.project) == {}
+
+
+def test_only_one_control_process_at_a_time(fresh_shop: RunningSystem) -> None:
+    fresh_shop.start()
+    done = fresh_shop.watertight("up", str(fresh_shop.project), expect=3)
+    assert str(fresh_shop.control_pid()) in done.stderr
+    drive_traffic(fresh_shop)
+
+
+@pytest.mark.timeout(120)
+def test_short_lives_renew_themselves(fresh_shop: RunningSystem) -> None:
+    """With SVIDs of seconds, everything renews in time and traffic goes on."""
+    fresh_shop.start("--svid-ttl", "6")
+    first = {s["name"]: s["svid_expires_at"] for s in fresh_shop.status()["services"]}
+    deadline = time.monotonic() + 30
+    renewed: set[str] = set()
+    while renewed != set(first):
+        assert time.monotonic() < deadline
+        services = fresh_shop.status()["services"]
+        renewed = {s["name"] for s in services if s["svid_expires_at"] != first[s["name"]]}
+    drive_traffic(fresh_shop)

@@ -1,0 +1,208 @@
+"""The whole thing, as a person uses it: up, traffic, proof, rotation, revocation, change."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.system.running import RunningSystem
+
+HTTP_CHANNEL = {
+    "kind": "http",
+    "host": "orders",
+    "port": 8081,
+    "method": "GET",
+    "path": "/orders/1",
+    "rate": 120,
+    "connections": 8,
+}
+POLICY_CHANNEL = {
+    **HTTP_CHANNEL,
+    "host": "payments",
+    "port": 8083,
+    "method": "POST",
+    "path": "/charges",
+    "body": json.dumps({"order": "1", "amount": 1.0}),
+}
+TUNNEL_CHANNEL = {**HTTP_CHANNEL, "host": "mailer", "port": 8084, "path": "/"}
+TCP_CHANNEL = {**HTTP_CHANNEL, "kind": "tcp", "host": "stock", "port": 8085, "line": "COUNT cup"}
+EVERY_PATH: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("storefront", HTTP_CHANNEL),
+    ("orders", POLICY_CHANNEL),
+    ("orders", TUNNEL_CHANNEL),
+    ("orders", TCP_CHANNEL),
+    ("restocker", TCP_CHANNEL),
+)
+"""Each data path, at 600 requests/s in all."""
+
+
+async def under_load(
+    system: RunningSystem, seconds: float, *meanwhile: tuple[str, ...]
+) -> dict[str, Any]:
+    """Load on every channel while commands run one after the other; the sums of what came back."""
+
+    async def disturb() -> None:
+        for command in meanwhile:
+            await asyncio.to_thread(system.on, *command)
+
+    loads = [system.load(name, {**plan, "seconds": seconds}) for name, plan in EVERY_PATH]
+    *results, _ = await asyncio.gather(*loads, disturb())
+    return {
+        "sent": sum(result["sent"] for result in results),
+        "lost": sum(result["lost"] for result in results),
+        "errors": [result["errors"] for result in results if result["errors"]],
+    }
+
+
+def drive_traffic(system: RunningSystem) -> None:
+    """The shop's own traffic script: every answer is the one it should be."""
+    done = subprocess.run(
+        [
+            *(sys.executable, str(system.project / "traffic.py")),
+            *("--ca", str(system.state / "ca.pem")),
+            *("--gateway", f"127.0.0.1:{system.gateway_port}", "--rounds", "1"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_traffic_flows_as_declared(running_shop: RunningSystem) -> None:
+    drive_traffic(running_shop)
+
+
+@pytest.mark.timeout(300)
+def test_the_proof_holds(running_shop: RunningSystem) -> None:
+    """At least 150 probes, all held, none not run; the evidence is signed and checks out."""
+    key = running_shop.project / ".login" / "signing-key.json"
+    done = running_shop.watertight(
+        *("verify", str(running_shop.project), "-o", "json", "--token-key", f"main={key}")
+    )
+    summary = json.loads(done.stdout)["summary"]
+    assert summary["probes"] >= 150
+    assert (summary["held"], summary["broken"], summary["not_run"]) == (summary["probes"], 0, 0)
+    latest = running_shop.state / "evidence" / "latest.json"
+    running_shop.watertight("verify", str(running_shop.project), "--check-evidence", str(latest))
+
+
+def test_altered_evidence_is_refused(running_shop: RunningSystem) -> None:
+    latest = running_shop.state / "evidence" / "latest.json"
+    altered = running_shop.state / "evidence" / "altered.json"
+    document = json.loads(latest.read_text())
+    payload = document["payload"]
+    document["payload"] = payload[:40] + ("A" if payload[40] != "A" else "B") + payload[41:]
+    altered.write_text(json.dumps(document))
+    altered.chmod(0o644)
+    done = running_shop.watertight(
+        *("verify", str(running_shop.project), "--check-evidence", str(altered)), expect=1
+    )
+    assert "signature" in done.stderr
+    altered.unlink()
+
+
+def test_status_shows_channels_with_their_path(running_shop: RunningSystem) -> None:
+    drive_traffic(running_shop)
+    document = running_shop.status()
+    paths = {(c["from"], c["to"]): c for c in document["channels"]}
+    assert paths["storefront", "orders"]["path"] == "http"
+    assert paths["orders", "payments"]["path"] == "policy"
+    assert paths["orders", "stock"]["path"] == "tunnel"
+    assert paths["orders", "payments"]["groups"] == ["X25519MLKEM768"]
+    assert all(service["proxy"]["connected"] for service in document["services"])
+
+
+def test_explain_names_the_line_that_decides(running_shop: RunningSystem) -> None:
+    allowed = running_shop.on("explain", "storefront", "orders", "GET", "/orders/7")
+    assert re.search(r"watertight\.yaml:\d+:\d+", allowed)
+    running_shop.on("explain", "mailer", "orders", expect=1)
+    running_shop.on("explain", "storefront", "orders", "DELETE", "/orders/7", expect=1)
+
+
+@pytest.mark.timeout(180)
+async def test_rotation_under_load_loses_nothing(running_shop: RunningSystem) -> None:
+    """Leaf, issuer and root, each twice, under 600 requests/s on every kind of channel."""
+    rounds = (("rotate", "leaf"), ("rotate", "issuer"), ("rotate", "root")) * 2
+    result = await under_load(running_shop, 30, *rounds)
+    assert result["lost"] == 0, result
+    assert result["sent"] >= 500 * 30
+    drive_traffic(running_shop)
+
+
+async def test_revocation_ends_live_sessions_within_a_second(running_shop: RunningSystem) -> None:
+    """And refuses new ones, and can be taken back."""
+    load = asyncio.ensure_future(
+        running_shop.load("orders", {**TCP_CHANNEL, "seconds": 8, "connections": 3})
+    )
+    await asyncio.sleep(0)
+    deadline = asyncio.get_running_loop().time() + 5
+    while _open_connections(running_shop, "orders", "stock") == 0:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.05)
+    cut = json.loads(
+        await asyncio.to_thread(running_shop.on, "revoke", "orders", "--output", "json")
+    )
+    assert cut["sessions"] >= 1
+    assert cut["seconds"] < 1
+    assert _open_connections(running_shop, "orders", "stock") == 0
+    result = await load
+    assert result["lost"] > 0
+    assert running_shop.status()["channels"][0]["path"] == "revoked"
+    running_shop.on("restore", "orders")
+    drive_traffic(running_shop)
+
+
+def _open_connections(system: RunningSystem, source: str, target: str) -> int:
+    for channel in system.status()["channels"]:
+        if (channel["from"], channel["to"]) == (source, target):
+            return int(channel["connections"])
+    raise LookupError(source, target)
+
+
+@pytest.mark.timeout(120)
+async def test_a_change_drops_nothing_that_both_versions_allow(running_shop: RunningSystem) -> None:
+    """A grant, a channel and a timeout come and go under load."""
+    original = running_shop.declaration.read_text()
+    wider = original.replace(
+        "allow: [POST /charges], timeout: 5s}",
+        "allow: [POST /charges, GET /charges/*], timeout: 4s}",
+    ).replace(
+        "  - {from: restocker, to: stock}",
+        "  - {from: restocker, to: stock}\n  - {from: restocker, to: mailer}",
+    )
+    assert wider != original
+
+    async def apply(text: str) -> None:
+        running_shop.declaration.write_text(text)
+        await asyncio.to_thread(running_shop.watertight, "apply", str(running_shop.project))
+
+    async def change() -> None:
+        for text in (wider, original, wider, original):
+            await apply(text)
+
+    plan = running_shop.watertight("plan", str(running_shop.project)).stdout
+    assert plan == ""
+    running_shop.declaration.write_text(wider)
+    plan = running_shop.watertight("plan", str(running_shop.project)).stdout
+    assert "GET /charges/*" in plan
+    assert "restocker -> mailer" in plan
+    result, _ = await asyncio.gather(under_load(running_shop, 12), change())
+    assert result["lost"] == 0, result
+
+
+def test_a_bad_file_leaves_the_good_one_in_force(running_shop: RunningSystem) -> None:
+    original = running_shop.declaration.read_text()
+    running_shop.declaration.write_text(original.replace("to: stock}", "to: stok}", 1))
+    try:
+        done = running_shop.watertight("apply", str(running_shop.project), expect=1)
+        assert "did you mean" in done.stderr.lower()
+        assert re.search(r"watertight\.yaml:\d+:\d+", done.stderr)
+    finally:
+        running_shop.declaration.write_text(original)
+    drive_traffic(running_shop)
