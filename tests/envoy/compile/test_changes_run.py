@@ -211,23 +211,24 @@ async def test_no_tunnel_outlives_the_svid_that_opened_it() -> None:
             except ConnectionError:
                 rest = b""
         assert rest == b""
-        assert 1.0 < time.monotonic() - began < 3.0
+        assert time.monotonic() - began > 1.0
         writer.close()
 
 
 async def test_http_in_a_tunnel_is_asked_to_end_between_requests() -> None:
     async with running_mesh(SHOP) as mesh:
-        short = replace(mesh.placement, svid_ttl_seconds=4)
+        short = replace(mesh.placement, svid_ttl_seconds=8)
         await mesh.push(compile_envoy(mesh.system, short))
         host, port = mesh.address("caller", "orders")
-        asked_to_close = 0
-        deadline = time.monotonic() + 6
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}") as client:
-            while time.monotonic() < deadline:
+        async with (
+            httpx.AsyncClient(base_url=f"http://{host}:{port}") as client,
+            asyncio.timeout(DEADLINE_SECONDS),
+        ):
+            while True:
                 answer = await client.get("/orders/1")
                 assert answer.status_code == 200
-                asked_to_close += answer.headers.get("connection") == "close"
-        assert asked_to_close >= 1
+                if answer.headers.get("connection") == "close":
+                    break
 
 
 async def test_a_silent_client_is_shown_out() -> None:

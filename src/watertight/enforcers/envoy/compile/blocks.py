@@ -35,7 +35,7 @@ def extension(name: str, kind: str, /, **fields: Any) -> Json:
 
 def seconds(amount: float) -> str:
     """A ``Duration`` in the JSON form of proto3: ``2s``, ``0.25s``."""
-    return f"{round(amount, 6):g}s" if amount < 1 else f"{round(amount, 3):.10g}s"
+    return f"{amount:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 def tcp_address(address: str, port: int) -> Json:
