@@ -49,8 +49,13 @@ async def under_load(
         for command in meanwhile:
             await asyncio.to_thread(system.on, *command)
 
-    loads = [system.load(name, {**plan, "seconds": seconds}) for name, plan in EVERY_PATH]
-    *results, _ = await asyncio.gather(*loads, disturb())
+    async with asyncio.TaskGroup() as group:
+        loads = [
+            group.create_task(system.load(name, {**plan, "seconds": seconds}))
+            for name, plan in EVERY_PATH
+        ]
+        group.create_task(disturb())
+    results = [load.result() for load in loads]
     return {
         "sent": sum(result["sent"] for result in results),
         "lost": sum(result["lost"] for result in results),
