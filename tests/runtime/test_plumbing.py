@@ -4,14 +4,20 @@ Without TLS: here only the pipes are looked at, not what flows in them.
 """
 
 import json
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from tests.runtime.conftest import Host, running
+import httpx
+
+from tests.runtime.conftest import Host, free_port, running
 from tests.runtime.programs import GET, idler, server, system_of
 from watertight.enforcers.contract import Listening
 from watertight.model.addresses import callee_addresses
+from watertight.model.system import GATEWAY, Gateway, Route
 from watertight.runtime.host import HostCapabilities
+from watertight.runtime.proc import descendants
 
 _TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 
@@ -94,3 +100,37 @@ async def test_a_call_goes_through_both_proxies(home: Path, capabilities: HostCa
         await host.supervisor.stop_process("orders", "proxy")
         get = await host.inside("storefront", sys.executable, "-c", GET, "http://orders/1")
         assert get.startswith("failed:") or not get.strip()
+
+
+async def test_the_gateway_stands_in_the_hosts_network_and_nothing_else_of_it(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """The outside reaches a service through the gateway's proxy and the service's own."""
+    port = free_port()
+    gateway = Gateway("shop.example", (Route("/", "orders"),), port=port)
+    system = replace(system_of(server("orders", 8081)), gateway=gateway)
+    async with running(home, system, capabilities) as host:
+        door = host.layout.placement.door("orders", GATEWAY)
+        pipe: dict[str, object] = {"pipe": {"path": str(door), "mode": 0o660}}
+        write_bootstrap(host, GATEWAY, tcp("127.0.0.1", port), pipe)
+        write_bootstrap(host, "orders", pipe, tcp("127.0.0.1", 8081))
+        await host.up("orders", "proxy", "app")
+        await host.up(GATEWAY, "proxy")
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"http://127.0.0.1:{port}/1")
+        assert answer.text == "orders serves /1"
+        told = {s for s in await host.supervisor.listening() if s.workload == GATEWAY}
+        admin = host.layout.placement.admin_socket(GATEWAY)
+        assert told == {
+            Listening(GATEWAY, "proxy", f"127.0.0.1:{port}"),
+            Listening(GATEWAY, "proxy", f"unix:{admin}"),
+        }
+        init = host.supervisor.pods[GATEWAY].pid
+        proxy = descendants(init)[-1]
+        assert _link(proxy, "net") == _link(os.getpid(), "net")
+        for kind in ("mnt", "pid", "ipc"):
+            assert _link(proxy, kind) != _link(os.getpid(), kind)
+
+
+def _link(pid: int, kind: str) -> str:
+    return str(Path(f"/proc/{pid}/ns/{kind}").readlink())

@@ -16,7 +16,9 @@ HERE = Path(__file__).parent
 @pytest.mark.parametrize("file", ["test_running", "test_escape", "test_control_dies", "test_other"])
 async def test_the_same_without_root(file: str) -> None:
     """Every test of the file passes as the user nobody, and none is skipped."""
-    files = [f"{file}.py"] if file != "test_other" else ["test_listeners.py", "test_plumbing.py"]
+    files = [f"{file}.py"]
+    if file == "test_other":
+        files = [f"test_{name}.py" for name in ("host", "identity", "listeners", "plumbing")]
     with tempfile.TemporaryDirectory(prefix="wt-nobody-", dir="/tmp") as directory:
         os.chown(directory, 65534, 65534)
         tests = await asyncio.create_subprocess_exec(

@@ -8,7 +8,7 @@ import contextlib
 import ipaddress
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,57 +28,52 @@ class _Socket:
     address: str
 
 
-def listening_in(pod: PodStatus) -> list[Listening]:
+def listening_in(pod: PodStatus, children: Mapping[int, list[int]]) -> list[Listening]:
     """Each socket once, with the process that holds it: ``proxy``, ``app``, or ``unknown``.
 
     TCP as ``127.0.0.1:8000`` or ``[::1]:8000``, UDP as ``udp:127.0.0.1:53``, Unix sockets as
     ``unix:/path`` (``unix:@name``: abstract). In a network namespace of the pod's own, a socket
-    that none of its processes holds is listed too.
+    that none of its processes holds is listed too. ``children``: :func:`.proc.family`.
     """
-    names = {p.pid: p.name for p in pod.processes if p.pid is not None}
-    own_network = _network(pod.pid) != _network(os.getpid())
-    return list(_of_pod(pod.name, pod.pid, names, own_network=own_network))
+    try:
+        return list(_of_pod(pod, children))
+    except (FileNotFoundError, ProcessLookupError):  # its init has ended, and so has all
+        return []
 
 
-def _of_pod(
-    workload: str, init: int, names: dict[int, str], *, own_network: bool
-) -> Iterator[Listening]:
-    by_network: dict[str, list[_Socket]] = {}
-    if own_network:
-        by_network[_network(init)] = list(_sockets(init))
+def _of_pod(pod: PodStatus, children: Mapping[int, list[int]]) -> Iterator[Listening]:
+    network = _network(pod.pid)
+    own_network = network != _network(os.getpid())
+    sockets = {network: list(_sockets(pod.pid))}
     owners: dict[int, str] = {}
-    for process, pids in _trees(init, names).items():
+    for process, pids in _trees(pod, children).items():
         for pid in pids:
             with contextlib.suppress(OSError):
-                by_network.setdefault(_network(pid), list(_sockets(pid)))
+                if (other := _network(pid)) not in sockets:
+                    sockets[other] = list(_sockets(pid))
                 owners |= dict.fromkeys(_held(pid), process)
-    own = set(_held(init))
-    for network, sockets in by_network.items():
-        for socket in sockets:
-            if socket.inode in own:
-                continue
+    inits = set(_held(pod.pid))
+    for found, its in sockets.items():
+        for socket in its:
             if socket.inode in owners:
-                yield Listening(workload, owners[socket.inode], socket.address)
-            elif own_network and network == _network(init):
-                yield Listening(workload, _UNKNOWN, socket.address)
+                yield Listening(pod.name, owners[socket.inode], socket.address)
+            elif own_network and found == network and socket.inode not in inits:
+                yield Listening(pod.name, _UNKNOWN, socket.address)
 
 
-def _trees(init: int, names: dict[int, str]) -> dict[str, list[int]]:
-    """Process name → the pids, on this host, of its whole tree; the rest is ``unknown``.
-
-    ``names`` has the pids of the supervised processes as the init numbers them.
-    """
-    trees: dict[str, list[int]] = {_UNKNOWN: []}
-    depth = len(namespace_pids(init)) - 1
-    known: set[int] = set()
-    for pid in descendants(init):
+def _trees(pod: PodStatus, children: Mapping[int, list[int]]) -> dict[str, list[int]]:
+    """Process name → the pids, on this host, of its whole tree; the rest is ``unknown``."""
+    names = {p.pid: p.name for p in pod.processes if p.pid is not None}
+    depth = len(namespace_pids(pod.pid)) - 1
+    everyone = descendants(pod.pid, children)
+    trees: dict[str, list[int]] = {}
+    for pid in children.get(pod.pid, ()):
         with contextlib.suppress(OSError):
-            seen_by_init = namespace_pids(pid)[depth]
-            if pid not in known and seen_by_init in names:
-                tree = [pid, *descendants(pid)]
-                trees[names[seen_by_init]] = tree
-                known.update(tree)
-    trees[_UNKNOWN] = [pid for pid in descendants(init) if pid not in known]
+            # The same process, as the pod's init numbers it.
+            if (name := names.get(namespace_pids(pid)[depth])) is not None:
+                trees[name] = [pid, *descendants(pid, children)]
+    known = {pid for tree in trees.values() for pid in tree}
+    trees[_UNKNOWN] = [pid for pid in everyone if pid not in known]
     return trees
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -36,15 +36,22 @@ def process_ids() -> Iterator[int]:
     return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
 
 
-def descendants(pid: int) -> list[int]:
-    """All descendants of ``pid`` that run now, parents first."""
+def family() -> dict[int, list[int]]:
+    """Parent → children, for every process that runs now."""
     children: dict[int, list[int]] = defaultdict(list)
     for found in process_ids():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             children[int(_stat(found)[1])].append(found)
-    order = list(children[pid])
+    return children
+
+
+def descendants(pid: int, children: Mapping[int, list[int]] | None = None) -> list[int]:
+    """All descendants of ``pid``, parents first; ``children`` is :func:`family`'s, if at hand."""
+    if children is None:
+        children = family()
+    order = list(children.get(pid, ()))
     for found in order:
-        order.extend(children[found])
+        order.extend(children.get(found, ()))
     return order
 
 

@@ -20,6 +20,7 @@ from watertight.runtime.launch import launch, process_wire, write_hosts
 from watertight.runtime.layout import Layout
 from watertight.runtime.leftovers import end_marked
 from watertight.runtime.listeners import listening_in
+from watertight.runtime.proc import family
 from watertight.runtime.readiness import ready_once
 from watertight.runtime.spec import APP, HTTPReady, PodSpec, PortReady, ProcessSpec
 from watertight.runtime.states import PodStatus, ProcessState
@@ -182,7 +183,13 @@ class Supervisor:
 
     async def listening(self) -> list[Listening]:
         """Every socket that a process of any pod listens on now; see :mod:`.listeners`."""
-        return [found for status in await self.status() for found in listening_in(status)]
+        statuses = await self.status()
+
+        def look() -> list[Listening]:
+            children = family()
+            return [found for status in statuses for found in listening_in(status, children)]
+
+        return await asyncio.to_thread(look)
 
     async def run_inside(
         self, service: str, argv: Sequence[str]
@@ -230,7 +237,8 @@ class Supervisor:
             spec.ready, PortReady | HTTPReady
         ):
             end = f":{spec.ready.port}"
-            if not any(s.address.endswith(end) for s in listening_in(status) if s.process == APP):
+            sockets = listening_in(status, family())
+            if not any(s.address.endswith(end) for s in sockets if s.process == APP):
                 return f"another program listens on its port {spec.ready.port}"
         return ""
 
