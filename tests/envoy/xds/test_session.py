@@ -267,6 +267,18 @@ def test_d7_a_refused_cluster_keeps_the_last_good_routes() -> None:
     assert exchange.pending == ["a RouteConfiguration response is still to be sent"]
 
 
+def test_a_proxy_that_starts_with_a_refused_cluster_starts_all_the_same() -> None:
+    """It has no last good to keep, and would wait for its listeners until a time-out."""
+    exchange = Exchange()
+    exchange.wants(*A_PROXY)
+    exchange.asks(CLUSTER)
+    assert exchange.asks(LISTENER) == []
+    assert exchange.nacks("no") == ["Listener +out"]
+    assert exchange.acks() == []
+    assert exchange.wants(A_PROXY[0], resource(LISTENER, "out", 2)) == ["Cluster +orders"]
+    assert exchange.nacks("no") == []
+
+
 def test_a_removed_listener_waits_for_nothing() -> None:
     """It is a revocation: it goes out first, past an unanswered and past a refused response."""
     exchange = a_started_proxy()

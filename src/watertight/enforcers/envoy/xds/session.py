@@ -218,7 +218,7 @@ class Session:
 
     def _due(self) -> Iterator[Command]:
         yield from self._removals(ResourceType.LISTENER)
-        blocked = False
+        waiting = refused = False
         for type_ in ORDER:
             watch = self._watches.get(type_)
             if watch is None or type_ not in self._desired:
@@ -226,10 +226,13 @@ class Session:
             yield from self._answers(type_, watch)
             if type_ is ResourceType.SECRET:
                 yield from self._updates(type_, watch)
-            elif not blocked:
+                continue
+            # A proxy that just starts has no last good to keep, and waits for its first answer.
+            if not waiting and not (refused and watch.greeted):
                 yield from self._updates(type_, watch)
-                blocked = bool(watch.outstanding or watch.refused)
-        if not blocked:
+            waiting = waiting or bool(watch.outstanding)
+            refused = refused or bool(watch.refused)
+        if not waiting and not refused:
             for type_ in reversed(ORDER):
                 yield from self._removals(type_)
 
