@@ -3,13 +3,17 @@ work for the operator, so that a check which could not fail would be noticed."""
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.runtime.conftest import Host, running
 from tests.runtime.programs import idler, system_of
 from tests.runtime.test_plumbing import tcp, write_bootstrap
+from watertight.runtime.confine import UnknownMachineError, program
 from watertight.runtime.host import HostCapabilities
 from watertight.runtime.proc import descendants
 from watertight.runtime.wire import Mount
@@ -82,6 +86,29 @@ print(json.dumps({k: lines[k] for k in ("CapEff", "CapPrm", "CapInh", "CapBnd", 
       "NoNewPrivs", "Groups")} | {"interfaces": os.listdir("/proc/self/net/dev_snmp6")
       if os.path.isdir("/proc/self/net/dev_snmp6") else ["lo"]}))
 """
+
+
+_WAYS_OUT = (
+    _ATTACK
+    + """
+import socket
+libc.syscall.restype = ctypes.c_long
+def raw(number, *arguments):
+    if libc.syscall(ctypes.c_long(number), *arguments) < 0:
+        raise OSError(ctypes.get_errno(), "syscall")
+AF_ALG, AF_VSOCK, AF_PACKET = 38, 40, 17
+found = {}
+for family in (AF_ALG, AF_VSOCK, AF_PACKET, 1 << 32 | AF_VSOCK):
+    found[f"family {family}"] = attempt(lambda: raw(int(sys.argv[1]), ctypes.c_ulong(family), 1, 0))
+ring = ctypes.create_string_buffer(256)
+found["io_uring"] = attempt(lambda: raw(425, 4, ring))
+found["keyctl"] = attempt(lambda: raw(int(sys.argv[2]), 0, ctypes.c_int(-3), 0))
+for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6):
+    socket.socket(family).close()
+found["interfaces"] = [name for _, name in socket.if_nameindex()]
+print(json.dumps(found))
+"""
+)
 
 
 async def attack(host: Host, script: str, *arguments: str) -> dict[str, object]:
@@ -161,7 +188,7 @@ async def test_an_app_cannot_take_its_blinkers_off(
     assert found["umount there"] in {"Operation not permitted", "Invalid argument"}
     assert found["umount / there"] in {"Operation not permitted", "Invalid argument"}
     assert found["hidden"] == ["data"]
-    assert found["status"] == ["NoNewPrivs:\t1\n", "Seccomp:\t0\n"]
+    assert found["status"] == ["NoNewPrivs:\t1\n", "Seccomp:\t2\n"]
 
 
 async def test_an_app_has_no_rights(home: Path, capabilities: HostCapabilities) -> None:
@@ -179,6 +206,32 @@ async def test_an_app_has_no_rights(home: Path, capabilities: HostCapabilities) 
     assert set(map(str, found.values())) == {"0" * 16}
 
 
+async def test_no_way_leads_around_the_namespaces(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """No socket of the hypervisor's or the kernel's own kinds, no io_uring, no key ring.
+
+    The operator, who is not confined, may make at least one of them: so the calls are right.
+    """
+    socket_number, keyctl = {"x86_64": (41, 250), "aarch64": (198, 219)}[os.uname().machine]
+    numbers = (str(socket_number), str(keyctl))
+    assert "done" in _unconfined(_WAYS_OUT, *numbers).values()
+    async with running(home, system_of(idler("orders")), capabilities) as host:
+        await host.up("orders", "app")
+        found = await attack(host, _WAYS_OUT, *numbers)
+    assert found.pop("interfaces") == ["lo"]
+    assert found.pop("io_uring") == found.pop("keyctl") == "Function not implemented"
+    assert set(map(str, found.values())) == {"Address family not supported by protocol"}
+
+
+def test_only_known_machines_are_confined() -> None:
+    """A filter with another machine's numbers would allow what it should refuse."""
+    with pytest.raises(UnknownMachineError, match="Apps cannot be confined on vax"):
+        program("vax")
+    for machine in ("x86_64", "aarch64"):
+        assert len(program(machine)) % 8 == 0
+
+
 async def test_a_view_that_shows_too_much_would_be_noticed(
     home: Path, capabilities: HostCapabilities
 ) -> None:
@@ -191,6 +244,14 @@ async def test_a_view_that_shows_too_much_would_be_noticed(
         await host.supervisor.start_pod(replace(spec, processes=(weak,)))
         seen = await attack(host, _SEE, mesh)
     assert seen == {mesh: True}
+
+
+def _unconfined(script: str, *arguments: str) -> dict[str, object]:
+    run = subprocess.run(
+        [PYTHON, "-c", script, *arguments], capture_output=True, check=True, timeout=30
+    )
+    found: dict[str, object] = json.loads(run.stdout)
+    return found
 
 
 def _exists(path: Path) -> bool:

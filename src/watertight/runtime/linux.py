@@ -50,6 +50,8 @@ _LOCKED_FLAGS = 0x2 | 0x4 | 0x8 | 0x400 | 0x800  # nosuid, nodev, noexec, noatim
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_SECCOMP = 22
+_SECCOMP_MODE_FILTER = 2
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
@@ -167,6 +169,16 @@ def die_with_parent(signal_number: int) -> None:
 def hide_memory() -> None:
     """Nobody without CAP_SYS_PTRACE may look at our memory, descriptors or root (proc(5))."""
     _prctl(_PR_SET_DUMPABLE, 0, "PR_SET_DUMPABLE, 0")
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+def install_filter(instructions: "ctypes.Array[ctypes.c_char]") -> None:
+    """Puts this process under a seccomp filter of classic BPF instructions, 8 bytes each."""
+    filters = _FilterProgram(len(instructions) // 8, ctypes.addressof(instructions))
+    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, "PR_SET_SECCOMP", ctypes.addressof(filters))
 
 
 def adopt_orphans() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from watertight.runtime import linux
+from watertight.runtime.confine import confine
 from watertight.runtime.linux import MountFlag, Namespace
 from watertight.runtime.wire import Mount, ProcessWire
 
@@ -252,3 +253,5 @@ def _give_up_rights(process: ProcessWire) -> None:
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     linux.drop_capabilities()
+    if process["confined"]:
+        confine()
