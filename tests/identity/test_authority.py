@@ -169,6 +169,33 @@ def test_a_wrong_kek_is_found_out_on_opening(tmp_path: Path) -> None:
         Authority.open(tmp_path / "authority", kek=other, now=FakeClock())
 
 
+def test_a_wrong_kek_seals_nothing_new_even_if_all_keys_have_run_out(tmp_path: Path) -> None:
+    now = FakeClock()
+    with authority(tmp_path, now):
+        pass
+    now.advance(10 * 365 * 86_400)
+    other = FileKEK(tmp_path / "other")
+    other.seal(b"", context="x")
+    before = (tmp_path / "authority" / "state.json").read_bytes()
+    with pytest.raises(KeyUnavailable):
+        Authority.open(tmp_path / "authority", kek=other, now=now)
+    assert (tmp_path / "authority" / "state.json").read_bytes() == before
+
+
+def test_a_directory_that_cannot_be_used_is_one_clear_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(IdentityError, match="cannot be used: Not a directory"):
+        Authority.open(tmp_path / "file" / "authority", kek=kek(tmp_path))
+
+
+def test_only_directories_of_our_own_making_are_made_private(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with authority(tmp_path, FakeClock()):
+        pass
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "authority").stat().st_mode & 0o777 == 0o700
+
+
 def test_revocation_is_for_workloads_of_ours(tmp_path: Path) -> None:
     with authority(tmp_path, FakeClock()) as made:
         for wrong in (SPIFFEID(TRUST_DOMAIN), SPIFFEID("evil.internal", "/orders")):

@@ -17,7 +17,7 @@ from tests.identity.world import (
     request,
 )
 from watertight.identity.authority import Authority
-from watertight.identity.errors import DamagedState, KeyUnavailable
+from watertight.identity.errors import DamagedState, IdentityError, KeyUnavailable
 from watertight.identity.slots import Kind, Status
 
 CRASHER = Path(__file__).parent / "crasher.py"
@@ -34,9 +34,7 @@ def key_names(directory: Path) -> set[str]:
 @pytest.mark.parametrize(
     "operation", ["create", "prepare_root", "activate_root", "rotate", "revoke"]
 )
-def test_a_kill_at_any_step_leaves_the_state_before_or_after(
-    tmp_path: Path, operation: str
-) -> None:
+def test_a_kill_at_any_step_leaves_the_old_state_or_the_new(tmp_path: Path, operation: str) -> None:
     """A child process dies (``os._exit``) at its 1st, 2nd, 3rd … call that changes the disk."""
     done = subprocess.run(
         [sys.executable, str(CRASHER), operation, str(tmp_path)],
@@ -135,7 +133,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with monkeypatch.context() as broken:
             broken.setattr("watertight.identity.files.os.fsync", full)
             for change in (made.prepare_root, made.prepare_issuer, lambda: made.revoke(ORDERS)):
-                with pytest.raises(OSError, match="No space"):
+                with pytest.raises(IdentityError, match="No space"):
                     change()
         assert made.bundle() == bundle
         assert not made.revoked

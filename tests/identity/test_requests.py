@@ -70,6 +70,7 @@ REFUSED: list[tuple[str, SVIDRequest]] = [
     ("dns-names-are-its-own", ask(dns_names=("mailer",))),
     ("dns-names-are-its-own", ask(dns_names=("orders", "shop.example"))),
     ("dns-names-are-its-own", ask(dns_names=("orders", "orders"))),
+    ("dns-names-are-its-own", ask(GATEWAY, dns_names=("orders",))),
     ("dns-names-are-its-own", ask(GATEWAY, dns_names=("*.shop.example",))),
     ("dns-names-are-its-own", ask(GATEWAY, dns_names=("Shop.example",))),
     ("dns-names-are-its-own", ask(GATEWAY, dns_names=("shop.example\n",))),
@@ -108,7 +109,7 @@ def test_every_validator_has_a_request_that_it_refuses() -> None:
     [
         ask(),
         ask(dns_names=("orders", f"orders.{TRUST_DOMAIN}")),
-        ask(GATEWAY, dns_names=("gateway", "shop.example")),
+        ask(GATEWAY, dns_names=("gateway", "shop.example", "localhost")),
         ask(ttl_seconds=86_400),
         ask(csr=make_csr(None, x509.UniformResourceIdentifier(str(ORDERS)))),
     ],

@@ -135,11 +135,11 @@ class Authority:
         cls, held: Holding, state: AuthorityState, kek: KEK, settings: AuthoritySettings
     ) -> Self:
         lifecycle = Lifecycle(held.journal, state, kek, settings, audit=held.audit, now=held.now)
+        # Before healing: a wrong KEK must fail here, not seal new keys that the right one cannot
+        # open.
+        lifecycle.check_keys()
         lifecycle.sweep()
         lifecycle.heal()
-        # Fail now rather than at the first request if the KEK is the wrong one.
-        for kind in Kind:
-            lifecycle.key(lifecycle.active(kind))
         return cls(lifecycle, held, settings)
 
     def close(self) -> None:

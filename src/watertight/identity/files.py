@@ -9,9 +9,11 @@ PRIVATE_DIRECTORY = 0o700
 
 
 def make_private_directory(path: Path) -> None:
-    """Makes a directory (and its parents) that only its owner enters."""
+    """Makes a directory that only its owner enters. One that exists is left as it is.
+
+    Parents are made as the umask says. The files inside are 0600 in any case.
+    """
     path.mkdir(parents=True, exist_ok=True, mode=PRIVATE_DIRECTORY)
-    path.chmod(PRIVATE_DIRECTORY)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Self
 
 from watertight.identity.audit import AuditLog
 from watertight.identity.clock import Clock
-from watertight.identity.errors import AuthorityBusy
+from watertight.identity.errors import AuthorityBusy, IdentityError
 from watertight.identity.files import PRIVATE_FILE, make_private_directory
 from watertight.identity.journal import Journal
 
@@ -29,21 +29,20 @@ class Holding:
 
     @classmethod
     def take(cls, directory: Path, now: Clock) -> Self:
-        """Makes (0700) and takes the directory. Raises ``AuthorityBusy``."""
-        make_private_directory(directory)
-        descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+        """Makes (0700) and takes the directory. Raises ``AuthorityBusy`` or ``IdentityError``."""
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            audit = AuditLog(directory / AUDIT_FILE, now)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise AuthorityBusy(
-                f"Another process holds the authority in {directory}.",
-                remedy="Stop it first, or ask it: `watertight status` talks to it.",
+            make_private_directory(directory)
+            descriptor = _locked(directory)
+            try:
+                audit = AuditLog(directory / AUDIT_FILE, now)
+            except OSError:
+                os.close(descriptor)
+                raise
+        except OSError as error:
+            raise IdentityError(
+                f"The authority's directory {directory} cannot be used: {error.strerror}.",
+                remedy="Run as the user who founded it.",
             ) from None
-        except OSError:
-            os.close(descriptor)
-            raise
         return cls(Journal(directory), audit, now, descriptor)
 
     def release(self) -> None:
@@ -61,3 +60,16 @@ class Holding:
         except BaseException:
             self.release()
             raise
+
+
+def _locked(directory: Path) -> int:
+    descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise AuthorityBusy(
+            f"Another process holds the authority in {directory}.",
+            remedy="Stop it first, or ask it: `watertight status` talks to it.",
+        ) from None
+    return descriptor

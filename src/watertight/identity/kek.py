@@ -17,7 +17,7 @@ import secrets
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -88,6 +88,17 @@ def _unseal(key: bytes, sealed: bytes, context: str) -> bytes:
         ) from None
 
 
+def _write(path: Path, document: dict[str, Any]) -> None:
+    try:
+        make_private_directory(path.parent)
+        write_atomically(path, json.dumps(document).encode())
+    except OSError as error:
+        raise KeyUnavailable(
+            f"The key-encryption key {path} cannot be written: {error.strerror}.",
+            remedy="Make room, or choose another place for it.",
+        ) from None
+
+
 class FileKEK:
     """A random key in a file of its owner's only (0600); made on first use."""
 
@@ -110,8 +121,7 @@ class FileKEK:
     def _make(self) -> bytes:
         key = AESGCMSIV.generate_key(bit_length=KEY_BYTES * 8)
         document = {"format": KEK_FILE_FORMAT, "key": base64.b64encode(key).decode()}
-        make_private_directory(self._path.parent)
-        write_atomically(self._path, json.dumps(document).encode())
+        _write(self._path, document)
         return key
 
     def _read(self) -> bytes:
@@ -171,8 +181,7 @@ class PassphraseKEK:
         document = {
             "format": SCRYPT_FORMAT, "salt": salt, "n": SCRYPT_N, "r": SCRYPT_R, "p": SCRYPT_P
         }  # fmt: skip
-        make_private_directory(self._path.parent)
-        write_atomically(self._path, json.dumps(document).encode())
+        _write(self._path, document)
 
     def _derive(self) -> bytes:
         if self._key is None:

@@ -9,7 +9,7 @@ from cryptography import x509
 from watertight.identity import slots
 from watertight.identity.audit import AuditLog
 from watertight.identity.clock import Clock, seconds
-from watertight.identity.errors import RotationRefused
+from watertight.identity.errors import IdentityError, RotationRefused
 from watertight.identity.journal import Journal
 from watertight.identity.kek import KEK
 from watertight.identity.keys import PrivateKey, from_pkcs8, to_pkcs8
@@ -66,6 +66,12 @@ class Lifecycle:
         if slot.kind is not Kind.ROOT:
             self._keys[slot.id] = key
         return key
+
+    def check_keys(self) -> None:
+        """Raises ``KeyUnavailable`` or ``DamagedState`` unless every key that signs can be had."""
+        for kind in Kind:
+            if (slot := self.state.one(kind, Status.ACTIVE)) is not None:
+                self.key(slot)
 
     # --- by hand ----------------------------------------------------------------------------
 
@@ -189,6 +195,17 @@ class Lifecycle:
                 return self._mint.jwt()
 
     def _commit(self, state: AuthorityState, event: str, *minted: Minted) -> None:
+        try:
+            self._write(state, event, *minted)
+        except OSError as error:
+            raise IdentityError(
+                f"The authority's state cannot be written: {error.strerror}.",
+                remedy="Make room or mend the disk; what was in force still is.",
+            ) from None
+        self.state = state
+        self.sweep()
+
+    def _write(self, state: AuthorityState, event: str, *minted: Minted) -> None:
         for new in minted:
             pkcs8 = to_pkcs8(new.key)
             self._journal.store_key(new.slot.id, pkcs8, self._kek, state.trust_domain)
@@ -202,5 +219,3 @@ class Lifecycle:
         # change without its record.
         self._audit.sync()
         self._journal.commit(state)
-        self.state = state
-        self.sweep()

@@ -164,8 +164,10 @@ def _dns_names_are_its_own(request: SVIDRequest, policy: IssuancePolicy) -> None
     for dns_name in request.dns_names:
         if not _DNS_NAME.match(dns_name):
             raise _Refusal(f"{dns_name!r} is not a lower-case DNS name (wildcards never are).")
-        # Only the gateway has a name in the world outside: its hostname.
-        if dns_name not in own and name != GATEWAY:
+        # Only the gateway has a name in the world outside, its hostname; a name without a dot
+        # would be that of another service.
+        outside = "." in dns_name or dns_name == "localhost"
+        if dns_name not in own and not (name == GATEWAY and outside):
             raise _Refusal(f"{dns_name} is not a name of {name}.")
 
 
