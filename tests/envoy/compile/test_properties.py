@@ -166,10 +166,11 @@ def test_every_way_in_is_closed_until_a_policy_opens_it(system: System) -> None:
             if resource.name.startswith("out|"):
                 continue
             for host in resource.body["virtual_hosts"]:
-                policies = [host, *host["routes"]] if resource.name == "https" else [host]
-                for part in policies[1:] or policies:
-                    rules = part["typed_per_filter_config"]["envoy.filters.http.rbac"]["rbac"]
+                assert host["routes"]
+                for route in host["routes"]:
+                    rules = route["typed_per_filter_config"]["envoy.filters.http.rbac"]["rbac"]
                     assert rules["rules"]["action"] == "ALLOW"
+                    assert all(p["principals"] for p in rules["rules"]["policies"].values())
 
 
 @settings(max_examples=60, deadline=None)

@@ -125,34 +125,46 @@ def _outer_listener(system: System, placement: Placement, door: Door, lives: Lif
 
 
 def _outer_routes(system: System, door: Door, lives: Lifetimes) -> Json:
-    host, port = door.callee, door.listens.port
+    """A tunnel, and the same requests unwrapped, under the same grants.
+
+    Where the callee speaks HTTP both stand open at every time: the caller's Envoy may go over from
+    one to the other before or after we hear of it, and no permitted request is refused.
+    """
     principals = [rbac.peer(system.spiffe_id(door.caller))]
     limits = {
         "idle_timeout": seconds(IDLE_REQUEST_SECONDS),
         "max_stream_duration": {"max_stream_duration": seconds(lives.stream)},
     }
-    if door.path is DataPath.HTTP:
-        allowed = {
-            name: ([permission], principals) for name, permission in _permissions(door).items()
-        }
-        return _route_configuration(
-            door.outer,
-            [{"match": {"prefix": "/"}, "route": _to_app(door) | limits}],
-            rbac.policies(allowed),
-            **_headers(system, door),
-        )
-    target = APP_CLUSTER if door.path is DataPath.TUNNEL else door.inner
-    tunnel = {
+    routes = []
+    if door.caller != GATEWAY:
+        routes.append(_tunnel(door, limits, principals))
+    if door.listens.protocol is not Protocol.TCP:
+        routes.append(_requests(system, door, limits, principals))
+    return _route_configuration(door.outer, routes)
+
+
+def _tunnel(door: Door, limits: Json, principals: list[Json]) -> Json:
+    authority = rbac.authority(door.callee, door.listens.port)
+    return {
         "match": {"connect_matcher": {}},
         "route": {
-            "cluster": target,
+            "cluster": APP_CLUSTER if door.path is DataPath.TUNNEL else door.inner,
             "timeout": "0s",
             "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
             **limits,
         },
+        "typed_per_filter_config": rbac.policies({"tunnel": ([authority], principals)}),
     }
-    allowed = {"tunnel": ([rbac.authority(host, port)], principals)}
-    return _route_configuration(door.outer, [tunnel], rbac.policies(allowed))
+
+
+def _requests(system: System, door: Door, limits: Json, principals: list[Json]) -> Json:
+    allowed = {name: ([permission], principals) for name, permission in _permissions(door).items()}
+    return {
+        "match": {"prefix": "/"},
+        "route": _to_app(door) | limits,
+        "typed_per_filter_config": rbac.policies(allowed),
+        **_headers(system, door),
+    }
 
 
 def _inner_listener(placement: Placement, door: Door, lives: Lifetimes) -> Json:
@@ -183,14 +195,8 @@ def _inner_listener(placement: Placement, door: Door, lives: Lifetimes) -> Json:
 
 
 def _inner_routes(system: System, door: Door) -> Json:
-    allowed = {name: ([permission], [rbac.ANY]) for name, permission in _permissions(door).items()}
-    to_app = _to_app(door) | {"idle_timeout": seconds(IDLE_REQUEST_SECONDS)}
-    return _route_configuration(
-        door.inner,
-        [{"match": {"prefix": "/"}, "route": to_app}],
-        rbac.policies(allowed),
-        **_headers(system, door),
-    )
+    limits = {"idle_timeout": seconds(IDLE_REQUEST_SECONDS)}
+    return _route_configuration(door.inner, [_requests(system, door, limits, [rbac.ANY])])
 
 
 def _inner_cluster(door: Door) -> Json:
@@ -232,11 +238,5 @@ def _headers(system: System, door: Door) -> Json:
     return {"request_headers_to_add": [told], "request_headers_to_remove": forged}
 
 
-def _route_configuration(name: str, routes: list[Json], policy: Json, **rest: object) -> Json:
-    return {
-        "name": name,
-        "virtual_hosts": [
-            {"name": "all", "domains": ["*"], "routes": routes, "typed_per_filter_config": policy}
-        ],
-        **rest,
-    }
+def _route_configuration(name: str, routes: list[Json]) -> Json:
+    return {"name": name, "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]}
