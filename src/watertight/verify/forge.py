@@ -60,7 +60,8 @@ def foreign_like(signer: Signer) -> Signer:
     for extension in signer.certificate.extensions:
         if not isinstance(extension.value, x509.AuthorityKeyIdentifier | x509.SubjectKeyIdentifier):
             builder = builder.add_extension(extension.value, critical=extension.critical)
-    certificate = builder.sign(key, hashes.SHA256())
+    ski = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    certificate = builder.add_extension(ski, critical=False).sign(key, hashes.SHA256())
     return Signer(certificate, key, (certificate,))
 
 

@@ -61,7 +61,7 @@ def _transport(gateway: Gateway) -> Iterator[Probe]:
 
 
 def _requests(gateway: Gateway) -> Iterator[Probe]:
-    first = gateway.routes[0]
+    first = next((r for r in gateway.routes if r.require is None), gateway.routes[0])
     right = to_route(gateway, first)
     wrong = Edge(gateway, "GET", f"/{FORBIDDEN}")
     escape = right.path + "/.." * right.path.count("/") + f"/{FORBIDDEN}"
@@ -84,7 +84,7 @@ def _requests(gateway: Gateway) -> Iterator[Probe]:
     for identifier, (what, request) in tries.items():
         if identifier != "gateway.dot-dot" or not _any_route(gateway, f"/{FORBIDDEN}"):
             attempt = f"{what}: {request.method} {request.path[:80]}"
-            yield attack(identifier, CHANNEL, attempt, _refused, request, first)
+            yield attack(identifier, CHANNEL, attempt, _refused_though, request, first)
     for route in gateway.routes:
         request = to_route(gateway, route)
         if method := _ungranted(gateway, request.path):
@@ -117,6 +117,12 @@ async def _route(arena: Arena, request: Edge, route: Route) -> Observation:
 
 async def _refused(arena: Arena, request: Edge, route: Route) -> Observation:
     return await edge.judged(arena, route, await ask(request))
+
+
+async def _refused_though(arena: Arena, request: Edge, route: Route) -> Observation:
+    """Refused although it bears what the route requires: the token is not what is wrong."""
+    ready = await edge.permitted(arena, request, route)
+    return await _refused(arena, ready, route) if ready else edge.no_key(route)
 
 
 async def _large(arena: Arena, gateway: Gateway, route: Route, method: str) -> Observation:

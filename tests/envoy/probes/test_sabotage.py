@@ -1,0 +1,84 @@
+"""Every probe bites: each weakening of the running mesh turns exactly the right ones red."""
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.envoy.probes.range import SANDBOXED, Range, firing_range, not_held
+from tests.envoy.probes.sabotages import SABOTAGES, Sabotage
+from tests.envoy.probes.shop import SHOP
+from tests.envoy.probes.test_sandbox import SANDBOX_SABOTAGES
+from watertight.enforcers.contract import Probe, Verdict
+from watertight.enforcers.envoy.probes import envoy_probes
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SLOW = ("sessions.silent",)
+"""Seconds of silence each: run only where they must break."""
+DEADLINE_SECONDS = 2.0
+ELSEWHERE = frozenset({"gateway.certificate", "reach.name"})
+"""Probes with a sabotage test of their own below or in test_sandbox.py."""
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def target() -> AsyncIterator[Range]:
+    async with firing_range() as running:
+        yield running
+
+
+async def test_all_probes_hold_on_the_mesh_as_it_is_compiled(target: Range) -> None:
+    results = await target.run(target.probes)
+    assert not_held(results) == {}
+    assert len(results) >= 150
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda s: s.name)
+async def test_a_weakened_mesh_turns_exactly_these_probes_red(
+    target: Range, sabotage: Sabotage
+) -> None:
+    probes = [p for p in target.probes if p.channel in sabotage.channels and _wanted(p, sabotage)]
+    async with target.mesh.sabotage(sabotage.weaken(target.live)):
+        assert await _broken(target, probes, sabotage) == sabotage.breaks
+    assert not_held(await target.run([p for p in probes if p.id in sabotage.breaks])) == {}
+
+
+async def test_a_certificate_for_another_name_is_no_certificate(target: Range) -> None:
+    probes = [p for p in target.probes if p.id == "gateway.certificate"]
+    svid = target.mesh.identities.x509_svid("storefront")
+    assert svid is not None
+    certificate = {
+        "certificate_chain": {"inline_string": svid.chain_pem().decode()},
+        "private_key": {"inline_string": svid.private_key_pem().decode()},
+    }
+    right = target.mesh._gateway_certificate
+    target.mesh._gateway_certificate = {"tls_certificate": certificate}
+    try:
+        await target.mesh.push(target.mesh.plan)
+        (result,) = await target.run(probes)
+        assert result.verdict is Verdict.BROKEN, result
+    finally:
+        target.mesh._gateway_certificate = right
+        await target.mesh.push(target.mesh.plan)
+
+
+async def test_every_probe_has_a_sabotage_test() -> None:
+    tried = {probe for sabotage in SABOTAGES for probe in sabotage.breaks}
+    tried |= ELSEWHERE | SANDBOX_SABOTAGES
+    assert tried == {probe.id for probe in envoy_probes(SHOP)}
+    assert all(p.startswith(SANDBOXED) or p in ELSEWHERE for p in SANDBOX_SABOTAGES)
+
+
+def _wanted(probe: Probe, sabotage: Sabotage) -> bool:
+    return probe.id in sabotage.breaks or not probe.id.startswith(SLOW)
+
+
+async def _broken(target: Range, probes: list[Probe], sabotage: Sabotage) -> set[str]:
+    """The ids of what breaks; tried again until it is what must, for listeners warm up."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        results = await target.run(probes)
+        broken = {r.id for r in results if r.verdict is Verdict.BROKEN}
+        if broken == sabotage.breaks or time.monotonic() > deadline:
+            return broken
