@@ -81,13 +81,18 @@ def test_the_table_of_configuration_has_a_column_for_each_size() -> None:
     assert "| bytes sent to a proxy, mean | 3 | 3 |" in text
 
 
-def test_nested_numbers_become_rows() -> None:
-    rows = tables.flat({"proxies": [{"count": 10, "seconds": 0.12345}], "ratio": {"bytes": 1.0}})
-    assert rows == [
-        ("proxies, count", "10"),
-        ("proxies, seconds", "0.123"),
-        ("ratio, bytes", "1"),
-    ]
+def test_the_table_of_the_whole_system() -> None:
+    result = {
+        "up_to_sealed_seconds": 4.56,
+        "apply_command_seconds": 0.987,
+        "revoke_seconds": 0.0123,
+        "proof": {"probes": 1234, "seconds": 12.0, "probes_per_second": 102.8},
+        "mebibytes": {"sidecar Rss": 66.1, "sidecar Pss": 17.9, "pod Pss": 12.7},
+    }
+    text = tables.render("system", result)
+    assert "| `up --detach` to sealed, s | 4.6 |" in text
+    assert "refused, ms | 12 |" in text
+    assert "| `verify`: probes | 1,234 |" in text
 
 
 def test_the_machine_is_described_without_naming_it() -> None:
