@@ -46,7 +46,14 @@ def run(bench: Bench, *, quick: bool) -> dict[str, object] | None:
     arguments = bench.quick if quick else bench.arguments
     command = [sys.executable, "-m", f"bench.{bench.name}", *arguments, "--output", str(file)]
     try:
-        done = subprocess.run(command, cwd=REPOSITORY, timeout=bench.seconds, check=False)
+        # Its standard output is only the servers' log.
+        done = subprocess.run(
+            command,
+            cwd=REPOSITORY,
+            timeout=bench.seconds,
+            check=False,
+            stdout=subprocess.DEVNULL,
+        )
     except subprocess.TimeoutExpired:
         print(f"bench: {bench.name}: NOT RUN: not done in {bench.seconds} s", file=sys.stderr)
         return None

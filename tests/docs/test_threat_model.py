@@ -1,0 +1,33 @@
+"""The threat model names probes that exist, and leaves no kind of probe out."""
+
+import re
+
+from tests.docs.test_links import REPOSITORY
+from watertight.enforcers.envoy.probes import envoy_probes
+from watertight.model.load import load_file
+
+PAGE = (REPOSITORY / "docs" / "threat-model.md").read_text()
+PROBES = {
+    probe.id
+    for example in ("shop", "unmodified")
+    for probe in envoy_probes(load_file(REPOSITORY / "examples" / example / "watertight.yaml"))
+}
+FAMILIES = {probe.partition(".")[0] for probe in PROBES}
+
+
+def named(text: str) -> set[str]:
+    """The probes that a text names."""
+    found = re.findall(r"`([a-z]+)\.([a-z0-9.-]+)`", text)
+    return {f"{family}.{name}" for family, name in found if family in FAMILIES}
+
+
+def test_every_probe_that_is_named_exists() -> None:
+    assert named(PAGE) - PROBES == set()
+
+
+def test_every_family_of_probes_is_explained() -> None:
+    assert FAMILIES - {probe.partition(".")[0] for probe in named(PAGE)} == set()
+
+
+def test_a_probe_that_does_not_exist_would_be_found() -> None:
+    assert named("`tls.no-such-thing` and `docs/adr`") == {"tls.no-such-thing"}
