@@ -176,7 +176,8 @@ class _Loader:
     def _speaks_resource(self, system: System, node: Node) -> bool:
         """Whether a channel may have keys of a resource's own kind, as far as one can tell."""
         target = node.child("to")
-        return target is None or target.value not in system.services
+        name = target.value if target else None
+        return not isinstance(name, str) or name not in system.services
 
     def _gateway(self) -> Gateway | None:
         node = self.root.child("gateway")

@@ -207,6 +207,18 @@ class System:
     channels: tuple[Channel, ...] = ()
     gateway: Gateway | None = None
     file: str = NOWHERE.file
+    _outgoing: Mapping[str, Mapping[str, Channel]] = field(init=False, repr=False, compare=False)
+    """Source → target → channel: without it, compiling n services would take n² time."""
+    _incoming: Mapping[str, tuple[Channel, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        outgoing: dict[str, dict[str, Channel]] = {}
+        incoming: dict[str, list[Channel]] = {}
+        for channel in self.channels:
+            outgoing.setdefault(channel.source, {}).setdefault(channel.target, channel)
+            incoming.setdefault(channel.target, []).append(channel)
+        object.__setattr__(self, "_outgoing", outgoing)
+        object.__setattr__(self, "_incoming", {k: tuple(v) for k, v in incoming.items()})
 
     def spiffe_id(self, service: str) -> str:
         """The SPIFFE ID of a service (or of the gateway) as a URI."""
@@ -214,15 +226,15 @@ class System:
 
     def channel(self, source: str, target: str) -> Channel | None:
         """The channel between two names, if it is declared."""
-        return next((c for c in self.channels if (c.source, c.target) == (source, target)), None)
+        return self._outgoing.get(source, {}).get(target)
 
     def outgoing(self, service: str) -> Iterator[Channel]:
         """The channels that ``service`` may open."""
-        return (c for c in self.channels if c.source == service)
+        return iter(self._outgoing.get(service, {}).values())
 
     def incoming(self, name: str) -> Iterator[Channel]:
         """The channels that may be opened to ``name``."""
-        return (c for c in self.channels if c.target == name)
+        return iter(self._incoming.get(name, ()))
 
     def routes_to(self, service: str) -> tuple[Route, ...]:
         """The gateway's routes that lead to ``service``."""

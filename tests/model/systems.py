@@ -1,0 +1,230 @@
+"""Hypothesis strategies: systems that load, and texts that look like declarations."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from hypothesis import strategies as st
+
+from watertight.model.system import (
+    Channel,
+    Gateway,
+    Grant,
+    HTTPGrant,
+    Issuer,
+    Limit,
+    Listen,
+    Per,
+    Protocol,
+    Requirement,
+    Resource,
+    Route,
+    RPCGrant,
+    Service,
+    System,
+)
+from watertight.model.values import METHODS, NAME, VARIABLE
+
+names = st.from_regex(NAME, fullmatch=True).filter(lambda name: name != "gateway")
+texts = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12
+)
+files = st.sampled_from(["a", "a/b.pem", "true", "8080", "no", "ä ö"])
+seconds = st.integers(1, 3_600_000).map(lambda milliseconds: milliseconds / 1000)
+listens = st.builds(Listen, st.sampled_from(Protocol), st.integers(1, 65535))
+options = st.dictionaries(
+    st.sampled_from(["database", "topics", "x y", "8080"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(10**17), 10**17) | texts,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+        max_leaves=5,
+    ).filter(lambda value: "<<" not in repr(value)),
+    max_size=3,
+)
+path_templates = st.sampled_from(["/", "/a", "/a/", "/a/*", "/a/{id}/b", "/a/*/**", "/**"])
+http_grants = st.builds(HTTPGrant, st.sampled_from(METHODS), path_templates)
+rpc_grants = st.builds(
+    RPCGrant, st.sampled_from(["shop.Catalogue", "A", "a_b.C"]), st.sampled_from(["Get", "*", "_x"])
+)
+
+
+@st.composite
+def services(draw: st.DrawFn, name: str) -> Service:
+    port = draw(st.none() | listens)
+    http = port is not None and port.protocol is Protocol.HTTP
+    return Service(
+        name=name,
+        run=tuple(draw(st.lists(texts, max_size=3))),
+        image=draw(st.none() | texts),
+        listens=port,
+        environment=draw(
+            st.dictionaries(
+                st.from_regex(VARIABLE, fullmatch=True), texts | st.just(""), max_size=2
+            )
+        ),
+        directory=draw(st.just(".") | files),
+        ready=draw(st.sampled_from([None, "/", "/healthz?deep=1"])) if http else None,
+        contract=draw(st.none() | files),
+    )
+
+
+@st.composite
+def channels(draw: st.DrawFn, source: Service, target: Service | Resource) -> Channel:
+    if isinstance(target, Resource):
+        return Channel(source.name, target.name, options=draw(options))
+    assert target.listens is not None
+    if target.listens.protocol is Protocol.TCP:
+        return Channel(source.name, target.name)
+    grants: st.SearchStrategy[Grant] = (
+        http_grants if target.listens.protocol is Protocol.HTTP else rpc_grants
+    )
+    return Channel(
+        source.name,
+        target.name,
+        grants=tuple(draw(st.lists(grants, max_size=3, unique=True))),
+        timeout_seconds=draw(st.none() | seconds),
+        retries=draw(st.integers(0, 10)),
+    )
+
+
+@st.composite
+def gateways(draw: st.DrawFn, targets: list[str]) -> Gateway:
+    issuers = draw(
+        st.dictionaries(
+            names,
+            st.tuples(
+                st.just("https://login.shop.example"),
+                st.lists(texts, min_size=1, max_size=2).map(tuple),
+                st.sampled_from(["jwks.json", "https://login.shop.example/jwks"]),
+            ),
+            max_size=2,
+        )
+    )
+    pair = draw(st.sampled_from([(None, None), ("tls/chain.pem", "/etc/key.pem")]))
+    paths = draw(st.lists(st.sampled_from(["/a", "/b/*", "/c/{x}/d", "/e/**"]), unique=True))
+    return Gateway(
+        hostname=draw(st.sampled_from(["localhost", "shop.example"])),
+        routes=tuple(draw(routes(path, targets, sorted(issuers))) for path in paths if targets),
+        address=draw(st.sampled_from(["127.0.0.1", "0.0.0.0", "::1"])),
+        port=draw(st.integers(1, 65535)),
+        certificate=pair[0],
+        private_key=pair[1],
+        issuers={name: Issuer(name, *issuer) for name, issuer in issuers.items()},
+        max_request_bytes=draw(st.integers(1, (1 << 32) - 1)),
+    )
+
+
+@st.composite
+def routes(draw: st.DrawFn, path: str, targets: list[str], issuers: list[str]) -> Route:
+    demands = st.builds(
+        Requirement,
+        st.sampled_from(issuers or ["none"]),
+        st.lists(st.sampled_from(["orders:read", "true", "a"]), max_size=2).map(tuple),
+    )
+    require = draw(st.none() | demands) if issuers else None
+    per = st.sampled_from(Per) if require else st.just(Per.ADDRESS)
+    limits = st.builds(Limit, per, st.integers(1, 10**8), st.sampled_from([1, 60, 3600]))
+    return Route(
+        path=path,
+        target=draw(st.sampled_from(targets)),
+        methods=tuple(draw(st.lists(st.sampled_from(METHODS), min_size=1, unique=True))),
+        rewrite=draw(st.sampled_from([None, "/z" + path])),
+        require=require,
+        limit=draw(st.none() | limits),
+        timeout_seconds=draw(seconds),
+    )
+
+
+@st.composite
+def systems(draw: st.DrawFn) -> System:
+    """Systems without a mistake."""
+    own, others = draw(
+        st.lists(names, max_size=6, unique=True).flatmap(
+            lambda all_names: st.integers(0, len(all_names)).map(
+                lambda cut: (all_names[:cut], all_names[cut:])
+            )
+        )
+    )
+    mine = {name: draw(services(name)) for name in own}
+    theirs = {name: Resource(name, draw(texts), draw(options)) for name in others}
+    reachable = [s for s in mine.values() if s.listens is not None]
+    targets: list[Service | Resource] = [*reachable, *theirs.values()]
+    ends = [(s, t) for s in mine.values() for t in targets if s.name != t.name]
+    chosen = (
+        draw(st.lists(st.sampled_from(ends), unique_by=lambda e: (e[0].name, e[1].name)))
+        if ends
+        else []
+    )
+    web = [s.name for s in reachable if s.listens and s.listens.protocol is not Protocol.TCP]
+    return System(
+        trust_domain=draw(st.sampled_from(["shop.internal", "a", "no", "1.2"])),
+        services=mine,
+        resources=theirs,
+        channels=tuple(draw(channels(source, target)) for source, target in chosen),
+        gateway=draw(st.none() | gateways(web)),
+        file="watertight.yaml",
+    )
+
+
+KEYS = (
+    *("trust_domain", "services", "resources", "channels", "gateway", "orders", "<<"),
+    *("run", "listens", "http", "environment", "image", "directory", "ready", "kind"),
+    *("from", "to", "allow", "timeout", "retries", "hostname", "listen", "issuers", "routes"),
+    *("path", "methods", "rewrite", "require", "limit", "per", "rate", "issuer", "scopes"),
+    *("audiences", "jwks"),
+)
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    8080,
+    10**17,
+    "",
+    "orders",
+    "gateway",
+    "*",
+    "anyone",
+    "GET /a/*",
+    "a.B/*",
+    "2s",
+    "1MiB",
+    "100/s",
+    "/a/**",
+    "::",
+    "[::1]:1",
+    "https://[",
+    "https://x:99999/",
+    "\u2028",
+    "127.0.0.1:8443",
+    "shop.example",
+    "subject",
+    "../x",
+    "0.0.0.0:0",
+    "9" * 30,
+)
+shapeless = st.recursive(
+    st.sampled_from(VALUES),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)
+    ),
+    max_leaves=25,
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn, text: str) -> str:
+    """A declaration in which some leaves or branches were replaced by something else."""
+    document = yaml.safe_load(text)
+    for _ in range(draw(st.integers(1, 3))):
+        _replace_one(draw, document)
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def _replace_one(draw: st.DrawFn, node: Any) -> None:
+    while isinstance(node, dict | list) and node:
+        steps = sorted(node) if isinstance(node, Mapping) else list(range(len(node)))
+        step = draw(st.sampled_from(steps))
+        if not isinstance(node[step], dict | list) or draw(st.booleans()):
+            node[step] = draw(shapeless)
+            return
+        node = node[step]
