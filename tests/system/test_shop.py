@@ -26,7 +26,7 @@ POLICY_CHANNEL = {
     "port": 8083,
     "method": "POST",
     "path": "/charges",
-    "body": json.dumps({"order": "1", "amount": 1.0}),
+    "body": json.dumps({"customer": "ada", "amount": 1.0}),
 }
 TUNNEL_CHANNEL = {**HTTP_CHANNEL, "host": "mailer", "port": 8084, "path": "/"}
 TCP_CHANNEL = {**HTTP_CHANNEL, "kind": "tcp", "host": "stock", "port": 8085, "line": "COUNT cup"}
