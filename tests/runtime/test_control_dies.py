@@ -18,6 +18,7 @@ from tests.runtime.conftest import (
     namespaces,
     prepare,
     processes_that_name,
+    running,
 )
 from tests.runtime.control import the_system
 from tests.runtime.programs import GET
@@ -115,6 +116,21 @@ async def test_an_init_that_is_killed_takes_all_with_it(
         os.kill(pid, signal.SIGKILL)
         await eventually(lambda: not processes_that_name(home))
         assert await host.supervisor.adopt(host.pods) == []
+
+
+async def test_a_lost_pod_is_noticed_and_made_anew(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """Its init was killed while it was controlled."""
+    async with running(home, the_system(), capabilities) as host:
+        await host.up("orders", "app")
+        assert host.supervisor.lost() == ()
+        os.kill(host.supervisor.pods["orders"].pid, signal.SIGKILL)
+        await eventually(lambda: host.supervisor.lost() == ("orders",))
+        (status,) = await host.supervisor.status()
+        assert status.processes == ()
+        await host.up("orders", "app")
+        assert host.supervisor.lost() == ()
 
 
 @pytest.mark.parametrize("lie", [{"start_time": 1}, {"boot_id": "another"}, {"pid": "?"}, None])

@@ -11,7 +11,10 @@ class UntrustedDirectoryError(WatertightError):
     """A directory that another user made, or may change."""
 
     def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path} cannot be trusted: {why}.", remedy=f"Remove it: rm -r {path}")
+        super().__init__(
+            f"{path} cannot be trusted: {why}.",
+            remedy="Run watertight as its owner, or look what it is and remove it.",
+        )
 
 
 def own_directory(path: Path, mode: int = 0o700) -> Path:

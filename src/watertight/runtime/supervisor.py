@@ -55,8 +55,15 @@ class Supervisor:
         """What runs, by name."""
         return self._pods
 
+    def lost(self) -> tuple[str, ...]:
+        """Pods whose init has ended though nobody asked; all that was in them has ended too."""
+        return tuple(name for name, pod in self._pods.items() if not pod.running())
+
     async def start_pod(self, spec: PodSpec) -> None:
-        """Makes the pod, with nothing started in it. Raises :class:`PodError`."""
+        """Makes the pod, with nothing started in it; anew if it was lost. Raises PodError."""
+        if spec.name in self.lost():
+            self._let_go(spec.name)
+            self._clear(spec.name)
         if spec.name in self._pods:
             raise PodError(f"The pod of {spec.name} runs already.")
         pod, child = await launch(spec, self.layout)
