@@ -12,7 +12,9 @@ import grpc
 import httpx
 import pytest
 
+from tests.envoy.compile import doors
 from tests.mesh import Mesh, running_mesh
+from watertight.enforcers.contract import Credential
 from watertight.enforcers.envoy.compile import compile_envoy
 from watertight.enforcers.envoy.resources import ResourceType
 from watertight.model.system import (
@@ -241,22 +243,39 @@ async def test_a_silent_client_is_shown_out() -> None:
         writer.close()
 
 
+async def logged(mesh: Mesh, workload: str, count: int) -> list[dict[str, Any]]:
+    """The lines of a sidecar's log, once there are so many."""
+    log = mesh.placement.proxy_directory(workload) / "access.log"
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while len(lines := log.read_text().splitlines()) < count:
+            await mesh.admin(workload, "/reopen_logs", "POST")
+            await asyncio.sleep(0.05)
+    return [json.loads(line) for line in lines]
+
+
 async def test_a_sidecar_logs_refusals_only() -> None:
     async with running_mesh(SHOP) as mesh:
-        log = mesh.placement.proxy_directory("orders") / "access.log"
         for _ in range(3):
             assert (await mesh.request("caller", "orders", "GET", "/orders/1")).status_code == 200
             assert (await mesh.request("witness", "orders", "GET", "/x")).status_code == 200
         await mesh.request("caller", "orders", "DELETE", "/orders/1?token=hush")
-        await mesh.admin("orders", "/reopen_logs", "POST")
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not log.read_text():
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [(line["at"], line["status"], line["path"]) for line in lines] == [
-        ("inner|caller", 403, "/orders/1")
-    ]
+        lines = await logged(mesh, "orders", 1)
+        assert [(line["at"], line["status"], line["path"]) for line in lines] == [
+            ("inner|caller", 403, "/orders/1")
+        ]
+
+
+async def test_a_sidecar_logs_who_knocked_with_what_is_wrong() -> None:
+    async with running_mesh(SHOP) as mesh:
+        door = mesh.placement.door("orders", "caller")
+        connect = {":method": "CONNECT", ":authority": "orders:1"}
+        assert await doors.ask(door, mesh.credential("witness"), connect) == "cut"
+        assert await doors.ask(door, Credential(), connect) == "cut"
+        wrong, none = sorted(await logged(mesh, "orders", 2), key=lambda line: line["time"])
+        assert wrong["peer"] == "spiffe://shop.internal/witness"
+        assert "SAN_matcher" in wrong["why"]
+        assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in none["why"]
+        assert {wrong["at"], none["at"]} == {"in|caller"}
 
 
 async def test_no_change_of_policy_touches_a_listener_of_the_callee() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import limits, outbound, rbac, tls, tokens
+from watertight.enforcers.envoy.compile import limits, logs, outbound, rbac, tls, tokens
 from watertight.enforcers.envoy.compile.blocks import (
     Json,
     extension,
@@ -115,7 +115,7 @@ def _listener(placement: Placement, gateway: Gateway) -> Json:
                 strip_any_host_port=True,
                 upgrade_configs=[{"upgrade_type": "websocket"}],
                 early_header_mutation_extensions=[_strip()],
-                access_log=[_access_log(placement)],
+                access_log=logs.every_request(placement.proxy_directory(GATEWAY), ACCESS_LOG),
             )
         ],
         transport_socket=tls.serve_https(),
@@ -147,12 +147,3 @@ def _body_limit(max_bytes: int) -> Json:
             "value": {"max_request_bytes": max_bytes},
         },
     }
-
-
-def _access_log(placement: Placement) -> Json:
-    return extension(
-        "envoy.access_loggers.file",
-        "extensions.access_loggers.file.v3.FileAccessLog",
-        path=str(placement.proxy_directory(GATEWAY) / "access.log"),
-        log_format={"json_format": ACCESS_LOG},
-    )

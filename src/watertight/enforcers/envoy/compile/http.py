@@ -1,10 +1,9 @@
 """One HTTP connection manager for all: the same strictness wherever HTTP is parsed."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from watertight.enforcers.envoy.compile.blocks import ADS, Json, extension, seconds, typed
+from watertight.enforcers.envoy.compile.blocks import ADS, Json, extension, seconds
 
 HTTP_MANAGER = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
@@ -89,51 +88,3 @@ def manager(name: str, codec: str, filters: Sequence[Json], **rest: Any) -> Json
             **rest,
         },
     )
-
-
-def refusals_log(directory: Path, at: str) -> list[Json]:
-    """An access log of what was refused or failed only: a sidecar logs nothing per good request.
-
-    ``at``: the name of the listener, which stands in each line.
-    """
-    return [
-        {
-            "name": "envoy.access_loggers.file",
-            "filter": {
-                "or_filter": {
-                    "filters": [
-                        {
-                            "status_code_filter": {
-                                "comparison": {
-                                    "op": "GE",
-                                    "value": {
-                                        "default_value": 400,
-                                        "runtime_key": "watertight.log_from_status",
-                                    },
-                                }
-                            }
-                        },
-                        {"response_flag_filter": {}},
-                    ]
-                }
-            },
-            "typed_config": typed(
-                "extensions.access_loggers.file.v3.FileAccessLog",
-                path=str(directory / "access.log"),
-                log_format={"json_format": {"at": at, **SIDECAR_LOG}},
-            ),
-        }
-    ]
-
-
-SIDECAR_LOG = {
-    "time": "%START_TIME%",
-    "peer": "%DOWNSTREAM_PEER_URI_SAN%",
-    "method": "%REQ(:METHOD)%",
-    "authority": "%REQ(:AUTHORITY)%",
-    "path": "%PATH(NQ:PATH)%",
-    "status": "%RESPONSE_CODE%",
-    "why": "%RESPONSE_CODE_DETAILS%",
-    "flags": "%RESPONSE_FLAGS%",
-    "milliseconds": "%DURATION%",
-}

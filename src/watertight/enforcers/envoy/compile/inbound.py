@@ -7,7 +7,7 @@ in RDS, so changing them cuts nothing (measured on Envoy 1.40; docs/explanation/
 from dataclasses import dataclass
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import rbac, tls
+from watertight.enforcers.envoy.compile import logs, rbac, tls
 from watertight.enforcers.envoy.compile.blocks import (
     APP_ADDRESS,
     Json,
@@ -28,7 +28,6 @@ from watertight.enforcers.envoy.compile.http import (
     PROXY_HEADERS,
     SUBJECT_HEADER,
     manager,
-    refusals_log,
     router,
 )
 from watertight.enforcers.envoy.compile.lifetimes import Lifetimes, lifetimes
@@ -116,9 +115,10 @@ def _outer_listener(system: System, placement: Placement, door: Door, lives: Lif
                     "idle_timeout": seconds(DOOR_IDLE_SECONDS),
                     "max_connection_duration": seconds(lives.connection),
                 },
-                access_log=refusals_log(placement.proxy_directory(door.callee), door.outer),
+                access_log=logs.requests(placement.proxy_directory(door.callee), door.outer),
             )
         ],
+        access_log=logs.handshakes(placement.proxy_directory(door.callee), door.outer),
         transport_socket=tls.accept(peer),
         transport_socket_connect_timeout=seconds(HANDSHAKE_TIMEOUT_SECONDS),
     )
@@ -169,6 +169,7 @@ def _requests(system: System, door: Door, limits: Json, principals: list[Json]) 
 
 def _inner_listener(placement: Placement, door: Door, lives: Lifetimes) -> Json:
     """Reached only through the tunnel route of the outer listener, that is by its one caller."""
+    directory = placement.proxy_directory(door.callee)
     return {
         "name": door.inner,
         "internal_listener": {},
@@ -186,7 +187,9 @@ def _inner_listener(placement: Placement, door: Door, lives: Lifetimes) -> Json:
                             "headers_with_underscores_action": "REJECT_REQUEST",
                             "max_connection_duration": seconds(lives.graceful),
                         },
-                        access_log=refusals_log(placement.proxy_directory(door.callee), door.inner),
+                        access_log=logs.requests(
+                            placement.proxy_directory(door.callee), door.inner
+                        ),
                     )
                 ]
             }

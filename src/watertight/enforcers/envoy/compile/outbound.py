@@ -1,7 +1,7 @@
 """The caller's side: a loopback address for each callee, and the mTLS connections behind it."""
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import tls
+from watertight.enforcers.envoy.compile import logs, tls
 from watertight.enforcers.envoy.compile.blocks import (
     Json,
     cluster,
@@ -17,7 +17,6 @@ from watertight.enforcers.envoy.compile.http import (
     IDLE_REQUEST_SECONDS,
     STREAM_WINDOW_BYTES,
     manager,
-    refusals_log,
     router,
 )
 from watertight.enforcers.envoy.compile.paths import DataPath, callee, data_path
@@ -111,7 +110,7 @@ def _http_listener(placement: Placement, channel: Channel, listens: Listen, addr
                 "HTTP2" if grpc else "HTTP1",
                 [router(silent=True)],
                 upgrade_configs=[{"upgrade_type": "websocket"}],
-                access_log=refusals_log(
+                access_log=logs.requests(
                     placement.proxy_directory(channel.source), name(channel.target)
                 ),
             )
