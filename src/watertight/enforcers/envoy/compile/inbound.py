@@ -187,9 +187,7 @@ def _inner_listener(placement: Placement, door: Door, lives: Lifetimes) -> Json:
                             "headers_with_underscores_action": "REJECT_REQUEST",
                             "max_connection_duration": seconds(lives.graceful),
                         },
-                        access_log=logs.requests(
-                            placement.proxy_directory(door.callee), door.inner
-                        ),
+                        access_log=logs.requests(directory, door.inner),
                     )
                 ]
             }
