@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from watertight.errors import ExitCode, WatertightError
-from watertight.identity.svid import PEM, X509SVID
+from watertight.identity.chain import verify_svid
+from watertight.identity.errors import IdentityError
+from watertight.identity.spiffe import SPIFFEID
+from watertight.identity.svid import PEM, X509SVID, TrustBundle
 from watertight.verify.results import Evidence
 
 VERIFIER_PATH = "watertight/verifier"
@@ -33,6 +35,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://watertight.dev/evidence/v1"
 MAX_ENVELOPE_BYTES = 64 * 1_048_576
+MAX_CLOCK_SKEW = dt.timedelta(minutes=5)
 
 
 class EvidenceRefused(WatertightError):
@@ -50,7 +53,7 @@ class CheckedEvidence:
     finished_at: dt.datetime
     declaration_sha256: str
     declaration_name: str
-    signer: str
+    signer: str = ""
     """The SPIFFE ID that signed."""
 
 
@@ -110,13 +113,10 @@ def check_evidence(
         public.verify(signature, _pae(payload), ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise EvidenceRefused("The signature does not fit the evidence: it was altered.") from None
-    checked = _statement(payload, _spiffe_id(leaf))
-    if checked.finished_at > now + dt.timedelta(minutes=5):
+    checked = _statement(payload)
+    if checked.finished_at > now + MAX_CLOCK_SKEW:
         raise EvidenceRefused("The evidence says that it was made in the future.")
-    expected = f"spiffe://{trust_domain}/{VERIFIER_PATH}"
-    if checked.signer != expected:
-        raise EvidenceRefused(f"The evidence was signed by {checked.signer}, not by {expected}.")
-    _check_chain(chain, roots, checked.finished_at)
+    signer = _check_signer(chain, roots, trust_domain, checked.finished_at)
     if declaration is not None:
         actual = hashlib.sha256(declaration).hexdigest()
         if actual != checked.declaration_sha256:
@@ -124,7 +124,7 @@ def check_evidence(
                 f"The evidence proves another {checked.declaration_name} than the one given.",
                 remedy="Run watertight verify again for this file.",
             )
-    return checked
+    return replace(checked, signer=signer)
 
 
 def _pae(payload: bytes) -> bytes:
@@ -157,7 +157,7 @@ def _b64(text: str) -> bytes:
         raise EvidenceRefused("The envelope holds broken base64.") from error
 
 
-def _statement(payload: bytes, signer: str) -> CheckedEvidence:
+def _statement(payload: bytes) -> CheckedEvidence:
     try:
         statement = json.loads(payload)
         subject = statement["subject"][0]
@@ -171,32 +171,25 @@ def _statement(payload: bytes, signer: str) -> CheckedEvidence:
             finished_at=finished_at,
             declaration_sha256=subject["digest"]["sha256"],
             declaration_name=subject["name"],
-            signer=signer,
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise EvidenceRefused(f"The statement is malformed ({type(error).__name__}).") from error
 
 
-def _spiffe_id(leaf: x509.Certificate) -> str:
+def _check_signer(
+    chain: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+    trust_domain: str,
+    at: dt.datetime,
+) -> str:
+    """The SPIFFE ID of the signer, which must be the verifier of ``trust_domain``."""
+    verifier = SPIFFEID.workload(trust_domain, VERIFIER_PATH)
+    bundle = TrustBundle(trust_domain, tuple(roots))
     try:
-        san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        raise EvidenceRefused("The signer's certificate names no identity.") from None
-    uris = san.get_values_for_type(x509.UniformResourceIdentifier)
-    if len(uris) != 1:
-        raise EvidenceRefused("The signer's certificate must have exactly one URI SAN.")
-    return str(uris[0])
-
-
-def _check_chain(
-    chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], at: dt.datetime
-) -> None:
-    verifier = PolicyBuilder().store(Store(list(roots))).time(at).build_client_verifier()
-    try:
-        verifier.verify(chain[0], list(chain[1:]))
-    except VerificationError as error:
+        return str(verify_svid(chain, {trust_domain: bundle}, at, expected=verifier))
+    except IdentityError as error:
         raise EvidenceRefused(
-            f"The signer's certificate does not chain to a trusted root: {error}.",
+            f"Its signer is not the verifier of {trust_domain}: {error.message}",
             remedy="Check with the trust bundle of the trust domain that made the evidence.",
         ) from error
 

@@ -32,6 +32,11 @@ class Result:
         return {**body, "verdict": self.verdict.value}
 
 
+def printable(text: str) -> str:
+    """The text with control characters spelled out: what the other side says may hold any."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
 def judge(expected: Outcome, observed: Outcome) -> Verdict:
     """Held only if what was seen is what was declared; unseen is never held."""
     if observed is Outcome.NOT_RUN:

@@ -3,7 +3,7 @@
 from xml.etree import ElementTree as ET
 
 from watertight.enforcers.contract import Verdict
-from watertight.verify.results import Evidence, Result
+from watertight.verify.results import Evidence, Result, printable
 
 
 def to_junit(evidence: Evidence) -> str:
@@ -38,8 +38,8 @@ def _case(suite: ET.Element, result: Result) -> None:
     case = ET.SubElement(
         suite,
         "testcase",
-        name=_clean(f"{result.id}: {result.attempt}"),
-        classname=_clean(f"{result.enforcer}.{result.channel}"),
+        name=printable(f"{result.id}: {result.attempt}"),
+        classname=printable(f"{result.enforcer}.{result.channel}"),
         time=f"{result.seconds:.4f}",
         file=result.at.file,
         line=str(result.at.line),
@@ -48,9 +48,4 @@ def _case(suite: ET.Element, result: Result) -> None:
         return
     tag = "failure" if result.verdict is Verdict.BROKEN else "error"
     message = f"expected {result.expected}, observed: {result.observed}"
-    ET.SubElement(case, tag, message=_clean(message), type=result.verdict.value)
-
-
-def _clean(text: str) -> str:
-    """XML 1.0 has no way to write control characters; what attackers see may hold them."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    ET.SubElement(case, tag, message=printable(message), type=result.verdict.value)

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from watertight.enforcers.contract import Verdict
-from watertight.verify.results import Evidence, Result
+from watertight.verify.results import Evidence, Result, printable
 
 STYLES = {Verdict.HELD: "green", Verdict.BROKEN: "bold red", Verdict.NOT_RUN: "yellow"}
 
@@ -17,7 +17,8 @@ def to_table(evidence: Evidence, *, every: bool = False) -> RenderableType:
     if shown:
         parts.append(_probes(shown))
     parts.append(_channels(evidence))
-    parts += [Text(f"{f.code}: {f.message} {f.remedy}", style="yellow") for f in evidence.findings]
+    findings = (printable(f"{f.code}: {f.message} {f.remedy}") for f in evidence.findings)
+    parts += [Text(finding, style="yellow") for finding in findings]
     parts.append(_summary(evidence))
     return Group(*parts)
 
@@ -30,7 +31,10 @@ def _probes(results: list[Result]) -> Table:
         cells = (r.verdict.value, r.id, r.channel, r.attempt, r.observed)
         # Text, never markup: what the other side answered is not ours.
         table.add_row(
-            *(Text(cell, style=STYLES[r.verdict] if i == 0 else "") for i, cell in enumerate(cells))
+            *(
+                Text(printable(cell), style=STYLES[r.verdict] if i == 0 else "")
+                for i, cell in enumerate(cells)
+            )
         )
     return table
 

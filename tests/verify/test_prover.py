@@ -1,0 +1,113 @@
+"""The prover judges facts: only what was seen, and as declared, has held."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from watertight.enforcers.contract import (
+    Arena,
+    Observation,
+    Outcome,
+    Probe,
+    Verdict,
+    not_run,
+    refused,
+    served,
+)
+from watertight.model.system import Channel, Position, System
+from watertight.verify.prover import DuplicateProbe, prove
+from watertight.verify.results import Result
+
+
+class NoArena:
+    """The probes here touch nothing of it but its system."""
+
+    system = System(
+        "shop.internal", channels=(Channel("a", "b", at=Position("watertight.yaml", 7, 3)),)
+    )
+
+
+ARENA = cast("Arena", NoArena())
+
+
+def probe(
+    identifier: str,
+    seen: Observation | Exception,
+    expected: Outcome = Outcome.REFUSED,
+    pause: asyncio.Event | None = None,
+) -> Probe:
+    async def run(_arena: Arena) -> Observation:
+        if pause is not None:
+            await pause.wait()
+        if isinstance(seen, Exception):
+            raise seen
+        return seen
+
+    return Probe(identifier, "envoy", "a -> b", "attack", "tried", expected, run)
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected", "verdict"),
+    [
+        (refused("no"), Outcome.REFUSED, Verdict.HELD),
+        (served("yes"), Outcome.REFUSED, Verdict.BROKEN),
+        (served("yes"), Outcome.SERVED, Verdict.HELD),
+        (refused("no"), Outcome.SERVED, Verdict.BROKEN),
+        (not_run("away"), Outcome.REFUSED, Verdict.NOT_RUN),
+        (not_run("away"), Outcome.SERVED, Verdict.NOT_RUN),
+        (RuntimeError("a bug"), Outcome.REFUSED, Verdict.NOT_RUN),
+    ],
+)
+async def test_the_verdict_is_made_of_what_was_seen(
+    seen: Observation | Exception, expected: Outcome, verdict: Verdict
+) -> None:
+    evidence = await prove(ARENA, [probe("x", seen, expected)])
+    assert [r.verdict for r in evidence.results] == [verdict]
+    assert (evidence.exit_code == 0) is (verdict is Verdict.HELD)
+
+
+async def test_a_probe_that_never_ends_is_not_run() -> None:
+    never = probe("x", refused("no"), pause=asyncio.Event())
+    evidence = await prove(ARENA, [never], deadline_seconds_per_probe=0.05)
+    assert evidence.results[0].verdict is Verdict.NOT_RUN
+    assert "0.05 s" in evidence.results[0].observed
+
+
+async def test_results_keep_the_order_of_the_probes_and_name_the_line() -> None:
+    gate = asyncio.Event()
+    seen: list[Result] = []
+
+    def note(found: Result) -> None:
+        seen.append(found)
+        gate.set()
+
+    probes = [probe("slow", refused("no"), pause=gate), probe("quick", refused("no"))]
+    evidence = await prove(ARENA, probes, on_result=note)
+    assert [r.id for r in seen] == ["quick", "slow"]
+    assert [r.id for r in evidence.results] == ["slow", "quick"]
+    assert evidence.results[0].at.line == 7
+
+
+async def test_no_more_run_at_once_than_allowed() -> None:
+    running = most = 0
+
+    async def run(_arena: Arena) -> Observation:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return refused("no")
+
+    probes = [
+        Probe(f"p{i}", "envoy", "a -> b", "attack", "tried", Outcome.REFUSED, run)
+        for i in range(20)
+    ]
+    await prove(ARENA, probes, concurrency=3)
+    assert most == 3
+
+
+async def test_two_probes_of_one_name_are_refused() -> None:
+    with pytest.raises(DuplicateProbe):
+        await prove(ARENA, [probe("x", refused("no")), probe("x", served("yes"))])
