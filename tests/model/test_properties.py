@@ -65,7 +65,7 @@ def test_two_systems_without_changes_are_equal(old: System, new: System) -> None
 
 @slow_enough
 @given(system=systems())
-def test_what_is_granted_is_allowed_and_the_rest_denied(system: System) -> None:
+def test_a_pair_is_allowed_exactly_if_its_channel_is_declared(system: System) -> None:
     for source in system.services:
         for target in system.services:
             declared = system.channel(source, target) is not None

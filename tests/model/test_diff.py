@@ -1,0 +1,152 @@
+"""`plan`: channels, grants and routes gained, lost and altered, and which changes tighten."""
+
+import pytest
+
+from watertight.model.diff import compare, tightened_channels
+from watertight.model.load import load_text
+from watertight.model.system import System
+
+BASE = """\
+trust_domain: shop.internal
+services:
+  web: {run: [./web]}
+  orders: {run: [./orders], listens: {http: 8001}}
+  catalogue: {run: [./catalogue], listens: {grpc: 8002}}
+resources:
+  orders-db: {kind: postgresql}
+channels:
+  - {from: web, to: orders, allow: [GET /orders/*], timeout: 2s}
+  - {from: web, to: catalogue}
+gateway:
+  hostname: shop.example
+  issuers:
+    main: {issuer: "https://login.shop.example", audiences: [shop], jwks: jwks.json}
+  routes:
+    - {path: /orders/*, to: orders, require: {issuer: main}, limit: {per: address, rate: 10/s}}
+    - {path: /a, to: orders, require: {issuer: main}}
+"""
+BEFORE = load_text(BASE)
+
+
+def after(*edits: tuple[str, str]) -> System:
+    text = BASE
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    return load_text(text)
+
+
+def lines(*edits: tuple[str, str]) -> list[tuple[str, bool]]:
+    return [(str(change), change.tightens) for change in compare(BEFORE, after(*edits))]
+
+
+ISSUER = '    main: {issuer: "https://login.shop.example"'
+LIMITED = "    - {path: /orders/*, to: orders, require: {issuer: main}, limit: {per: address, rate: 10/s}}\n"
+SHORT = "    - {path: /a, to: orders, require: {issuer: main}}\n"
+
+
+@pytest.mark.parametrize(
+    ("edit", "line", "tightens"),
+    [
+        (("GET /orders/*]", "GET /orders/*, POST /orders]"),
+         "+ grant web -> orders: POST /orders", False),
+        (("timeout: 2s", "timeout: 500ms"),
+         "~ channel web -> orders: timeout 2s → 500ms", True),
+        ((", timeout: 2s", ""),
+         "~ channel web -> orders: timeout 2s → none", False),
+        (("timeout: 2s", "timeout: 2s, retries: 1"),
+         "~ channel web -> orders: retries 0 → 1", False),
+        (("allow: [GET /orders/*], ", ""),
+         "~ channel web -> orders: GET /orders/* → identity only", False),
+        (("to: catalogue}", "to: catalogue, allow: [shop.A/B]}"),
+         "~ channel web -> catalogue: identity only → shop.A/B", True),
+        (("  - {from: web, to: catalogue}\n", ""),
+         "- channel web -> catalogue: identity only", True),
+        (("gateway:", "  - {from: orders, to: orders-db, tables: {}}\ngateway:"),
+         "+ channel orders -> orders-db: tables", False),
+        (("  web: {run: [./web]}\n", "  web: {run: [./web, -v]}\n"),
+         "~ service web: run changed", False),
+        (("  web: {run: [./web]}\n", "  web: {run: [./web]}\n  mailer: {run: [./mailer], listens: {tcp: 1}}\n"),
+         "+ service mailer on tcp 1", False),
+        (("listens: {http: 8001}", "listens: {http: 8009}"),
+         "~ service orders: on http 8001 → on http 8009", True),
+        (("trust_domain: shop.internal", "trust_domain: shop.example"),
+         "~ trust domain: shop.internal → shop.example: every identity changes", True),
+        (("  orders-db: {kind: postgresql}\n", "  orders-db: {kind: postgresql}\n  jobs: {kind: nats}\n"),
+         "+ resource jobs (nats)", False),
+        (("{kind: postgresql}", "{kind: postgresql, database: x}"),
+         "~ resource orders-db changed", False),
+        (("resources:\n  orders-db: {kind: postgresql}\n", ""),
+         "- resource orders-db", True),
+        (("hostname: shop.example", "hostname: shop.example\n  max_request_size: 1KiB"),
+         "~ gateway: max_request_size 1MiB → 1KiB", True),
+        (("hostname: shop.example", "hostname: shop.test"),
+         "~ gateway: hostname shop.example → shop.test", True),
+        ((ISSUER, ISSUER.replace("login", "id")),
+         "~ issuer main changed", True),
+        (("rate: 10/s", "rate: 20/s"),
+         "~ route GET /orders/* -> orders: 10/s per address → 20/s per address", False),
+        (("rate: 10/s", "rate: 10/m"),
+         "~ route GET /orders/* -> orders: 10/s per address → 10/m per address", True),
+        (("{path: /a, to: orders, require: {issuer: main}}", "{path: /a, to: orders, require: anyone}"),
+         "~ route GET /a -> orders: (issuer main) → (anyone)", False),
+        (("{path: /a, to: orders, require: {issuer: main}}", "{path: /a, to: orders, require: {issuer: main, scopes: [x]}}"),
+         "~ route GET /a -> orders: (issuer main) → (issuer main x)", True),
+        (("{path: /a,", "{path: /a, timeout: 1s,"),
+         "~ route GET /a -> orders: timeout 15s → 1s", True),
+        (("{path: /a,", "{path: /a, rewrite: /b,"),
+         "~ route GET /a -> orders: the service sees /a → /b", True),
+        ((SHORT, ""),
+         "- route GET /a -> orders (issuer main)", True),
+        ((SHORT, SHORT + "    - {path: /b, methods: [GET, POST], to: orders, require: anyone}\n"),
+         "+ route GET|POST /b -> orders (anyone)", False),
+        ((LIMITED + SHORT, SHORT + LIMITED),
+         "~ routes: their order changed; the first that matches wins", True),
+    ],
+)  # fmt: skip
+def test_one_edit_is_one_line(edit: tuple[str, str], line: str, tightens: bool) -> None:
+    assert lines(edit) == [(line, tightens)]
+
+
+def test_a_first_system_is_all_gain() -> None:
+    changes = compare(None, BEFORE)
+    assert {change.sign for change in changes} == {"+"}
+    assert "+ channel web -> orders: GET /orders/*" in map(str, changes)
+    assert not any(change.tightens for change in changes)
+
+
+def test_losing_everything_tightens() -> None:
+    changes = compare(BEFORE, System("shop.internal"))
+    assert {change.sign for change in changes} == {"-"}
+    assert all(change.tightens for change in changes)
+    assert "- gateway shop.example" in map(str, changes)
+
+
+def test_moved_lines_are_no_change() -> None:
+    assert compare(BEFORE, load_text("# a comment\n\n" + BASE)) == ()
+
+
+def test_every_change_knows_its_line() -> None:
+    [change] = compare(BEFORE, after(("GET /orders/*]", "GET /orders/*, POST /orders]")))
+    assert change.at.line == 9
+
+
+@pytest.mark.parametrize(
+    ("edit", "names"),
+    [
+        (("to: catalogue}", "to: catalogue, allow: [shop.A/B]}"), ["web -> catalogue"]),
+        (("to: catalogue}", "to: catalogue, timeout: 1s}"), ["web -> catalogue"]),
+        (("to: catalogue}", "to: catalogue, retries: 1}"), ["web -> catalogue"]),
+        (("GET /orders/*]", "GET /orders/1]"), []),
+        (("allow: [GET /orders/*], timeout: 2s", ""), []),
+        (("trust_domain: shop.internal", "trust_domain: shop.internal"), []),
+    ],
+)
+def test_channels_whose_streams_were_never_judged(edit: tuple[str, str], names: list[str]) -> None:
+    text = (
+        BASE.replace(", allow: [GET /orders/*], timeout: 2s}", "}")
+        if "allow: [GET" in edit[0]
+        else BASE
+    )
+    del text
+    assert [channel.name for channel in tightened_channels(BEFORE, after(edit))] == names
