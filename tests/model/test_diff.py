@@ -41,8 +41,10 @@ def lines(*edits: tuple[str, str]) -> list[tuple[str, bool]]:
 
 
 ISSUER = '    main: {issuer: "https://login.shop.example"'
-LIMITED = "    - {path: /orders/*, to: orders, require: {issuer: main}, limit: {per: address, rate: 10/s}}\n"
-SHORT = "    - {path: /a, to: orders, require: {issuer: main}}\n"
+FIRST, SHORT = BASE.splitlines(keepends=True)[-2:]
+MAIN = "to: orders, require: {issuer: main}}"
+WEB = "  web: {run: [./web]}\n"
+DATABASE = "  orders-db: {kind: postgresql}\n"
 
 
 @pytest.mark.parametrize(
@@ -64,15 +66,15 @@ SHORT = "    - {path: /a, to: orders, require: {issuer: main}}\n"
          "- channel web -> catalogue: identity only", True),
         (("gateway:", "  - {from: orders, to: orders-db, tables: {}}\ngateway:"),
          "+ channel orders -> orders-db: tables", False),
-        (("  web: {run: [./web]}\n", "  web: {run: [./web, -v]}\n"),
+        ((WEB, WEB.replace("web]", "web, -v]")),
          "~ service web: run changed", False),
-        (("  web: {run: [./web]}\n", "  web: {run: [./web]}\n  mailer: {run: [./mailer], listens: {tcp: 1}}\n"),
+        ((WEB, WEB + "  mailer: {run: [./mailer], listens: {tcp: 1}}\n"),
          "+ service mailer on tcp 1", False),
         (("listens: {http: 8001}", "listens: {http: 8009}"),
          "~ service orders: on http 8001 → on http 8009", True),
         (("trust_domain: shop.internal", "trust_domain: shop.example"),
          "~ trust domain: shop.internal → shop.example: every identity changes", True),
-        (("  orders-db: {kind: postgresql}\n", "  orders-db: {kind: postgresql}\n  jobs: {kind: nats}\n"),
+        ((DATABASE, DATABASE + "  jobs: {kind: nats}\n"),
          "+ resource jobs (nats)", False),
         (("{kind: postgresql}", "{kind: postgresql, database: x}"),
          "~ resource orders-db changed", False),
@@ -88,19 +90,19 @@ SHORT = "    - {path: /a, to: orders, require: {issuer: main}}\n"
          "~ route GET /orders/* -> orders: 10/s per address → 20/s per address", False),
         (("rate: 10/s", "rate: 10/m"),
          "~ route GET /orders/* -> orders: 10/s per address → 10/m per address", True),
-        (("{path: /a, to: orders, require: {issuer: main}}", "{path: /a, to: orders, require: anyone}"),
+        ((f"/a, {MAIN}", "/a, to: orders, require: anyone}"),
          "~ route GET /a -> orders: (issuer main) → (anyone)", False),
-        (("{path: /a, to: orders, require: {issuer: main}}", "{path: /a, to: orders, require: {issuer: main, scopes: [x]}}"),
+        ((f"/a, {MAIN}", "/a, to: orders, require: {issuer: main, scopes: [x]}}"),
          "~ route GET /a -> orders: (issuer main) → (issuer main x)", True),
         (("{path: /a,", "{path: /a, timeout: 1s,"),
          "~ route GET /a -> orders: timeout 15s → 1s", True),
         (("{path: /a,", "{path: /a, rewrite: /b,"),
          "~ route GET /a -> orders: the service sees /a → /b", True),
         ((SHORT, ""),
-         "- route GET /a -> orders (issuer main)", True),
+         "- route GET /a -> orders", True),
         ((SHORT, SHORT + "    - {path: /b, methods: [GET, POST], to: orders, require: anyone}\n"),
          "+ route GET|POST /b -> orders (anyone)", False),
-        ((LIMITED + SHORT, SHORT + LIMITED),
+        ((FIRST + SHORT, SHORT + FIRST),
          "~ routes: their order changed; the first that matches wins", True),
     ],
 )  # fmt: skip
@@ -139,14 +141,7 @@ def test_every_change_knows_its_line() -> None:
         (("to: catalogue}", "to: catalogue, retries: 1}"), ["web -> catalogue"]),
         (("GET /orders/*]", "GET /orders/1]"), []),
         (("allow: [GET /orders/*], timeout: 2s", ""), []),
-        (("trust_domain: shop.internal", "trust_domain: shop.internal"), []),
     ],
 )
 def test_channels_whose_streams_were_never_judged(edit: tuple[str, str], names: list[str]) -> None:
-    text = (
-        BASE.replace(", allow: [GET /orders/*], timeout: 2s}", "}")
-        if "allow: [GET" in edit[0]
-        else BASE
-    )
-    del text
     assert [channel.name for channel in tightened_channels(BEFORE, after(edit))] == names
