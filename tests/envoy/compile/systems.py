@@ -103,10 +103,19 @@ NOTHING_YET = System("empty.internal", services={"lonely": Service("lonely")})
 CLOSED_GATEWAY = replace(SHOP, channels=(), gateway=Gateway("shop.example", ()))
 REVOKED = SHOP.without_identities(frozenset({"orders"}))
 
+DEEP = "/{a}/{b}/*/{d}/**"
+DEEPEST = replace(
+    SHOP,
+    channels=(Channel("mailer", "orders", (HTTPGrant("GET", DEEP),)),),
+    gateway=Gateway("shop.example", (Route(DEEP, "orders", rewrite=f"/x{DEEP}"),)),
+)
+"""As many wildcards as Envoy takes."""
+
 ALL = {
     "shop": SHOP,
     "no gateway": NO_GATEWAY,
     "nothing yet": NOTHING_YET,
     "closed gateway": CLOSED_GATEWAY,
     "revoked": REVOKED,
+    "deepest": DEEPEST,
 }

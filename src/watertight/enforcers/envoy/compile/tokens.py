@@ -26,6 +26,9 @@ CACHED_TOKENS = 1_000
 empty cache; Envoy itself never drops the verdict of a withdrawn key."""
 
 _SCOPE = "scope"
+_SUBJECT = "[!-~][ -~]*"
+"""Printable ASCII (as OpenID Connect Core section 2 has it): it becomes a header. Its length is
+bounded by that of all headers; Envoy refuses a regular expression that counts to 255."""
 _TYPES = r"(?i)(application/)?(at\+)?jwt"
 _COMPACT = r"[Bb][Ee][Aa][Rr][Ee][Rr] +[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
 
@@ -149,7 +152,7 @@ def principal(route: Route, gateway: Gateway) -> Json:
     header = _header(require.issuer)
     a_type = {"string_match": _regex(_TYPES)}
     return _all(
-        _claim(require.issuer, "sub", {"string_match": _regex(".+")}),
+        _claim(require.issuer, "sub", {"string_match": _regex(_SUBJECT)}),
         {"or_ids": {"ids": [_claim(header, "typ", a_type), _absent(header, "typ")]}},
         _absent(header, "crit"),
         _absent(header, "b64"),

@@ -1,0 +1,23 @@
+"""The small pieces: durations and lifetimes."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watertight.enforcers.envoy.compile.blocks import seconds
+from watertight.enforcers.envoy.compile.lifetimes import lifetimes
+
+
+@given(st.floats(0, 1e6))
+def test_a_duration_is_plain_decimal_seconds(amount: float) -> None:
+    text = seconds(amount)
+    assert text.endswith("s")
+    assert set(text[:-1]) <= set("0123456789.")
+    assert abs(float(text[:-1]) - amount) < 1e-6
+
+
+@given(st.integers(1, 86_400))
+def test_nothing_outlives_the_svid_that_opened_it(ttl_seconds: int) -> None:
+    lives = lifetimes(ttl_seconds)
+    assert lives.connection > 0
+    assert 0 < lives.graceful < lives.stream
+    assert lives.connection + lives.stream <= ttl_seconds
