@@ -231,8 +231,8 @@ def test_the_error_shows_every_finding_on_a_line_of_its_own() -> None:
     with pytest.raises(DeclarationError) as caught:
         load_text("trust_domain: a\nservices: {b: 1, c: 2}\n", "deploy/shop.yaml")
     assert str(caught.value) == (
-        "deploy/shop.yaml:2:15: WT-E1103: This should be a mapping; it is `1`.\n"
-        "deploy/shop.yaml:2:21: WT-E1103: This should be a mapping; it is `2`."
+        "deploy/shop.yaml:2:15: WT-E1103: `services.b` should be a mapping; it is `1`.\n"
+        "deploy/shop.yaml:2:21: WT-E1103: `services.c` should be a mapping; it is `2`."
     )
 
 

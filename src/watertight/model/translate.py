@@ -96,7 +96,7 @@ def _missing_key(shape: type[Shape], path: DocumentPath, key: str) -> Flaw:
 
 
 def _wrong_value(path: DocumentPath, inner: DocumentPath, details: ErrorDetails) -> Flaw:
-    what = quoted(path_text(inner)) if inner else "This"
+    what = quoted(path_text(inner or path)) if path else "This"
     expected = _EXPECTED.get(details["type"])
     if expected is not None:
         needed = expected.format(**details.get("ctx", {}))

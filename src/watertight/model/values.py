@@ -209,7 +209,11 @@ def parse_listens(value: Any) -> Listen:
 def parse_port(value: Any) -> int:
     """A TCP port: 1 to 65535."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 65536:
-        raise Malformed(codes.BAD_PORT, f"{quoted(value)} is not a port: 1 to 65535.")
+        raise Malformed(
+            codes.BAD_PORT,
+            f"{quoted(value)} is not a port: a number from 1 to 65535.",
+            "Write it without quotes." if isinstance(value, str) and value.isdigit() else "",
+        )
     return value
 
 
