@@ -1,5 +1,6 @@
 """A caller is who the process tree and its uid say, and nobody else ever."""
 
+import itertools
 import os
 import signal
 import socket
@@ -204,6 +205,30 @@ def test_a_parent_younger_than_its_child_is_a_stranger(tmp_path: Path, ourselves
     _stat(tmp_path, 1, parent=0, start=1)
     attestor = ProcessTreeAttestor(tmp_path)
     attestor.admit("orders", Process(20, 101), {UID})
+    with pytest.raises(AttestationError, match="does not hold still"):
+        attestor.attest(ourselves)
+
+
+class Shifting(type(Path())):  # type: ignore[misc]  # Path's own class is known at run time only
+    """A /proc in which process 20 is another one at each look."""
+
+    looks = itertools.count()
+
+    def read_bytes(self) -> bytes:
+        data: bytes = super().read_bytes()
+        if self.parent.name == "20":
+            data = data.replace(b" 50 ", f" {50 + next(self.looks) % 2} ".encode())
+        return data
+
+
+def test_a_tree_that_changes_while_it_is_read_is_not_believed(
+    tmp_path: Path, ourselves: Peer
+) -> None:
+    """Each look at the parent finds another process: the id is used again and again."""
+    _stat(tmp_path, 30, parent=20, start=100)
+    _stat(tmp_path, 20, parent=0, start=50)
+    attestor = ProcessTreeAttestor(Shifting(tmp_path))
+    attestor.admit("orders", Process(20, 50), {UID})
     with pytest.raises(AttestationError, match="does not hold still"):
         attestor.attest(ourselves)
 
