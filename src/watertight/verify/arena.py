@@ -1,6 +1,8 @@
 """The running system as the prober touches it: footholds inside, doors outside, forged papers."""
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +14,8 @@ from watertight.model.system import System
 from watertight.verify.foothold import Foothold, Run
 from watertight.verify.forge import Forger
 from watertight.verify.tokens import TokenSigner
+
+FRESH_SECONDS = 2.0
 
 
 class LiveArena:
@@ -44,6 +48,9 @@ class LiveArena:
         self._tokens = TokenSigner(issuers, token_keys or {})
         self._footholds: dict[str, Foothold] = {}
         self._gaining: dict[str, asyncio.Lock] = {}
+        self._listing = asyncio.Lock()
+        self._listed: Sequence[Listening] = ()
+        self._listed_at = -math.inf
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,8 +108,12 @@ class LiveArena:
         return await asyncio.to_thread(self._forger.forge, forgery)
 
     async def listening(self) -> Sequence[Listening]:
-        """See ``Arena``."""
-        return await self._listening()
+        """See ``Arena``; at most ``FRESH_SECONDS`` old: every probe of a port asks for all."""
+        async with self._listing:
+            if time.monotonic() - self._listed_at > FRESH_SECONDS:
+                self._listed = await self._listening()
+                self._listed_at = time.monotonic()
+        return self._listed
 
     async def token(
         self, issuer: str, *, header: Mapping[str, Any] | None = None, **claims: Any

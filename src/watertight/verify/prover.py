@@ -14,7 +14,7 @@ from watertight.model.findings import Finding
 from watertight.model.system import NOWHERE, Position, System
 from watertight.verify.results import Evidence, Result, judge, result
 
-CONCURRENCY = 16
+CONCURRENCY = 32
 DEADLINE_SECONDS = 20.0
 
 

@@ -1,5 +1,6 @@
 """Every socket that a managed process listens on must be one that the declaration explains."""
 
+import ipaddress
 from collections.abc import Iterator
 
 from watertight.enforcers.contract import (
@@ -16,7 +17,7 @@ from watertight.enforcers.envoy.probes.ways import ways
 from watertight.model.addresses import callee_addresses
 from watertight.model.system import GATEWAY, System
 
-LOOPBACK = ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]")
+LOOPBACK = ("127.0.0.1", "[::1]")
 EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - looked for, never bound
 
 
@@ -37,10 +38,19 @@ async def _unknown(arena: Arena, workload: str) -> Observation:
     if not any(entry.process == "proxy" for entry in mine):
         return not_run(f"the proxy of {workload} listens on nothing: it does not run")
     known = expected(arena.system, arena.placement, workload)
-    strays = [e for e in mine if (e.process, e.address) not in known]
+    strays = [e for e in mine if (e.process, plain(e.address)) not in known]
     if strays:
         return served("; ".join(sorted(f"{e.address} ({e.process})" for e in strays)))
     return refused(f"{len(mine)} sockets, each of them declared")
+
+
+def plain(address: str) -> str:
+    """The address with an IPv4 one that is mapped into IPv6 (RFC 4291 section 2.5.5.2) as IPv4."""
+    host, separator, port = address.rpartition("]:")
+    if not separator:
+        return address
+    mapped = ipaddress.IPv6Address(host.removeprefix("[")).ipv4_mapped
+    return f"{mapped}:{port}" if mapped else address
 
 
 def expected(system: System, placement: Placement, workload: str) -> set[tuple[str, str]]:
