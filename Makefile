@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup check test test-all demo bench lock clean
+.PHONY: help setup demo check test test-all bench lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +23,9 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+demo: $(READY) ## the shop, sealed, attacked and proven; KEEP=1 leaves it running
+	$(BIN)/python examples/shop/demo.py $(if $(KEEP),--keep)
+
 check: $(READY) ## lint, format, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,6 +37,13 @@ test: check ## every gate and every test but the exhaustive ones
 
 test-all: check ## also the exhaustive ones
 	$(BIN)/pytest
+
+bench: $(READY) ## speed, as ratios in one run; writes docs/performance.md
+	@for tool in wrk nginx haproxy; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get -qq update && apt-get -qq install -y --no-install-recommends $$missing; \
+		else echo "Rows that need$$missing are left out. Install them: apt-get install$$missing" >&2; fi; fi
+	$(BIN)/python -m bench.run
 
 lock: ## resolve the dependencies again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
