@@ -1,7 +1,7 @@
 """From a System to the configuration of every Envoy: pure, no I/O, no clock, no randomness."""
 
-from watertight.enforcers.envoy.compile.paths import DataPath, data_path
 from watertight.enforcers.envoy.compile.proxies import compile_envoy
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
+from watertight.model.paths import DataPath, data_path
 
 __all__ = ["DataPath", "NotCompilable", "compile_envoy", "data_path"]

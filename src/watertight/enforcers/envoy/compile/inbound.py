@@ -31,8 +31,8 @@ from watertight.enforcers.envoy.compile.http import (
     router,
 )
 from watertight.enforcers.envoy.compile.lifetimes import Lifetimes, lifetimes
-from watertight.enforcers.envoy.compile.paths import DataPath
 from watertight.enforcers.envoy.resources import Resource, ResourceType
+from watertight.model.paths import DataPath
 from watertight.model.system import GATEWAY, Grant, Listen, Position, Protocol, System
 
 APP_CLUSTER = "app"

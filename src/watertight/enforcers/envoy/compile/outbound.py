@@ -12,6 +12,7 @@ from watertight.enforcers.envoy.compile.blocks import (
     seconds,
     tcp_address,
 )
+from watertight.enforcers.envoy.compile.callee import callee
 from watertight.enforcers.envoy.compile.http import (
     CONNECTION_WINDOW_BYTES,
     IDLE_REQUEST_SECONDS,
@@ -19,9 +20,9 @@ from watertight.enforcers.envoy.compile.http import (
     manager,
     router,
 )
-from watertight.enforcers.envoy.compile.paths import DataPath, callee, data_path
 from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.model.addresses import callee_addresses
+from watertight.model.paths import DataPath, data_path
 from watertight.model.system import Channel, Listen, Protocol, System
 
 POOL_IDLE_SECONDS = 45.0

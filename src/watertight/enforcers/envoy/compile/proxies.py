@@ -7,10 +7,11 @@ from types import MappingProxyType
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.envoy.compile import edge, inbound, outbound
 from watertight.enforcers.envoy.compile.bootstrap import bootstrap
+from watertight.enforcers.envoy.compile.callee import callee, is_ours
 from watertight.enforcers.envoy.compile.inbound import Door
-from watertight.enforcers.envoy.compile.paths import DataPath, callee, data_path, is_ours
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
 from watertight.enforcers.envoy.resources import EnvoyPlan, ProxyPlan, Resource, ResourceType
+from watertight.model.paths import DataPath, data_path
 from watertight.model.system import GATEWAY, Channel, HTTPGrant, Protocol, Service, System
 
 NO_KEYS: Mapping[str, str] = MappingProxyType({})
