@@ -6,6 +6,7 @@ process is always named by its id *and* its start time, and a pidfd of the peer 
 was read in ``/proc`` was still about that peer.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -85,10 +86,11 @@ def _pidfd(connection: socket.socket, pid: int) -> int:
     """The kernel's own pidfd of the peer; before Linux 6.5, one of the process with its id."""
     try:
         return connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
-    except ProcessLookupError as error:
-        raise AttestationError(f"The caller (pid {pid}) has ended.") from error
-    except OSError:
-        pass  # ENOPROTOOPT: an older kernel.
+    except OSError as error:
+        # Only a kernel that lacks the option may be asked by id: any other error means that the
+        # peer has ended (EINVAL or ESRCH, by version), and its id may be somebody else's by now.
+        if error.errno != errno.ENOPROTOOPT:
+            raise AttestationError(f"The caller (pid {pid}) has ended.") from error
     try:
         return os.pidfd_open(pid)
     except OSError as error:

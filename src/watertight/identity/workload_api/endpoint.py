@@ -14,6 +14,7 @@ import grpc
 from watertight.identity import sds
 from watertight.identity.attestation import Attestor
 from watertight.identity.clock import Clock, system_clock
+from watertight.identity.files import make_private_directory
 from watertight.identity.source import IdentitySource
 from watertight.identity.workload_api.door import Door
 from watertight.identity.workload_api.service import WorkloadAPI
@@ -38,7 +39,7 @@ class IdentityEndpoint:
     """Opens doors at which attested workloads get their identities.
 
     ``private_directory`` is made if need be, mode 0700: the sockets in it ask nobody who they
-    are. Use it as an asynchronous context manager; at its end every door and server is closed.
+    are. Call :meth:`close` at the end, or use it as an asynchronous context manager.
     """
 
     def __init__(
@@ -57,8 +58,6 @@ class IdentityEndpoint:
         self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._directory.chmod(0o700)
         return self
 
     async def __aexit__(
@@ -76,6 +75,7 @@ class IdentityEndpoint:
         service of another uid needs 0o666 in a directory that only this service sees.
         """
         await self.shut(path)
+        make_private_directory(self._directory)
         door = Door(self._attestor, self._server_socket, capacity=capacity)
         await door.open(path, mode)
         self._doors[path] = door
