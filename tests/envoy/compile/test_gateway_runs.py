@@ -158,6 +158,25 @@ async def test_routes_rewrites_and_refusals() -> None:
         assert (await client.ask("/", host="shop.example:8443")).status_code == 200
 
 
+async def test_where_a_request_comes_from_is_what_the_gateway_sees() -> None:
+    lie = {
+        "forwarded": "for=203.0.113.9",
+        "x-forwarded-for": "203.0.113.9",
+        "x-forwarded-host": "evil.example",
+        "x-forwarded-proto": "http",
+        "x-real-ip": "203.0.113.9",
+    }
+    async with outside() as client:
+        headers = (await client.ask("/", headers=lie)).json()["headers"]
+        told = {name: value for name, value in headers if name in lie}
+    # For a client on loopback Envoy names its own host.
+    assert "203.0.113.9" not in told.pop("x-forwarded-for")
+    assert told == {
+        "x-forwarded-host": "shop.example",
+        "x-forwarded-proto": "https",
+    }
+
+
 async def test_grpc_passes_the_gateway() -> None:
     assert SHOP.gateway is not None
     system = replace(

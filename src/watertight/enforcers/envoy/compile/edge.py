@@ -37,6 +37,18 @@ HTTP2_AT_THE_EDGE = {
 }
 """Envoy's own advice for an edge proxy ("Configuring Envoy as an edge proxy")."""
 
+FORWARDING = (
+    "forwarded",
+    "true-client-ip",
+    "x-client-ip",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-real-ip",
+)
+"""Where a request comes from is what we see: no proxy stands before this one that we would trust.
+An app that reads the first address of ``x-forwarded-for`` must not read the client's own words."""
+
 ACCESS_LOG = {
     "time": "%START_TIME%",
     "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
@@ -126,7 +138,7 @@ def _listener(placement: Placement, gateway: Gateway) -> Json:
 
 def _strip() -> Json:
     """Before anything else: what only we say, and what would turn one request into another."""
-    stripped = (SUBJECT_HEADER, *OVERRIDES, *PROXY_HEADERS)
+    stripped = (SUBJECT_HEADER, *FORWARDING, *OVERRIDES, *PROXY_HEADERS)
     return extension(
         "envoy.http.early_header_mutation.header_mutation",
         "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
