@@ -19,12 +19,16 @@ def ready() -> ResponseReturnValue:
 @app.post("/charges")
 def charge() -> ResponseReturnValue:
     wanted = request.get_json()
+    try:
+        amount, customer = float(wanted["amount"]), str(wanted["customer"])
+    except (KeyError, TypeError, ValueError):
+        abort(400, "a charge is {amount, customer}")
     number = uuid.uuid4().hex
     charges[number] = {
         "id": number,
-        "amount": float(wanted["amount"]),
+        "amount": amount,
         "currency": CURRENCY,
-        "customer": str(wanted["customer"]),
+        "customer": customer,
         "refunded": False,
     }
     return charges[number], 201
@@ -37,6 +41,7 @@ def one(number: str) -> ResponseReturnValue:
 
 @app.post("/refunds")
 def refund() -> ResponseReturnValue:
-    found = charges.get(str(request.get_json()["charge"])) or abort(404)
+    wanted = request.get_json()
+    found = charges.get(str(wanted.get("charge"))) or abort(404)
     found["refunded"] = True
     return found, 201
