@@ -42,10 +42,15 @@ class Oracle:
     def wait(self, process: "subprocess.Popen[bytes]") -> None:
         """Until Envoy listens; raises if it ends or never does."""
         deadline = time.monotonic() + START_SECONDS
-        while not self.address.exists():
+        while not self._listens():
             assert process.poll() is None, "Envoy refused its configuration"
             assert time.monotonic() < deadline, "Envoy does not listen"
             time.sleep(0.01)
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as connection:
+            # The file is there from bind() on; only listen() accepts.
+            return connection.connect_ex(str(self.address)) == 0
 
     def matching(self, path: str) -> set[str] | None:
         """The templates that match; None if Envoy refuses the request outright."""

@@ -95,6 +95,7 @@ def test_allowed_by_the_line(call: tuple[str, ...], line: int) -> None:
         (("outside", "orders", "GET", "/shop"), "leads to `web` instead"),
         (("outside", "orders", "POST", "/api/orders/1"), "No route of the gateway takes"),
         (("outside", "gateway", "GET", "/a%5cb"), "Every proxy refuses"),
+        (("outside", "web", "GET", "/"), "takes it and refuses it"),
         (("gateway", "orders", "GET", "/api/orders/1"), "No route of the gateway takes"),
         (("gateway", "orders", "POST", "/orders"), "No route of the gateway takes"),
     ],

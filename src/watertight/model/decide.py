@@ -193,8 +193,16 @@ def _through_gateway(system: System, source: str, target: str, call: _Call) -> D
         if inner and route.target != target:
             continue
         template = parse_template(route.target_path if inner else route.path)
-        if call.method in route.methods and template.matches(call.path):
+        if call.method not in route.methods or not template.claims(call.path):
+            continue
+        if template.matches(call.path):
             return _by_route(route, target)
+        return Decision(
+            False,
+            f"The route {quoted(_route_text(route))} takes it and refuses it: a final `**` "
+            f"stands for at least one segment. Put a route for {quoted(call.path)} before it.",
+            route.at,
+        )
     return Decision(
         False,
         f"No route of the gateway takes `{call}`"

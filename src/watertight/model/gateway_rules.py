@@ -124,7 +124,7 @@ def _shadows(routes: Sequence[Route]) -> Iterator[Flaw]:
                 (
                     other
                     for other, wider in candidates
-                    if method in routes[other].methods and wider.covers(template)
+                    if method in routes[other].methods and wider.shadows(template)
                 ),
                 None,
             )

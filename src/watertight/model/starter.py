@@ -22,7 +22,7 @@ services:
 channels:
   # web may read orders, and nothing else. Inside web, orders is http://orders:8001
   # (also in the environment variable ORDERS_URL).
-  # `*` stands for one segment of the path, a final `**` for all that is left.
+  # `*` stands for one segment of the path, a final `**` for one or more.
   - {from: web, to: orders, allow: [GET /orders, GET /orders/*], timeout: 2s}
   # Without `allow` a channel says only who may talk:
   # - {from: web, to: orders}
@@ -34,5 +34,6 @@ gateway:
   routes:
     # The first route that matches takes the request. `require` is never left out:
     # `anyone`, or a token: {issuer: main, scopes: [orders:read]} with `main` under `issuers`.
+    - {path: /, to: web, require: anyone, limit: {per: address, rate: 100/s}}
     - {path: /**, to: web, require: anyone, limit: {per: address, rate: 100/s}}
 """

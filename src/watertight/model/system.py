@@ -78,8 +78,8 @@ class Resource:
 class HTTPGrant:
     """One method on one path template (``GET /orders/*``).
 
-    ``*`` and ``{name}`` match exactly one segment, a final ``**`` all that is left after its
-    slash, also nothing (:mod:`watertight.model.templates`).
+    ``*`` and ``{name}`` match exactly one segment, a final ``**`` one or more
+    (:mod:`watertight.model.templates`).
     """
 
     method: str

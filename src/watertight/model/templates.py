@@ -1,9 +1,13 @@
 """Path templates: which request paths a grant or a route means.
 
-``/orders/*`` and ``/orders/{id}`` match one non-empty segment; a final ``**`` matches what is
-left after its slash, also nothing (``/orders/**`` matches ``/orders/`` and not ``/orders``). These
-are the semantics of Envoy's ``envoy.path.match.uri_template``, so that what :func:`decide` says
-and what the proxy does are one thing; a test holds the two together on the real Envoy.
+``/orders/*`` and ``/orders/{id}`` match one non-empty segment; a final ``**`` matches one or
+more: ``/orders/**`` matches ``/orders/1`` and ``/orders/1/lines``, and neither ``/orders`` nor
+``/orders/``.
+
+Envoy's ``envoy.path.match.uri_template`` means the same, except that its ``**`` matches nothing
+too. What it would match is what a template *claims*: of the gateway's routes the first that
+claims a request takes it, and then refuses the one request that it does not match. A test holds
+:meth:`Template.claims` to the real Envoy.
 """
 
 import re
@@ -51,6 +55,11 @@ class Template:
 
     def matches(self, path: str) -> bool:
         """Whether it matches a path in normal form (see :func:`normalise`), without a query."""
+        nothing_left = self.rest and path[1:].split("/")[len(self.segments) :] == [""]
+        return self.claims(path) and not nothing_left
+
+    def claims(self, path: str) -> bool:
+        """As :meth:`matches`, but ``**`` may stand for nothing: as Envoy chooses a route."""
         found = path[1:].split("/")
         if not self.spans(len(found)):
             return False
@@ -61,6 +70,13 @@ class Template:
 
     def covers(self, other: "Template") -> bool:
         """Whether each path that ``other`` matches is matched by this one too."""
+        nothing_left = (
+            self.rest and not other.rest and other.segments[len(self.segments) :] == ("",)
+        )
+        return self.shadows(other) and not nothing_left
+
+    def shadows(self, other: "Template") -> bool:
+        """Whether each path that ``other`` matches is claimed by this one."""
         if other.rest and not self.rest:
             return False
         if not self.spans(len(other.segments) + other.rest):
@@ -68,7 +84,7 @@ class Template:
         return all(map(_segment_covers, self.segments, other.segments))
 
     def overlaps(self, other: "Template") -> bool:
-        """Whether some path is matched by both."""
+        """Whether some path is claimed by both."""
         if not (self.rest or other.rest) and len(self.segments) != len(other.segments):
             return False
         if self.rest and not other.rest and not self.spans(len(other.segments)):
