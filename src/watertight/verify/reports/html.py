@@ -122,7 +122,7 @@ def _row(r: Result) -> str:
     return (
         f'<tr data-channel="{escape(r.channel)}" data-verdict="{r.verdict.value}">'
         f'<td><span class="badge {r.verdict.value}">{WORDS[r.verdict]}</span></td>'
-        f'<td class="id">{escape(r.id)}</td><td>{escape(r.channel)}</td>'
+        f'<td class="id">{escape(r.id)}</td><td class="channel">{escape(r.channel)}</td>'
         f"<td>{escape(r.attempt)}</td><td>{escape(r.expected)}</td><td>{escape(r.observed)}</td>"
         f'<td class="number">{r.seconds * 1000:.0f}</td></tr>'
     )
