@@ -55,10 +55,11 @@ def picture(result: dict[str, Any]) -> str:
         source, _, target = probe["channel"].partition(" -> ")
         if source != "anyone" and target != "host":
             pairs.setdefault((source, target), []).append(probe)
-    edge = [name for name in ("outside", "gateway") if name in {source for source, _ in pairs}]
-    services = sorted({name for pair in pairs for name in pair} - {"outside", "gateway"})
-    sources = [*edge, *services]
-    targets = [name for name in [*edge, *services] if name in {target for _, target in pairs}]
+    names = {name for pair in pairs for name in pair}
+    edge = [name for name in ("outside", "gateway") if name in names]
+    order = [*edge, *sorted(names.difference(edge))]
+    sources = [name for name in order if any(name == source for source, _ in pairs)]
+    targets = [name for name in order if any(name == target for _, target in pairs)]
     width, height = LEFT + CELL * len(targets) + 16, TOP + ROW * len(sources) + 16
     s = result["summary"]
     parts = [
