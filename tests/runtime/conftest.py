@@ -1,13 +1,14 @@
 """Pods for the tests of this folder, and a watch that fails any test which leaves something."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,16 +47,29 @@ def _settled(look: Callable[[], dict[int, str]]) -> dict[int, str]:
     return found
 
 
-def namespaces() -> set[str]:
-    """Every network, mount and process namespace that some process is in."""
+def namespaces(pids: Iterable[int]) -> set[str]:
+    """Every network, mount and process namespace that one of these processes is in."""
     found = set()
-    for pid in process_ids():
+    for pid in pids:
         for kind in ("net", "mnt", "pid"):
             try:
                 found.add(str(Path(f"/proc/{pid}/ns/{kind}").readlink()))
             except OSError:
                 continue
     return found
+
+
+def held_namespaces() -> set[str]:
+    """What keeps a namespace when its processes have ended: our descriptors, and mounts.
+
+    Looking for the namespace itself would not do: its number is used again at once.
+    """
+    links = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.add(str(entry.readlink()))
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    return links | {line.split()[3] for line in mounts if " - nsfs " in line}
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from tests.runtime.conftest import (
     Host,
     eventually,
     free_port,
+    held_namespaces,
     namespaces,
     prepare,
     processes_that_name,
@@ -23,7 +24,7 @@ from tests.runtime.conftest import (
 from tests.runtime.control import the_system
 from tests.runtime.programs import GET
 from watertight.runtime.client import PodError
-from watertight.runtime.host import HostCapabilities
+from watertight.runtime.host import HostCapabilities, Isolation
 from watertight.runtime.proc import descendants
 
 PYTHON = sys.executable
@@ -95,16 +96,16 @@ async def test_an_app_is_restarted_while_nobody_controls(
 
 async def test_what_is_not_adopted_is_swept_away(home: Path, either: HostCapabilities) -> None:
     """No process, namespace or socket stays."""
-    before = namespaces()
     async with after_a_kill(home, either) as (host, port):
-        assert processes_that_name(home)
+        made = namespaces(processes_that_name(home)) - namespaces([os.getpid()])
+        assert bool(made) is (either.isolation is not Isolation.NONE)
         assert await host.supervisor.sweep() == ["orders"]
         await eventually(lambda: not processes_that_name(home))
+        assert not made & held_namespaces()
         assert not list(host.layout.run.rglob("*.sock"))
         await host.up("orders", "app")
         said = await host.inside("orders", PYTHON, "-c", GET, f"http://127.0.0.1:{port}/1")
         assert said == "orders serves /1\n"
-    await eventually(lambda: namespaces() <= before)
 
 
 async def test_an_init_that_is_killed_takes_all_with_it(

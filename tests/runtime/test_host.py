@@ -7,17 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.conftest import namespaces
 from watertight.runtime import linux
 from watertight.runtime.host import Isolation, detect
 from watertight.runtime.linux import Namespace, SystemCallError
 
 
-def test_the_best_isolation_is_found_and_nothing_is_left() -> None:
+def test_the_best_isolation_is_found() -> None:
     """Root gets users of its own, others user namespaces."""
-    before = namespaces()
     found = detect()
-    assert namespaces() <= before
     if found.isolation is Isolation.NONE:
         pytest.skip(found.reason)
     wanted = Isolation.USERS if os.geteuid() == 0 else Isolation.USER_NAMESPACES
