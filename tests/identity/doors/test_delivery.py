@@ -133,9 +133,10 @@ async def test_a_change_of_others_reloads_nothing(identities: Identities, short:
         await eventually(lambda: identities.waits == 1)
         identities.rotate_leaf("payments")
         await eventually(lambda: identities.waits == 2)
+        assert reloads.read_text() == "x"
         identities.rotate_leaf("orders")
-        await eventually(lambda: len(reloads.read_text()) == 2)
-    assert reloads.read_text() == "xx"
+        await eventually(lambda: identities.waits == 3)
+        assert reloads.read_text() == "xx"
 
 
 async def test_losing_the_identity_takes_the_files(identities: Identities, short: Path) -> None:
