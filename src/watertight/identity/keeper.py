@@ -125,7 +125,7 @@ class SVIDKeeper:
         kept = self._kept.get(workload)
         if kept is None or kept.svid is None or self._is_revoked(workload):
             return None
-        return kept.svid if _is_valid(kept.svid, self._now()) else None
+        return kept.svid if kept.svid.is_valid_at(self._now()) else None
 
     def bundle(self) -> TrustBundle:
         """The roots that are trusted now."""
@@ -277,7 +277,7 @@ class SVIDKeeper:
             return kept.retry_at - now > seconds(2 * self._settings.max_retry_seconds)
         if kept.svid is None or kept.renew_at is None:
             return True
-        stale = now >= kept.renew_at or not _is_valid(kept.svid, now)
+        stale = now >= kept.renew_at or not kept.svid.is_valid_at(now)
         return stale or kept.svid.chain[1] in distrusted
 
     def _renew(self, name: str) -> bool:
@@ -327,7 +327,3 @@ class SVIDKeeper:
 
     def _is_revoked(self, workload: str) -> bool:
         return self._id(workload) in self.authority.revoked
-
-
-def _is_valid(svid: X509SVID, now: dt.datetime) -> bool:
-    return all(c.not_valid_before_utc <= now < c.not_valid_after_utc for c in svid.chain)
