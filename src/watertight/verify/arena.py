@@ -101,11 +101,11 @@ class LiveArena:
     async def svid(self, service: str) -> Credential:
         """See ``Arena``. Raises ``CannotForge``."""
         spiffe_id = self.system.spiffe_id(service)
-        return await asyncio.to_thread(self._forger.svid, spiffe_id, service)
+        return self._forger.svid(spiffe_id, service)
 
     async def forge(self, forgery: Forgery) -> Credential:
         """See ``Arena``. Raises ``CannotForge``."""
-        return await asyncio.to_thread(self._forger.forge, forgery)
+        return self._forger.forge(forgery)
 
     async def listening(self) -> Sequence[Listening]:
         """See ``Arena``; at most ``FRESH_SECONDS`` old: every probe of a port asks for all."""

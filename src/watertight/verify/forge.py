@@ -8,6 +8,7 @@ import datetime as dt
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,10 +166,11 @@ def _certificate(
 def _subject(forgery: Forgery) -> x509.Name:
     if not forgery.common_name:
         return x509.Name([])
-    # X.520 bounds a common name at 64; a SPIFFE ID in it may be longer, and that is the attack.
-    return x509.Name(
-        [x509.NameAttribute(NameOID.COMMON_NAME, forgery.common_name, _validate=False)]
-    )
+    with warnings.catch_warnings():
+        # X.520 bounds a common name at 64; a SPIFFE ID in it may be longer, and is the attack.
+        warnings.simplefilter("ignore", UserWarning)
+        name = x509.NameAttribute(NameOID.COMMON_NAME, forgery.common_name, _validate=False)
+    return x509.Name([name])
 
 
 def _key_usage(*, ca: bool) -> x509.KeyUsage:

@@ -447,9 +447,12 @@ SABOTAGES = (
     ),
     # grants
     sabotage(
-        "any target",
+        "any target, any request at the door",
         always(routes(*DOOR, weaken.anything)),
+        "grants.claimed-identity",
         "grants.connect-elsewhere",
+        "grants.method-at-door",
+        "grants.path-at-door",
         "sessions.silent-then-elsewhere",
     ),
     sabotage(

@@ -40,18 +40,18 @@ GATEWAY = Gateway(
 )
 
 
-def service(name: str, protocol: Protocol | None = None) -> Service:
-    return Service(name, listens=Listen(protocol, 8000) if protocol else None)
+def service(name: str, protocol: Protocol, port: int) -> Service:
+    return Service(name, listens=Listen(protocol, port))
 
 
 SHOP = System(
     trust_domain="shop.internal",
     services={
-        "storefront": service("storefront", Protocol.HTTP),
-        "orders": service("orders", Protocol.HTTP),
-        "catalogue": service("catalogue", Protocol.GRPC),
-        "stock": service("stock", Protocol.TCP),
-        "mailer": service("mailer", Protocol.HTTP),
+        "storefront": service("storefront", Protocol.HTTP, 8080),
+        "orders": service("orders", Protocol.HTTP, 8081),
+        "catalogue": service("catalogue", Protocol.GRPC, 8082),
+        "stock": service("stock", Protocol.TCP, 8083),
+        "mailer": service("mailer", Protocol.HTTP, 8084),
     },
     channels=(
         Channel(

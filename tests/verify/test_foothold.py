@@ -1,0 +1,151 @@
+"""The probe agent, as a real process: what it can do, and what happens when it is lost."""
+
+import asyncio
+import base64
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.verify.live import Agents
+from watertight.enforcers.attack.http import exchange, request_bytes
+from watertight.enforcers.attack.inside import dial_inside
+from watertight.enforcers.attack.wire import Absent, Closed
+from watertight.verify.foothold import Foothold, FootholdLost, agent_argv
+
+
+@asynccontextmanager
+async def foothold() -> AsyncIterator[Foothold]:
+    agents = Agents()
+    inside = await Foothold.gain("orders", agents.run)
+    try:
+        yield inside
+    finally:
+        await inside.close()
+        await agents.stop()
+
+
+@asynccontextmanager
+async def server(answer: bytes, *, reset: bool = False) -> AsyncIterator[int]:
+    """Answers the first bytes of each connection, then closes (with data unread: a reset)."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1 if reset else 65_536)
+        writer.write(answer)
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        yield listening.sockets[0].getsockname()[1]
+
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-app: a\r\n\r\nok"
+
+
+async def test_http_goes_out_as_written_and_comes_back_whole() -> None:
+    async with foothold() as inside, server(OK) as port:
+        answer = await inside.call("http", url=f"http://127.0.0.1:{port}/a/../b%2f", method="GET")
+    assert answer["status"] == 200
+    assert ["x-app", "a"] in answer["headers"]
+    assert base64.b64decode(answer["body"]) == b"ok"
+
+
+async def test_raw_bytes_arrive_even_before_a_reset() -> None:
+    async with foothold() as inside, server(b"why", reset=True) as port:
+        answer = await inside.call("raw", host="127.0.0.1", port=port, data=b"xx" * 50_000)
+    assert base64.b64decode(answer["data"]) == b"why"
+    assert answer["closed"]
+
+
+async def test_a_stream_is_a_wire() -> None:
+    async with foothold() as inside, server(OK) as port:
+        wire = await dial_inside(inside, "127.0.0.1", port, timeout_seconds=5)
+        data = request_bytes("GET", "/", [("host", "a")])
+        got = await exchange(wire, data, ["GET"], timeout_seconds=5)
+        await wire.close()
+    assert [answer.status for answer in got.answers] == [200]
+
+
+async def test_a_silent_stream_times_out_and_a_closed_one_says_so() -> None:
+    async with foothold() as inside, server(b"") as port:
+        wire = await dial_inside(inside, "127.0.0.1", port, timeout_seconds=5)
+        with pytest.raises(TimeoutError):
+            await wire.receive(0.05)
+        await wire.send(b"x")
+        assert await wire.receive(5) == b""
+        await wire.close()
+        with pytest.raises(Closed):
+            await wire.receive(1)
+
+
+async def test_nobody_listening_is_absent(unused_tcp_port: int) -> None:
+    async with foothold() as inside:
+        with pytest.raises(Absent, match="ConnectionRefusedError"):
+            await dial_inside(inside, "127.0.0.1", unused_tcp_port, timeout_seconds=5)
+
+
+async def test_many_requests_at_once_keep_apart() -> None:
+    async with foothold() as inside:
+        names = [f"watertight-{i}.invalid" for i in range(20)]
+        answers = await asyncio.gather(*(inside.call("resolve", name=n) for n in names))
+        (local,) = await asyncio.gather(inside.call("resolve", name="127.0.0.1"))
+    assert all(answer["addresses"] == [] for answer in answers)
+    assert local["addresses"] == ["127.0.0.1"]
+
+
+async def test_files_sockets_and_interfaces(tmp_path: Path) -> None:
+    listening = await asyncio.start_unix_server(lambda _r, w: w.close(), tmp_path / "a.sock")
+    async with listening, foothold() as inside:
+        there = await inside.call("unix", path=str(tmp_path / "a.sock"))
+        away = await inside.call("unix", path=str(tmp_path / "b.sock"))
+        paths = await inside.call("paths", names=[str(tmp_path), str(tmp_path / "no")])
+        listed = await inside.call("list", names=[str(tmp_path), str(tmp_path / "a.sock")])
+        names = await inside.call("interfaces")
+    assert there == {"connected": True}
+    assert not away["connected"]
+    assert paths["reachable"] == listed["listed"] == [str(tmp_path)]
+    assert "lo" in names["names"]
+
+
+async def test_it_sees_the_ports_of_its_network() -> None:
+    async with foothold() as inside, server(OK) as port:
+        assert port in (await inside.call("listeners"))["ports"]
+
+
+async def test_a_failed_operation_is_an_answer_and_not_the_end() -> None:
+    async with foothold() as inside:
+        assert "error" in await inside.call("fly")
+        assert "error" in await inside.call("http", url="http://127.0.0.1:1/")
+        assert (await inside.call("interfaces"))["names"]
+
+
+async def test_a_lost_agent_is_said_to_be_lost() -> None:
+    agents = Agents()
+    inside = await Foothold.gain("orders", agents.run)
+    await agents.stop()
+    with pytest.raises(FootholdLost, match="orders"):
+        await inside.call("interfaces")
+    with pytest.raises(FootholdLost):
+        await inside.call("interfaces")
+    await inside.close()
+
+
+async def test_an_agent_that_does_not_start_is_said_to_be_lost() -> None:
+    async def nowhere(
+        _service: str, _argv: object
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        raise FileNotFoundError(2, "no such pod")
+
+    with pytest.raises(FootholdLost, match="no such pod"):
+        await Foothold.gain("orders", nowhere)
+
+
+def test_the_agent_imports_the_standard_library_only() -> None:
+    """It is run where our packages need not be: without site-packages it must still start."""
+    argv = agent_argv()
+    done = subprocess.run([argv[0], "-S", *argv[1:]], input=b"", check=False, timeout=20)
+    assert done.returncode == 0
+    assert argv[0] == sys.executable
