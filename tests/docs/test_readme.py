@@ -1,0 +1,19 @@
+"""The declaration that the README shows is one."""
+
+import re
+
+from tests.docs.test_links import REPOSITORY
+from watertight.model.lint import lint
+from watertight.model.load import load_text
+
+
+def test_the_first_declaration_is_right() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    block = re.search(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    system = load_text(block[1], "README.md")
+    assert [channel.name for channel in system.channels] == [
+        "storefront -> orders",
+        "orders -> mailer",
+    ]
+    assert [str(finding) for finding in lint(system)] == []
