@@ -1,0 +1,120 @@
+"""Applying a plan: in force everywhere when it returns, or as it was before."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from tests.mesh import Mesh, running_mesh
+from watertight.enforcers.envoy.apply import Deployment
+from watertight.enforcers.envoy.resources import EnvoyPlan, Resource, ResourceType
+from watertight.enforcers.envoy.xds.verdicts import ResourceRefused
+from watertight.model.system import (
+    Channel,
+    HTTPGrant,
+    Listen,
+    Position,
+    Protocol,
+    Service,
+    System,
+)
+
+GET = HTTPGrant("GET", "/orders/*")
+HERE = Position("watertight.yaml", 7, 3)
+
+
+def system(*grants: HTTPGrant) -> System:
+    return System(
+        "shop.test",
+        {
+            "storefront": Service("storefront"),
+            "mailer": Service("mailer"),
+            "orders": Service("orders", listens=Listen(Protocol.HTTP, 8081)),
+        },
+        channels=(
+            Channel("storefront", "orders", grants, at=HERE),
+            Channel("mailer", "orders", at=HERE),
+        ),
+    )
+
+
+@pytest.fixture
+async def mesh() -> AsyncIterator[Mesh]:
+    async with running_mesh(system(GET)) as running:
+        yield running
+
+
+@pytest.fixture
+async def deployment(mesh: Mesh) -> Deployment:
+    deployed = Deployment(mesh.xds)
+    await deployed.apply(mesh.plan)
+    return deployed
+
+
+def with_grants(mesh: Mesh, *grants: HTTPGrant) -> EnvoyPlan:
+    """The plan for the mesh's system with other grants for the storefront."""
+    channels = tuple(
+        replace(c, grants=grants) if c.source == "storefront" else c for c in mesh.system.channels
+    )
+    return mesh.compile(replace(mesh.system, channels=channels))
+
+
+async def test_it_returns_once_the_change_is_in_force(mesh: Mesh, deployment: Deployment) -> None:
+    assert (await mesh.request("storefront", "orders", "POST", "/orders")).status_code == 403
+    applied = await deployment.apply(with_grants(mesh, GET, HTTPGrant("POST", "/orders")))
+    assert applied.changed == ("orders",)
+    assert (await mesh.request("storefront", "orders", "POST", "/orders")).status_code == 200
+
+
+async def test_applying_twice_changes_nothing(mesh: Mesh, deployment: Deployment) -> None:
+    first = await deployment.apply(mesh.plan)
+    second = await deployment.apply(mesh.plan)
+    assert second.changed == ()
+    assert second.versions == first.versions
+
+
+async def test_a_refusal_names_the_line_and_leaves_all_as_it_was(
+    mesh: Mesh, deployment: Deployment
+) -> None:
+    """One proxy refuses, and what the others had accepted already is taken back."""
+    before = deployment.versions()
+    better = with_grants(mesh, GET, HTTPGrant("POST", "/orders"))
+    bad = Resource(ResourceType.CLUSTER, "bad", {"name": "bad", "connect_timeout": "-1s"}, HERE)
+    mailer = better.proxies["mailer"]
+    worse = EnvoyPlan(
+        {**better.proxies, "mailer": replace(mailer, resources=(*mailer.resources, bad))}
+    )
+    with pytest.raises(ResourceRefused, match=r"watertight\.yaml:7:3"):
+        await deployment.apply(worse)
+    assert deployment.versions() == before
+    assert (await mesh.request("storefront", "orders", "POST", "/orders")).status_code == 403
+    assert (await mesh.request("storefront", "orders", "GET", "/orders/1")).status_code == 200
+
+
+async def test_a_cut_ends_one_callers_connections_and_nobody_elses(
+    mesh: Mesh, deployment: Deployment
+) -> None:
+    storefront = await asyncio.open_connection(*mesh.address("storefront", "orders"))
+    mailer = await asyncio.open_connection(*mesh.address("mailer", "orders"))
+    assert await answered(*storefront)
+    assert await answered(*mailer)
+    assert await deployment.cut("orders", "mailer") < 1
+    assert await answered(*storefront)
+    assert not await answered(*mailer)
+    assert (await mesh.request("mailer", "orders", "GET", "/orders/1")).status_code == 200
+    for _, writer in (storefront, mailer):
+        writer.close()
+
+
+async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Whether a request on this very connection is answered."""
+    writer.write(b"GET /orders/1 HTTP/1.1\r\nhost: orders\r\n\r\n")
+    try:
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        await reader.readexactly(int(length[1]) if length else 0)
+    except (OSError, EOFError):
+        return False
+    return head.startswith(b"HTTP/1.1 200")
