@@ -17,6 +17,7 @@ WIRE: ProcessWire = {
     "view": [],
     "credentials": None,
     "nested_user_namespace": False,
+    "low_ports": False,
     "confined": False,
     "log": "/dev/null",
 }

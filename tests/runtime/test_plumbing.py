@@ -3,13 +3,16 @@
 Without TLS: here only the pipes are looked at, not what flows in them.
 """
 
+import contextlib
 import json
 import os
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.runtime.conftest import Host, free_port, running
 from tests.runtime.programs import GET, idler, server, system_of
@@ -130,6 +133,40 @@ async def test_the_gateway_stands_in_the_hosts_network_and_nothing_else_of_it(
         assert _link(proxy, "net") == _link(os.getpid(), "net")
         for kind in ("mnt", "pid", "ipc"):
             assert _link(proxy, kind) != _link(os.getpid(), kind)
+
+
+def _free_low_port() -> int:
+    for port in range(1023, 600, -1):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    pytest.skip("no port below 1024 is free")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="below port 1024 only root may listen")
+async def test_a_gateway_started_by_root_may_stand_on_a_low_port(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """With that right alone, as a user of its own; a high port needs none."""
+    for port, rights in ((_free_low_port(), 1 << 10), (free_port(), 0)):
+        gateway = Gateway("shop.example", (Route("/", "orders"),), port=port)
+        system = replace(system_of(server("orders", 8081)), gateway=gateway)
+        async with running(home, system, capabilities) as host:
+            write_bootstrap(host, GATEWAY, tcp("127.0.0.1", port), tcp("127.0.0.1", 1))
+            await host.up(GATEWAY, "proxy")
+            proxy = descendants(host.supervisor.pods[GATEWAY].pid)[-1]
+            status = dict(
+                line.split(":\t", 1) for line in _text(f"/proc/{proxy}/status").splitlines()
+            )
+            assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == rights
+            assert status["Uid"].split()[0] != "0"
+            told = {s.address for s in await host.supervisor.listening()}
+            assert f"127.0.0.1:{port}" in told
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
 
 
 def _link(pid: int, kind: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -176,6 +177,19 @@ async def test_a_program_that_cannot_run_is_one_clear_error(
             await host.supervisor.start_process("orders", "app")
         found = await state_of(host, "orders", "app")
         assert (found.state, found.restarts) == ("stopped", 0)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives apps users of their own")
+async def test_a_project_that_its_users_cannot_read_is_told(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """With the way out."""
+    async with running(home, system_of(idler("orders")), capabilities) as host:
+        host.layout.project.chmod(0o700)
+        await host.supervisor.start_pod(host.pods["orders"])
+        with pytest.raises(PodError, match=r"cannot enter its directory .*Permission.*chmod"):
+            await host.supervisor.start_process("orders", "app")
 
 
 async def test_readiness_says_what_was_seen(home: Path, capabilities: HostCapabilities) -> None:

@@ -109,7 +109,7 @@ class Init:
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # whoever knocked has left, or descriptors are short
             connection, _ = listener.accept()
             credentials = connection.getsockopt(
                 socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")

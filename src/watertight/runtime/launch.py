@@ -39,6 +39,7 @@ def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> Process
         "view": [list(step) for step in process.view],
         "credentials": list(process.credentials) if process.credentials else None,
         "nested_user_namespace": isolation is Isolation.USER_NAMESPACES and process.name == APP,
+        "low_ports": process.low_ports and process.credentials is not None,
         "confined": process.name == APP,
         "log": str(layout.log(spec.name, process.name)),
     }

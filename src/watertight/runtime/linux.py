@@ -50,6 +50,7 @@ _LOCKED_FLAGS = 0x2 | 0x4 | 0x8 | 0x400 | 0x800  # nosuid, nodev, noexec, noatim
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_KEEPCAPS = 8
 _PR_SET_SECCOMP = 22
 _SECCOMP_MODE_FILTER = 2
 _PR_CAPBSET_READ = 23
@@ -57,7 +58,9 @@ _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
+CAP_NET_BIND_SERVICE = 10
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _SIOCGIFFLAGS = 0x8913
@@ -186,9 +189,11 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1, "PR_SET_CHILD_SUBREAPER")
 
 
-def drop_bounding_set() -> None:
+def drop_bounding_set(*, but: int | None = None) -> None:
     """Empties the capability bounding set: even user 0 gains nothing by exec (needs SETPCAP)."""
     for capability in range(64):
+        if capability == but:
+            continue
         try:
             present = _prctl(_PR_CAPBSET_READ, capability, f"PR_CAPBSET_READ, {capability}")
         except SystemCallError as error:
@@ -202,8 +207,26 @@ def drop_bounding_set() -> None:
 def drop_capabilities() -> None:
     """Empties the ambient, effective, permitted and inheritable sets (capset(2))."""
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, "PR_CAP_AMBIENT_CLEAR_ALL")
+    _set_capabilities(0)
+
+
+def keep_capabilities() -> None:
+    """The next change of user leaves the permitted set as it is."""
+    _prctl(_PR_SET_KEEPCAPS, 1, "PR_SET_KEEPCAPS")
+
+
+def keep_only(capability: int) -> None:
+    """Gives up all capabilities but one, which the next program has too (an ambient one)."""
+    _set_capabilities(1 << capability)
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, "PR_CAP_AMBIENT_RAISE", capability)
+
+
+def _set_capabilities(mask: int) -> None:
+    """Effective, permitted and inheritable, each in a low and a high word."""
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
-    _checked(_LIBC.capset(header, bytes(24)), "capset(none)")
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    data = struct.pack("6I", low, low, low, high, high, high)
+    _checked(_LIBC.capset(header, data), f"capset({mask:#x})")
 
 
 def bring_up_loopback() -> None:

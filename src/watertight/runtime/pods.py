@@ -7,7 +7,7 @@ their business.
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from watertight.model.addresses import callee_addresses
@@ -35,6 +35,7 @@ from watertight.runtime.spec import (
 )
 from watertight.runtime.wire import Mount
 
+_FIRST_FREE_PORT = 1024
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
 """All that apps keep of the operator's environment."""
 
@@ -65,6 +66,7 @@ def pod_specs(system: System, layout: Layout, machine: Machine) -> dict[str, Pod
     pods = {name: _service_pod(system, layout, machine, name) for name in system.services}
     if system.gateway is not None:
         proxy = _proxy(layout, machine, GATEWAY, ())
+        proxy = replace(proxy, low_ports=system.gateway.port < _FIRST_FREE_PORT)
         pods[GATEWAY] = PodSpec(GATEWAY, "host", {}, (proxy,))
     return pods
 

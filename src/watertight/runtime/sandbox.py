@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from watertight.errors import WatertightError
 from watertight.runtime import linux
 from watertight.runtime.confine import confine
 from watertight.runtime.linux import MountFlag, Namespace
@@ -34,6 +35,19 @@ _OPEN_FILES = 65_536
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _SIGNAL_BASE = 128
 """A warden's exit status above this: the program was ended by that signal, as shells tell it."""
+
+
+class CannotRunError(WatertightError):
+    """A program could not be started, in words that follow the service's name."""
+
+    def __init__(self, what: str, error: OSError) -> None:
+        remedy = "Look whether it is a program for this machine."
+        if error.errno == errno.EACCES:
+            remedy = (
+                "If root started watertight, each app is a user of its own: let others read the "
+                "project (chmod -R o+rX), or start watertight as the project's owner."
+            )
+        super().__init__(f"{what}: {error.strerror}", remedy=remedy)
 
 
 def describe_exit(status: int) -> str:
@@ -91,7 +105,7 @@ def _run_and_exit(writer: int, work: Callable[[], None]) -> NoReturn:
         work()
     except BaseException as error:  # noqa: BLE001  nothing may unwind into the parent's stack
         answer = {"error": str(error), "remedy": ""}
-        if isinstance(error, linux.SystemCallError):
+        if isinstance(error, WatertightError):
             answer = {"error": error.message, "remedy": error.remedy}
         with contextlib.suppress(OSError):
             os.write(writer, json.dumps(answer).encode())
@@ -226,13 +240,11 @@ def _become(process: ProcessWire, writer: int, *, die_with_init: bool = False) -
     try:
         os.chdir(directory)
     except OSError as error:
-        message = f"cannot enter its directory {directory}: {error.strerror}"
-        raise RuntimeError(message) from error
+        raise CannotRunError(f"cannot enter its directory {directory}", error) from error
     try:
         os.execve(program, process["argv"], process["environment"])  # noqa: S606
     except OSError as error:
-        message = f"cannot run {program}: {error.strerror}"
-        raise RuntimeError(message) from error
+        raise CannotRunError(f"cannot run {program}", error) from error
 
 
 def _give_up_rights(process: ProcessWire) -> None:
@@ -242,16 +254,21 @@ def _give_up_rights(process: ProcessWire) -> None:
         linux.unshare(Namespace.USER)
         linux.map_only_this_user(uid, gid)
     try:
-        linux.drop_bounding_set()
+        linux.drop_bounding_set(but=linux.CAP_NET_BIND_SERVICE if process["low_ports"] else None)
     except linux.SystemCallError as error:
         # Without CAP_SETPCAP. "No new privileges" alone then keeps exec from giving any back.
         if error.errno != errno.EPERM:
             raise
     if process["credentials"] is not None:
         uid, gid = process["credentials"]
+        if process["low_ports"]:
+            linux.keep_capabilities()
         os.setgroups([])
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
-    linux.drop_capabilities()
+    if process["low_ports"]:
+        linux.keep_only(linux.CAP_NET_BIND_SERVICE)
+    else:
+        linux.drop_capabilities()
     if process["confined"]:
         confine()

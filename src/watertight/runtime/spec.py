@@ -54,6 +54,8 @@ class ProcessSpec:
     credentials: Credentials | None = None
     ready: Readiness = None
     umask: int = 0o022
+    low_ports: bool = False
+    """May listen below port 1024 of the host, if root starts it."""
 
 
 @dataclass(frozen=True, slots=True)

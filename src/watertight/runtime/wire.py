@@ -45,6 +45,8 @@ class ProcessWire(TypedDict):
     """uid and gid to change to; None: stay."""
     nested_user_namespace: bool
     """Ends in a user namespace of its own, without power over the pod's."""
+    low_ports: bool
+    """Keeps the right to listen below port 1024, and no other, through the change of user."""
     confined: bool
     """Under the system call filter of :mod:`watertight.runtime.confine`."""
     log: str
