@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.model.envoy_oracle import Oracle, envoy_oracle
+from watertight.model.template_index import TemplateIndex
 from watertight.model.templates import (
     MAX_LENGTH,
     RefusedPath,
@@ -109,6 +110,19 @@ def test_templates_that_match_one_path_overlap(one: str, other: str, path: str) 
         assert a.overlaps(b)
 
 
+@given(many=st.lists(templates(), max_size=8), asked=templates())
+def test_the_index_answers_as_comparing_each_does(many: list[str], asked: str) -> None:
+    index: TemplateIndex[int] = TemplateIndex()
+    parsed = [parse_template(text) for text in many]
+    for number, template in enumerate(parsed):
+        index.add(template, number)
+    one = parse_template(asked)
+    shadowing = [n for n, template in enumerate(parsed) if template.shadows(one)]
+    overlapping = [n for n, template in enumerate(parsed) if template.overlaps(one)]
+    assert sorted(index.shadowing(one)) == shadowing
+    assert sorted(index.overlapping(one)) == overlapping
+
+
 @given(one=templates(), other=templates())
 def test_covering_means_overlapping(one: str, other: str) -> None:
     a, b = parse_template(one), parse_template(other)
@@ -156,6 +170,7 @@ def test_covers_and_overlaps(wide: str, narrow: str, covers: bool, overlaps: boo
         ("", "does not start with `/`"),
         ("a/b", "does not start with `/`"),
         ("/" + "a" * MAX_LENGTH, "characters of at most"),
+        ("/a" * 65, "65 segments of at most 64"),
         ("/a//b", "neither a literal nor a wildcard"),
         ("/a/**/b", "only be its last segment"),
         ("/a/../b", "proxies resolve it"),

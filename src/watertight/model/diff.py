@@ -140,11 +140,12 @@ def _channel(old: Channel, new: Channel) -> Iterator[Change]:
             at=new.at,
         )
     else:
+        before, after = set(old.grants), set(new.grants)
         for grant in old.grants:
-            if grant not in new.grants:
+            if grant not in after:
                 yield Change("-", f"grant {new.name}: {grant}", tightens=True, at=new.at)
         for grant in new.grants:
-            if grant not in old.grants:
+            if grant not in before:
                 yield Change("+", f"grant {new.name}: {grant}", at=new.at)
     was, now = old.timeout_seconds, new.timeout_seconds
     if was != now:

@@ -8,7 +8,8 @@ from watertight.model.document import DocumentPath, quoted
 from watertight.model.nearest import did_you_mean
 from watertight.model.rules import Flaw
 from watertight.model.system import Gateway, Per, Protocol, Route, System
-from watertight.model.templates import Template, parse_template, wildcard_texts
+from watertight.model.template_index import TemplateIndex
+from watertight.model.templates import parse_template, wildcard_texts
 
 
 def gateway_flaws(
@@ -113,27 +114,19 @@ def _takes_up(shown: str, seen: str) -> bool:
 
 
 def _shadows(routes: Sequence[Route]) -> Iterator[Flaw]:
-    """Routes that an earlier one takes all requests of. The first route that matches wins."""
-    earlier: dict[str, list[tuple[int, Template]]] = defaultdict(list)
+    """Routes that an earlier one takes all requests of. The first route that claims one wins."""
+    reached: dict[str, TemplateIndex[Route]] = defaultdict(TemplateIndex)
     for number, route in enumerate(routes):
         template = parse_template(route.path)
-        first = template.segments[0] if template.segments else "*"
-        candidates = sorted({*earlier[first], *earlier["*"]}, key=lambda pair: pair[0])
         for method in dict.fromkeys(route.methods):
-            winner = next(
-                (
-                    other
-                    for other, wider in candidates
-                    if method in routes[other].methods and wider.shadows(template)
-                ),
-                None,
+            winner = next(reached[method].shadowing(template), None)
+            if winner is None:
+                reached[method].add(template, route)
+                continue
+            yield Flaw(
+                codes.SHADOWED_ROUTE,
+                ("gateway", "routes", number),
+                f"`{method} {route.path}` never gets here: the earlier route "
+                f"{quoted(winner.path)} (line {winner.at.line}) takes it.",
+                "Put the narrower route first, or delete it.",
             )
-            if winner is not None:
-                yield Flaw(
-                    codes.SHADOWED_ROUTE,
-                    ("gateway", "routes", number),
-                    f"`{method} {route.path}` never gets here: the earlier route "
-                    f"{quoted(routes[winner].path)} (line {routes[winner].at.line}) takes it.",
-                    "Put the narrower route first, or delete it.",
-                )
-        earlier[first].append((number, template))

@@ -1,6 +1,9 @@
 """Semantic findings about a system: the errors of :mod:`rules`, and warnings."""
 
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
+from typing import TypeGuard
 
 from watertight.model import codes
 from watertight.model.document import DocumentPath, path_text, quoted
@@ -8,8 +11,9 @@ from watertight.model.findings import Finding, Severity
 from watertight.model.gateway_rules import gateway_flaws
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.rules import Flaw, flaws
-from watertight.model.system import Channel, HTTPGrant, Position, Route, RPCGrant, System
-from watertight.model.templates import parse_template
+from watertight.model.system import Channel, Grant, HTTPGrant, Position, Route, RPCGrant, System
+from watertight.model.template_index import TemplateIndex
+from watertight.model.templates import Template, parse_template
 
 
 def lint(system: System, *, resource_kinds: Collection[str] = ()) -> tuple[Finding, ...]:
@@ -93,33 +97,43 @@ def _grants(system: System) -> Iterator[Flaw]:
 
 
 def _covered(channel: Channel, path: DocumentPath) -> Iterator[Flaw]:
-    for index, grant in enumerate(channel.grants):
-        wider = next(
-            (o for o in channel.grants if o != grant and _covers(o, grant) and _prefers(o, grant)),
-            None,
-        )
-        if wider is not None:
-            yield _warning(
-                codes.COVERED_GRANT,
-                (*path, index),
-                f"{quoted(str(grant))} adds nothing: {quoted(str(wider))} grants it already.",
-                "Delete one of them.",
-            )
+    """Grants that allow nothing of their own. The widest come first, so one look is enough."""
+    kept: dict[str, TemplateIndex[tuple[Template, HTTPGrant]]] = defaultdict(TemplateIndex)
+    whole = {grant.service: grant for grant in channel.grants if _is_whole(grant)}
+    http = [
+        (parse_template(grant.path), grant, index)
+        for index, grant in enumerate(channel.grants)
+        if isinstance(grant, HTTPGrant)
+    ]
+    for template, grant, index in sorted(http, key=lambda entry: _narrowness(*entry[:2])):
+        candidates = kept[grant.method].shadowing(template)
+        wider = next((g for t, g in candidates if t.covers(template)), None)
+        if wider is None:
+            kept[grant.method].add(template, (template, grant))
+        else:
+            yield _adds_nothing(path, index, grant, wider)
+    for index, rpc in enumerate(channel.grants):
+        if isinstance(rpc, RPCGrant) and rpc.method != "*" and rpc.service in whole:
+            yield _adds_nothing(path, index, rpc, whole[rpc.service])
 
 
-def _covers(wider: object, grant: object) -> bool:
-    if isinstance(wider, HTTPGrant) and isinstance(grant, HTTPGrant):
-        return wider.method == grant.method and parse_template(wider.path).covers(
-            parse_template(grant.path)
-        )
-    if isinstance(wider, RPCGrant) and isinstance(grant, RPCGrant):
-        return wider.service == grant.service and wider.method == "*"
-    return False
+def _is_whole(grant: Grant) -> TypeGuard[RPCGrant]:
+    return isinstance(grant, RPCGrant) and grant.method == "*"
 
 
-def _prefers(wider: object, grant: object) -> bool:
-    """Of two spellings of one grant (``/a/*``, ``/a/{id}``), only one is superfluous."""
-    return not _covers(grant, wider) or str(wider) < str(grant)
+def _narrowness(template: Template, grant: HTTPGrant) -> tuple[bool, int, int, str]:
+    """A template that covers another one sorts before it; of two spellings the first by name."""
+    literals = sum(segment != "*" for segment in template.segments)
+    return not template.rest, len(template.segments), literals, grant.path
+
+
+def _adds_nothing(path: DocumentPath, index: int, grant: Grant, wider: Grant) -> Flaw:
+    return _warning(
+        codes.COVERED_GRANT,
+        (*path, index),
+        f"{quoted(str(grant))} adds nothing: {quoted(str(wider))} grants it already.",
+        "Delete one of them.",
+    )
 
 
 def _gateway(system: System) -> Iterator[Flaw]:
@@ -145,32 +159,27 @@ def _gateway(system: System) -> Iterator[Flaw]:
                 f"{quoted(route.path)} is open to anyone, as often as they like.",
                 "Add `limit: {per: address, rate: 100/s}`.",
             )
-        looser = _looser_before(gateway.routes, number)
+    yield from _looser_first(gateway.routes)
+
+
+def _looser_first(routes: Sequence[Route]) -> Iterator[Flaw]:
+    open_to_anyone: dict[str, TemplateIndex[Route]] = defaultdict(TemplateIndex)
+    for number, route in enumerate(routes):
+        template = parse_template(route.path)
+        if route.require is None:
+            for method in route.methods:
+                open_to_anyone[method].add(template, route)
+            continue
+        takers = (open_to_anyone[method].overlapping(template) for method in route.methods)
+        looser = next(chain.from_iterable(takers), None)
         if looser is not None:
             yield _warning(
                 codes.LOOSER_ROUTE_FIRST,
-                path,
+                ("gateway", "routes", number),
                 f"Some requests for {quoted(route.path)} are taken by the earlier route "
                 f"{quoted(looser.path)} (line {looser.at.line}), which requires no token.",
                 "Put the route that requires a token first.",
             )
-
-
-def _looser_before(routes: tuple[Route, ...], number: int) -> Route | None:
-    route = routes[number]
-    if route.require is None:
-        return None
-    template = parse_template(route.path)
-    return next(
-        (
-            earlier
-            for earlier in routes[:number]
-            if earlier.require is None
-            and set(earlier.methods) & set(route.methods)
-            and parse_template(earlier.path).overlaps(template)
-        ),
-        None,
-    )
 
 
 def _at(system: System, path: DocumentPath) -> Position:

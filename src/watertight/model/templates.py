@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 from watertight.errors import WatertightError
 
 MAX_LENGTH = 2048
+MAX_SEGMENTS = 64
 MAX_WILDCARDS = 5
 """Envoy's limit of variables in one template; a rewrite needs each wildcard as a variable."""
 
@@ -108,6 +109,8 @@ def parse_template(text: str) -> Template:
     if len(text) > MAX_LENGTH:
         raise TemplateError(f"it has {len(text)} characters of at most {MAX_LENGTH}")
     parts = text[1:].split("/")
+    if len(parts) > MAX_SEGMENTS:
+        raise TemplateError(f"it has {len(parts)} segments of at most {MAX_SEGMENTS}")
     rest = parts[-1] == "**"
     segments = tuple(
         _parse_segment(part, last=number == len(parts))
