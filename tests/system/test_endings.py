@@ -1,15 +1,17 @@
 """How a system ends, and how it does not: Ctrl-C, kill -9, a control plane that comes back."""
 
 import asyncio
+import os
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.runtime.conftest import namespaces, processes_that_name
-from tests.system.running import RunningSystem
+from tests.runtime.conftest import held_namespaces, processes_that_name
+from tests.system.running import REPOSITORY, RunningSystem
 from tests.system.test_shop import drive_traffic, under_load
 
 
@@ -17,12 +19,12 @@ def assert_nothing_is_left(system: RunningSystem, run: Path, before: set[str]) -
     assert processes_that_name(system.project) == {}
     assert not run.exists()
     assert str(run) not in Path("/proc/self/mounts").read_text()
-    assert namespaces() <= before
+    assert held_namespaces() <= before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_nothing_behind(fresh_shop: RunningSystem, number: signal.Signals) -> None:
-    before = namespaces()
+    before = held_namespaces()
     fresh_shop.start()
     run = (fresh_shop.state / "run").resolve()
     assert fresh_shop.stop(number) == 0
@@ -32,7 +34,7 @@ def test_a_signal_leaves_nothing_behind(fresh_shop: RunningSystem, number: signa
 @pytest.mark.timeout(180)
 async def test_a_killed_control_process_loses_nothing(fresh_shop: RunningSystem) -> None:
     """Traffic goes on without it; the next ``up`` takes over; then all ends as it should."""
-    before = namespaces()
+    before = held_namespaces()
     fresh_shop.start()
     run = (fresh_shop.state / "run").resolve()
     inits = {name: fresh_shop.pod_process(name) for name in ("orders", "stock", "gateway")}
@@ -52,7 +54,7 @@ async def test_a_killed_control_process_loses_nothing(fresh_shop: RunningSystem)
 
 
 def test_down_stops_what_was_detached(fresh_shop: RunningSystem) -> None:
-    before = namespaces()
+    before = held_namespaces()
     fresh_shop.watertight("up", "--detach", str(fresh_shop.project))
     run = (fresh_shop.state / "run").resolve()
     drive_traffic(fresh_shop)
@@ -62,7 +64,7 @@ def test_down_stops_what_was_detached(fresh_shop: RunningSystem) -> None:
 
 
 def test_a_taken_port_is_one_clear_error_and_leaves_nothing(fresh_shop: RunningSystem) -> None:
-    before = namespaces()
+    before = held_namespaces()
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", fresh_shop.gateway_port))
@@ -71,7 +73,7 @@ def test_a_taken_port_is_one_clear_error_and_leaves_nothing(fresh_shop: RunningS
     assert f"127.0.0.1:{fresh_shop.gateway_port}" in done.stderr
     assert "watertight.yaml:" in done.stderr
     assert processes_that_name(fresh_shop.project) == {}
-    assert namespaces() <= before
+    assert held_namespaces() <= before
 
 
 def test_a_missing_program_is_one_clear_error(fresh_shop: RunningSystem) -> None:
@@ -102,3 +104,27 @@ def test_short_lives_renew_themselves(fresh_shop: RunningSystem) -> None:
         services = fresh_shop.status()["services"]
         renewed = {s["name"] for s in services if s["svid_expires_at"] != first[s["name"]]}
     drive_traffic(fresh_shop)
+
+
+def test_a_pod_that_is_killed_comes_back(fresh_shop: RunningSystem) -> None:
+    """Its init is killed, and with it the service; the control plane makes it anew."""
+    fresh_shop.start()
+    before = fresh_shop.pod_process("orders")
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while not (is_well(fresh_shop) and fresh_shop.pod_process("orders") != before):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    drive_traffic(fresh_shop)
+
+
+def is_well(system: RunningSystem) -> bool:
+    """``watertight status`` finds nothing wrong."""
+    done = subprocess.run(
+        system.command("status", str(system.project), "-o", "json"),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode == 0

@@ -69,6 +69,8 @@ class ControlPlane:
         self._svid_ttl_seconds = svid_ttl_seconds
         self._say = say
         self._specs: dict[str, PodSpec] = {}
+        self._configured: set[str] = set()
+        """Whose xDS socket we serve; it outlives the pod, so that a lost one comes back to it."""
         self._keys: dict[str, str] = {}
 
     @property
@@ -117,7 +119,8 @@ class ControlPlane:
 
             before = self.declared
             self._keys, self.secrets.certificate = keys, certificate
-            added = [name for name in specs if name not in self._specs]
+            lost = self.supervisor.lost()
+            added = [name for name in specs if name not in self._specs or name in lost]
             await self._admit(declared)
             try:
                 await self._start_proxies(added, specs, plan)
@@ -131,6 +134,14 @@ class ControlPlane:
             await self._converge_apps(specs, before)
             await self._dismiss([name for name in self._specs if name not in specs])
             return applied
+
+    async def mend(self) -> tuple[str, ...]:
+        """Makes anew the pods that are gone though nobody asked; returns their names."""
+        gone = {name for name in self.declared.workloads() if name not in self._specs}
+        gone |= set(self.supervisor.lost())
+        if gone:
+            await self.apply(self.declared)
+        return tuple(sorted(gone))
 
     async def enforce(self) -> Applied:
         """Compiles what is declared again and applies it: after a revocation, or with new keys.
@@ -208,9 +219,11 @@ class ControlPlane:
     async def _open_doors(self, name: str) -> None:
         """The proxy's xDS socket, and the Workload API of the service."""
         placement = self.placement
-        await self.xds.open_door(
-            name, placement.xds_socket(name), owner=self.layout.owner_of_proxy(name)
-        )
+        if name not in self._configured:
+            await self.xds.open_door(
+                name, placement.xds_socket(name), owner=self.layout.owner_of_proxy(name)
+            )
+            self._configured.add(name)
         if name == GATEWAY:
             return
         root, uids = self.supervisor.workload_process(name)
@@ -265,6 +278,7 @@ class ControlPlane:
             self.attestor.withdraw(name)
             await self.endpoint.shut(self.placement.workload_api_socket(name))
             await self.xds.close_door(name)
+            self._configured.discard(name)
             self.deployment.forget(name)
             self._specs.pop(name, None)
 

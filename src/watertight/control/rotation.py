@@ -58,18 +58,19 @@ async def rotate(plane: ControlPlane, what: What, workload: str | None = None) -
                 sequence = plane.keeper.prepare_root()
                 await plane.secrets_in_force()
                 await plane.keeper.activate_root(sequence)
+        published = plane.keeper.bundle().sequence
         await plane.secrets_in_force()
-        retired = await _retire_old_roots(plane) if what is What.ROOT else ()
+        retired = await _retire_old_roots(plane, published) if what is What.ROOT else ()
         names = (workload,) if workload else plane.declared.workloads()
         return Rotated(names, retired)
 
 
-async def _retire_old_roots(plane: ControlPlane) -> tuple[str, ...]:
-    """Takes the old roots out of every bundle. Every proxy has just acknowledged the new one."""
+async def _retire_old_roots(plane: ControlPlane, acknowledged: int) -> tuple[str, ...]:
+    """Takes the old roots out of every bundle; every proxy has ``acknowledged`` that one."""
     authority = plane.keeper.authority
     evidence = RetirementEvidence(
         live_issuers=plane.keeper.live_issuers(),
-        acknowledged_sequence=authority.bundle().sequence,
+        acknowledged_sequence=acknowledged,
         observed_at=dt.datetime.now(dt.UTC),
     )
     old = [

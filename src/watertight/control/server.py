@@ -6,6 +6,7 @@ left, apply, serve; at the end stop everything.
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -35,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 KEY_SETS_EVERY_SECONDS = 60.0
 FILES_EVERY_SECONDS = 1.0
+PODS_EVERY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
     Then, and if coming up fails, nothing is left running. Raises WatertightError.
     """
     system = options.load()
+    _allow_many_files()
     capabilities = detect()
     layout = lay_out(options.declaration, system, capabilities)
     with only_one(layout.state), _authority(layout, system, options) as authority:
@@ -94,6 +97,12 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
                 finally:
                     options.say("Stopping.")
                     await plane.stop()
+
+
+def _allow_many_files() -> None:
+    """Each proxy and each caller of the Workload API costs a few descriptors."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _give_up(plane: ControlPlane) -> None:
@@ -170,6 +179,7 @@ class _Background:
 
     def watch(self) -> None:
         """Looks after files and key sets, once the system is up."""
+        self._start(self._watch_pods())
         self._start(self._watch_key_sets())
         self._start(self._watch_files())
 
@@ -190,6 +200,16 @@ class _Background:
         while True:
             store.set_roots(self._plane.keeper.bundle().pem())
             version = await self._plane.keeper.changed(version)
+
+    async def _watch_pods(self) -> None:
+        """An init that died took its service with it; nobody else would bring that back."""
+        while True:
+            await asyncio.sleep(PODS_EVERY_SECONDS)
+            try:
+                for name in await self._plane.mend():
+                    log.warning("pod_made_anew", pod=name)
+            except WatertightError as error:
+                log.warning("pod_not_mended", reason=str(error))
 
     async def _watch_key_sets(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""The enforcers that are installed: ours, and third parties' (entry point ``watertight.enforcers``)."""
+"""The enforcers that are installed, ours and others': entry point ``watertight.enforcers``."""
 
 from functools import cache
 from importlib.metadata import entry_points
