@@ -14,6 +14,7 @@ socks = [socket.create_server(("127.0.0.1", port)), socket.create_server(("::1",
     family=socket.AF_INET6), socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
     socket.socket(socket.AF_UNIX)]
 socks[2].bind(("127.0.0.1", port))
+mapped = socket.socket(socket.AF_INET6); mapped.bind(("::ffff:127.0.0.2", port)); mapped.listen()
 socks[3].bind("/tmp/app-of-a-test.sock"); socks[3].listen()
 quiet = socket.socket(); quiet.bind(("127.0.0.1", 0))
 print("open", flush=True)
@@ -31,6 +32,7 @@ async def test_every_socket_is_told_with_its_process(
         await eventually(lambda: log.exists() and "open" in log.read_text(encoding="utf-8"))
         assert set(await host.supervisor.listening()) == {
             Listening("orders", "app", "127.0.0.1:8000"),
+            Listening("orders", "app", "127.0.0.2:8000"),
             Listening("orders", "app", "[::1]:8000"),
             Listening("orders", "app", "udp:127.0.0.1:8000"),
             Listening("orders", "app", "unix:/tmp/app-of-a-test.sock"),

@@ -116,9 +116,15 @@ def _table(path: Path) -> list[list[str]]:
 
 
 def _address(field: str) -> str:
-    """``0100007F:1F90`` → ``127.0.0.1:8080``: words of 32 bits, each in the host's byte order."""
+    """``0100007F:1F90`` → ``127.0.0.1:8080``: words of 32 bits, each in the host's byte order.
+
+    An IPv4 address that an IPv6 socket listens on (RFC 4291 section 2.5.5.2) is told as IPv4.
+    """
     words, port = field.split(":")
     packed = b"".join(struct.pack("=I", int(words[i : i + 8], 16)) for i in range(0, len(words), 8))
     address = ipaddress.ip_address(packed)
-    host = f"[{address}]" if address.version == 6 else str(address)
-    return f"{host}:{int(port, 16)}"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is None:
+            return f"[{address}]:{int(port, 16)}"
+        address = address.ipv4_mapped
+    return f"{address}:{int(port, 16)}"
