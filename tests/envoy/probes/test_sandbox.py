@@ -92,10 +92,17 @@ async def test_without_a_wall_exactly_its_probes_break(target: Range, wall: str)
     assert {r.id for r in results if r.verdict is Verdict.BROKEN} == WALLS[wall], results
 
 
-async def test_a_name_that_resolves_breaks_its_probe(target: Range, tmp_path: Path) -> None:
+async def test_a_name_that_leads_to_the_app_breaks_its_probe(target: Range, tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
-    hosts.write_text("127.65.1.1 mailer\n")
-    wrapper = sandbox(target.mesh.placement.run_directory, hosts=hosts)
-    results = await attack(target, wrapper, frozenset({"reach.name"}))
-    broken = {r.channel for r in results if r.verdict is Verdict.BROKEN}
-    assert broken == {f"{CALLER} -> mailer"}
+    hosts.write_text("127.0.0.1 mailer\n")
+    hidden = target.mesh.placement.run_directory
+    walls = {"a network of its own": "", "the host's network": "net"}
+    broken = {}
+    for name, without in walls.items():
+        wrapper = sandbox(hidden, without=without, hosts=hosts)
+        results = await attack(target, wrapper, frozenset({"reach.name"}))
+        broken[name] = {r.channel for r in results if r.verdict is Verdict.BROKEN}
+    assert broken == {
+        "a network of its own": set(),
+        "the host's network": {f"{CALLER} -> mailer"},
+    }

@@ -1,9 +1,10 @@
 """The reachability matrix: every ordered pair that was not declared, tried every way there is."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from watertight.enforcers.attack.tls import Alert, Hello
-from watertight.enforcers.attack.wire import Closed, dial_unix
+from watertight.enforcers.attack.wire import Absent, Closed, dial_unix
 from watertight.enforcers.contract import (
     Arena,
     Listening,
@@ -58,6 +59,7 @@ def _from_inside(system: System, caller: str, callee: str, listens: Listen) -> I
         _name,
         caller,
         callee,
+        listens,
     )
     yield attack(
         "reach.address",
@@ -86,11 +88,12 @@ def _same_port(system: System, caller: str, listens: Listen) -> bool:
     return own is not None and own.port == listens.port
 
 
-async def _name(arena: Arena, caller: str, callee: str) -> Observation:
+async def _name(arena: Arena, caller: str, callee: str, listens: Listen) -> Observation:
     answer = await (await arena.inside(caller)).call("resolve", name=callee)
-    if found := answer["addresses"]:
-        return served(f"resolves to {', '.join(found)}")
-    return refused("the name does not resolve")
+    if not answer["addresses"]:
+        return refused("the name does not resolve")
+    seen = await _connect(arena, caller, answer["addresses"][0], listens.port)
+    return replace(seen, detail=f"resolves; {seen.detail}")
 
 
 async def _address(arena: Arena, caller: str, callee: str, listens: Listen) -> Observation:
@@ -126,22 +129,26 @@ async def _connect(arena: Arena, caller: str, address: str, port: int) -> Observ
 
 
 async def _doors(arena: Arena, caller: str, callee: str) -> Observation:
-    """Nobody's door may open to ``caller``; nor may there be a door for it."""
-    if arena.door(callee, caller).exists():
-        return served(f"{callee} has a door for {caller}")
-    doors = arena.doors(callee)
-    if not doors and any(way.callee == callee for way in ways(arena.system)):
-        return not_run(f"{callee} has no doors at all: its proxy does not run")
+    """Nobody's door may open to ``caller``; nor may anybody await it at a door of its own."""
     hello = Hello(credential=await arena.svid(caller))
-    for path in doors:
-        wire = await dial_unix(path)
+    knocked = 0
+    for path in arena.doors(callee):
+        try:
+            wire = await dial_unix(path)
+        except Absent:
+            continue  # what a removed door leaves behind: a file on which nobody listens
         try:
             await open_door(wire, hello)
         except Alert:
-            continue
+            knocked += 1
         except Closed as end:
             return not_run(f"{path.name}: {end}, without an alert: refused, or broken?")
+        else:
+            return served(f"the door {path.name} spoke HTTP/2 with {caller}")
         finally:
             await wire.close()
-        return served(f"the door {path.name} spoke HTTP/2 with {caller}")
-    return refused(f"{len(doors)} doors, each with a TLS alert")
+        if path == arena.door(callee, caller):
+            return served(f"{callee} awaits {caller} at a door of its own")
+    if not knocked and any(way.callee == callee for way in ways(arena.system)):
+        return not_run(f"{callee} has no open door at all: its proxy does not run")
+    return refused(f"{knocked} doors, each with a TLS alert")
