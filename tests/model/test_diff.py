@@ -90,6 +90,8 @@ DATABASE = "  orders-db: {kind: postgresql}\n"
          "~ route GET /orders/* -> orders: 10/s per address → 20/s per address", False),
         (("rate: 10/s", "rate: 10/m"),
          "~ route GET /orders/* -> orders: 10/s per address → 10/m per address", True),
+        (("per: address", "per: subject"),
+         "~ route GET /orders/* -> orders: 10/s per address → 10/s per subject", True),
         ((f"/a, {MAIN}", "/a, to: orders, require: anyone}"),
          "~ route GET /a -> orders: (issuer main) → (anyone)", False),
         ((f"/a, {MAIN}", "/a, to: orders, require: {issuer: main, scopes: [x]}}"),

@@ -367,3 +367,30 @@ def test_thousands_of_routes_and_grants_are_judged_in_seconds() -> None:
     started = time.perf_counter()
     assert lint(load_text(text)) == ()
     assert time.perf_counter() - started < 20  # measured: 1 s; comparing all pairs took 200 s
+
+
+@pytest.mark.parametrize(
+    ("path", "rewrite", "good"),
+    [
+        ("/a/*", "/b/*", True),
+        ("/a/{id}", "/b/*", True),
+        ("/a/{x}/{y}", "/{x}/b/{y}", True),
+        ("/a/*/**", "/b/*/**", True),
+        ("/a", "/b", True),
+        ("/a/{x}/{y}", "/b/{y}/{x}", False),  # wildcards are taken up in order, names or not
+        ("/a/{x}", "/b/{y}", False),
+        ("/a/*", "/b/**", False),
+        ("/a/**", "/b/*", False),
+        ("/a/**", "/b", False),
+        ("/a", "/b/*", False),
+    ],
+)
+def test_rewrites_take_up_the_same_wildcards(path: str, rewrite: str, good: bool) -> None:
+    text = (
+        "trust_domain: a\nservices: {b: {listens: {http: 1}}}\ngateway:\n  hostname: a\n  routes:\n"
+        f'    - {{path: "{path}", rewrite: "{rewrite}", to: b, require: anyone}}\n'
+    )
+    if good:
+        assert load_text(text).routes_to("b")[0].target_path == rewrite
+    else:
+        assert [f.code for f in refused(text)] == [codes.REWRITE_MISMATCH]

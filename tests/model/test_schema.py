@@ -88,6 +88,14 @@ def test_an_editor_shows_unknown_keys() -> None:
         VALIDATOR.validate({"trust_domain": "a", "servces": {}})
 
 
+@pytest.mark.parametrize("key", ["allow", "timeout", "retries"])
+def test_an_editor_shows_keys_without_a_value(key: str) -> None:
+    channel = {"from": "a", "to": "b"}
+    VALIDATOR.validate({"trust_domain": "a", "channels": [channel]})
+    with pytest.raises(jsonschema.ValidationError):
+        VALIDATOR.validate({"trust_domain": "a", "channels": [{**channel, key: None}]})
+
+
 def test_every_key_has_a_description() -> None:
     def undescribed(schema: Any) -> list[str]:
         if isinstance(schema, list):
