@@ -24,7 +24,7 @@ from typing import Any
 SHOP = Path(__file__).parents[1] / "examples" / "shop"
 WATERTIGHT = Path(sys.executable).with_name("watertight")
 COMMAND_SECONDS = 180
-MADE_BY_RUNNING = (".watertight", ".login", "__pycache__", "jwks.json")
+MADE_BY_RUNNING = (".watertight", "__pycache__", "jwks.json")
 TIGHTER = ("allow: [GET /orders/*, POST /orders]", "allow: [GET /orders/*]")
 
 

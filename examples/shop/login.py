@@ -4,8 +4,9 @@
     python examples/shop/login.py prepare
     python examples/shop/login.py token --scope orders:read
 
-The key is made here, on first use, and lies in `.login/` (0600), which git ignores. It is for this
-demo only: nothing but this demo's declaration trusts it.
+The key is made here, on first use, and lies in `.login/` (0600), which git ignores: beside the
+project's folder and not in it, since what is in the project the shop's services may read. It is for
+this demo only: nothing but this demo's declaration trusts it.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 HERE = Path(__file__).resolve().parent
-SIGNING_KEY = HERE / ".login" / "signing-key.json"
+SIGNING_KEY = HERE.parent / ".login" / "signing-key.json"
 JWKS = HERE / "jwks.json"
 ISSUER = "https://login.shop.example"
 AUDIENCE = "shop"

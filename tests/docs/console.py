@@ -248,7 +248,7 @@ async def run_page(page: Page, directory: Path, home: Path) -> None:
             REPOSITORY / page.project,
             directory,
             dirs_exist_ok=True,
-            ignore=shutil.ignore_patterns(".watertight", ".login", "__pycache__", "jwks.json"),
+            ignore=shutil.ignore_patterns(".watertight", "__pycache__", "jwks.json"),
         )
     environment = _environment(home)
     try:

@@ -13,8 +13,8 @@ from joserfc.jwk import KeySet
 from tests.examples.plain import declaration
 
 
-@pytest.fixture
-def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def load_login() -> ModuleType:
+    """The example's program, as a module."""
     spec = importlib.util.spec_from_file_location(
         "shop_login", declaration("shop").parent / "login.py"
     )
@@ -22,6 +22,12 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load_login()
     monkeypatch.setattr(module, "SIGNING_KEY", tmp_path / "login" / "signing-key.json")
     monkeypatch.setattr(module, "JWKS", tmp_path / "jwks.json")
     return module
@@ -36,6 +42,11 @@ def test_the_public_set_verifies_its_tokens_and_holds_no_secret(login: ModuleTyp
     assert token.claims["scope"] == "orders:read orders:write"
     assert 0 < token.claims["exp"] - token.claims["iat"] <= 300
     assert token.header["typ"] == "at+jwt"
+
+
+def test_the_key_lies_outside_what_the_services_may_read() -> None:
+    project = declaration("shop").parent
+    assert not load_login().SIGNING_KEY.is_relative_to(project)
 
 
 def test_the_key_is_made_once_and_for_its_owner_only(login: ModuleType) -> None:

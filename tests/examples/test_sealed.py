@@ -54,7 +54,7 @@ async def sealed(example: str, folder: Path) -> AsyncIterator[Mesh]:
     """A copy of an example, each of whose services reaches the others by its own proxy only."""
     copy = folder / example
     shutil.copytree(
-        declaration(example).parent, copy, ignore=shutil.ignore_patterns(".login", "jwks.json")
+        declaration(example).parent, copy, ignore=shutil.ignore_patterns(".watertight", "jwks.json")
     )
     file = copy / "watertight.yaml"
     keys = {}

@@ -86,7 +86,7 @@ def test_traffic_flows_as_declared(running_shop: RunningSystem) -> None:
 @pytest.mark.timeout(300)
 def test_the_proof_holds(running_shop: RunningSystem) -> None:
     """At least 150 probes, all held, none not run; the evidence is signed and checks out."""
-    key = running_shop.project / ".login" / "signing-key.json"
+    key = running_shop.project.parent / ".login" / "signing-key.json"
     done = running_shop.watertight(
         *("verify", str(running_shop.project), "-o", "json", "--token-key", f"main={key}")
     )
