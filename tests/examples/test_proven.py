@@ -1,0 +1,46 @@
+"""Programs that nobody here wrote, brought up by the command and proven, with root and without."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.examples.plain import declaration, free_port
+from tests.system.running import NOBODY, RunningSystem
+
+
+@pytest.fixture(params=["root", "nobody"])
+def unmodified(request: pytest.FixtureRequest) -> Iterator[RunningSystem]:
+    as_root = request.param == "root"
+    if as_root and os.geteuid() != 0:
+        pytest.skip("needs root")
+    folder = Path(tempfile.mkdtemp(prefix="wt-unmodified-"))
+    folder.chmod(0o755)
+    project = folder / "unmodified"
+    source = declaration("unmodified")
+    shutil.copytree(source.parent, project, ignore=shutil.ignore_patterns(".watertight"))
+    text = source.read_text().replace("127.0.0.1:8444", f"127.0.0.1:{free_port()}")
+    (project / "watertight.yaml").write_text(text)
+    if os.geteuid() == 0 and not as_root:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+    system = RunningSystem(project, as_root=as_root)
+    try:
+        yield system
+    finally:
+        system.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.timeout(300)
+def test_every_probe_holds(unmodified: RunningSystem) -> None:
+    unmodified.start()
+    done = unmodified.watertight("verify", str(unmodified.project), "-o", "json")
+    summary = json.loads(done.stdout)["summary"]
+    assert summary["probes"] >= 150
+    assert (summary["held"], summary["broken"], summary["not_run"]) == (summary["probes"], 0, 0)
+    assert unmodified.stop() == 0
