@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo check test test-all bench lock clean
+.PHONY: help setup demo check test test-all bench reference lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,6 +44,9 @@ bench: $(READY) ## speed, as ratios in one run; writes docs/performance.md
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get -qq update && apt-get -qq install -y --no-install-recommends $$missing; \
 		else echo "Rows that need$$missing are left out. Install them: apt-get install$$missing" >&2; fi; fi
 	$(BIN)/python -m bench.run
+
+reference: $(READY) ## docs/reference from the code
+	$(BIN)/python tools/reference.py
 
 lock: ## resolve the dependencies again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \

@@ -1,0 +1,149 @@
+"""Writes ``docs/reference/``: commands, declaration, probes, all from the code itself.
+
+python tools/reference.py           # what `make reference` does
+python tools/reference.py --check   # fails if a page is not what the code says
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from watertight.cli.app import app
+from watertight.enforcers.registry import enforcers
+from watertight.model.load import load_file
+from watertight.model.schema import json_schema
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = REPOSITORY / "docs" / "reference"
+MADE = "<!-- Made by `make reference` from the code: edit that. -->\n"
+
+
+def commands() -> str:
+    """Every command with its arguments and options."""
+    group: Any = typer.main.get_command(app)
+    context = typer.Context(group, info_name="watertight")
+    parts = ["# Commands\n", MADE, f"{group.help}\n", f"{group.epilog}\n"]
+    for name in group.list_commands(context):
+        command = group.commands[name]
+        parts += _command(name, command, typer.Context(command, info_name=name, parent=context))
+    return "\n".join(parts)
+
+
+def _command(name: str, command: Any, context: typer.Context) -> Iterator[str]:
+    yield f"## `watertight {name}`\n"
+    yield f"{(command.help or '').strip()}\n"
+    pieces = " ".join(command.collect_usage_pieces(context))
+    yield f"```\nwatertight {name} {pieces}\n```\n"
+    rows = [_parameter(parameter, context) for parameter in command.get_params(context)]
+    if any(rows):
+        yield "| | |\n|---|---|"
+        yield "\n".join(row for row in rows if row) + "\n"
+
+
+def _parameter(parameter: Any, context: typer.Context) -> str:
+    record = parameter.get_help_record(context)
+    if record is None or "--help" in record[0]:
+        return ""
+    name, text = (part.replace("|", "\\|").replace("\n", " ") for part in record)
+    return f"| `{name}` | {' '.join(text.split())} |"
+
+
+def declaration() -> str:
+    """Every key of the declaration, as its JSON Schema says."""
+    schema = json_schema()
+    parts = ["# The declaration\n", MADE, f"{schema.get('description', '')}\n"]
+    parts.append("`watertight schema` prints the JSON Schema that this page is made from.\n")
+    parts += _object("watertight.yaml", schema)
+    for name, definition in schema.get("$defs", {}).items():
+        if definition.get("type") == "object":
+            parts += _object(_noun(name), definition)
+    return "\n".join(parts)
+
+
+def _object(name: str, schema: dict[str, Any]) -> Iterator[str]:
+    yield f"## {name}\n"
+    if schema.get("description") and name != "watertight.yaml":
+        yield f"{schema['description']}\n"
+    required = schema.get("required", [])
+    yield "| key | type | |\n|---|---|---|"
+    for key, value in schema.get("properties", {}).items():
+        text = " ".join(str(value.get("description", "")).split()).replace("|", "\\|")
+        star = " (required)" if key in required else ""
+        default = f" Default: `{value['default']}`." if value.get("default") is not None else ""
+        yield f"| `{key}`{star} | {_type(value)} | {text}{default} |"
+    yield ""
+
+
+def _noun(definition: str) -> str:
+    """``ChannelShape`` is what the schema calls a channel."""
+    return definition.removesuffix("Shape").lower()
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        noun = _noun(str(schema["$ref"]).rpartition("/")[2])
+        return f"[{noun}](#{noun})"
+    for many in ("anyOf", "oneOf"):
+        if many in schema:
+            kinds = (_type(one) for one in schema[many] if one.get("type") != "null")
+            return " or ".join(dict.fromkeys(kinds))
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
+        return f"map of {_type(schema['additionalProperties'])}"
+    return str(schema.get("type", "anything"))
+
+
+def probes() -> str:
+    """Every probe, as tried on the shop: what is attempted and what must come of it."""
+    shop = load_file(REPOSITORY / "examples" / "shop" / "watertight.yaml")
+    parts = [
+        "# Probes\n",
+        MADE,
+        "What `watertight verify` tries. The attempts are those on one channel of "
+        "[the shop](../../examples/shop/watertight.yaml); `refused` and `served` are what must "
+        "come of them. A probe that could not run is `not_run` and never counts as held.\n",
+    ]
+    for kind, enforcer in sorted(enforcers().items()):
+        first = {}
+        for probe in enforcer().probes(shop):
+            first.setdefault(probe.id, probe)
+        parts.append(f"## {kind}\n\n| id | kind | for example | expected |\n|---|---|---|---|")
+        for name, probe in sorted(first.items()):
+            attempt = probe.attempt.replace("|", "\\|")
+            parts.append(
+                f"| `{name}` | {probe.kind} | {probe.channel}: {attempt} | {probe.expected} |"
+            )
+    return "\n".join(parts) + "\n"
+
+
+def pages() -> dict[str, str]:
+    """File name → text of every page."""
+    return {"commands.md": commands(), "declaration.md": declaration(), "probes.md": probes()}
+
+
+def main() -> int:
+    """Writes the pages, or with ``--check`` only compares."""
+    stale = []
+    PAGES.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        file = PAGES / name
+        if not file.exists() or file.read_text() != text:
+            stale.append(name)
+            if "--check" not in sys.argv:
+                file.write_text(text)
+    if "--check" in sys.argv and stale:
+        print(f"Not what the code says: {', '.join(stale)}. Run: make reference", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
