@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -93,10 +94,18 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_everything() -> None:
         (ALL_HELD, "Everything that was declared works, and nothing else does"),
         (MIXED, "1 of 3 probes are broken"),
         (EMPTY, "0 of 0 probes could not be run"),
+        (replace(ALL_HELD, selection="tls.*"), "Part of a proof: all 2 probes of tls.* held"),
     ],
 )
 def test_the_page_says_the_verdict_first(evidence: Evidence, words: str) -> None:
     assert f"<h1>{words}</h1>" in to_html(evidence)
+
+
+def test_part_of_a_proof_says_so_everywhere() -> None:
+    part = replace(ALL_HELD, selection="tls.*")
+    assert json.loads(to_json(part))["selection"] == "tls.*"
+    assert "selection" not in json.loads(to_json(ALL_HELD))
+    assert "Part of a proof: only tls.*" in printed(part)
 
 
 def test_the_matrix_takes_the_worst_verdict_of_a_pair() -> None:

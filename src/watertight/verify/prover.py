@@ -22,7 +22,7 @@ class DuplicateProbe(WatertightError):
     """Two probes would answer to the same name on the same channel: one would hide the other."""
 
 
-async def prove(
+async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
     arena: Arena,
     probes: Iterable[Probe],
     *,
@@ -30,10 +30,12 @@ async def prove(
     on_result: Callable[[Result], None] | None = None,
     deadline_seconds_per_probe: float = DEADLINE_SECONDS,
     findings: Sequence[Finding] = (),
+    selection: str = "*",
 ) -> Evidence:
     """Runs all probes, at most ``concurrency`` at once, and gathers the evidence in their order.
 
-    ``on_result`` is called as each one ends. Raises :class:`DuplicateProbe` before anything runs.
+    ``on_result`` is called as each one ends; ``selection`` says which probes were chosen, if not
+    all that the declaration calls for. Raises :class:`DuplicateProbe` before anything runs.
     """
     listed = _distinct(probes)
     started = time.monotonic()
@@ -59,6 +61,7 @@ async def prove(
         channels=len(arena.system.channels),
         results=tuple(task.result() for task in tasks),
         findings=tuple(findings),
+        selection=selection,
     )
 
 

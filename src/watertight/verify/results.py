@@ -53,6 +53,13 @@ class Evidence:
     channels: int
     results: tuple[Result, ...]
     findings: tuple[Finding, ...] = ()
+    selection: str = "*"
+    """Which probes were chosen to run; anything but ``*`` is part of a proof, and says so."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every probe that follows from the declaration was among these."""
+        return self.selection == "*"
 
     def count(self, verdict: Verdict) -> int:
         """How many probes ended so."""
@@ -78,6 +85,7 @@ class Evidence:
         return {
             "trust_domain": self.trust_domain,
             "seconds": round(self.seconds, 3),
+            **({} if self.is_whole else {"selection": self.selection}),
             "summary": dict(self.summary),
             "findings": [
                 {

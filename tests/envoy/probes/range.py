@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.serialization import Encoding
 from joserfc.jwk import ECKey
 
-from tests.envoy.probes.sabotages import Live
 from tests.envoy.probes.shop import SHOP
+from tests.envoy.probes.weakenings import Live
 from tests.mesh import Mesh, running_mesh
 from tests.verify.live import arena_over
 from watertight.enforcers.contract import Probe, Verdict

@@ -46,10 +46,14 @@ def _banner(evidence: Evidence, made_at: str) -> str:
         kind, words = "broken", f"{s['broken']} of {s['probes']} probes are broken"
     elif s["not_run"] or not s["probes"]:
         kind, words = "not_run", f"{s['not_run']} of {s['probes']} probes could not be run"
-    else:
+    elif evidence.is_whole:
         kind, words = "held", "Everything that was declared works, and nothing else does"
+    else:
+        kind = "not_run"
+        words = f"Part of a proof: all {s['probes']} probes of {evidence.selection} held"
     tiles = "".join(
-        f'<div class="tile {name}"><b>{s[name]}</b>{escape(name.replace("_", " "))}</div>'
+        f'<div class="tile {name if s[name] else "none"}"><b>{s[name]}</b>'
+        f"{name.replace('_', ' ')}</div>"
         for name in ("channels", "probes", "held", "broken", "not_run")
     )
     return (
@@ -112,7 +116,7 @@ def _probes(results: Sequence[Result]) -> str:
         '<input id="text" type="search" placeholder="filter" aria-label="filter">'
         f'<select id="verdict" aria-label="verdict"><option value="">all</option>{options}</select>'
         '<button id="all">show all</button><span id="count" class="soft"></span></div>'
-        '<div class="scroll"><table class="probes"><thead><tr><th>verdict</th><th>probe</th>'
+        '<div class="scroll"><table class="list"><thead><tr><th>verdict</th><th>probe</th>'
         "<th>channel</th><th>what was tried</th><th>expected</th><th>what was seen</th><th>ms</th>"
         f"</tr></thead><tbody>{''.join(map(_row, ordered))}</tbody></table></div>"
     )

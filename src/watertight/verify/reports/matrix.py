@@ -21,7 +21,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Rows are sources, columns targets, in order of first mention (``outside`` first)."""
+    """Rows are sources in order of first mention, ``outside`` first; columns are targets."""
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
@@ -34,11 +34,11 @@ def matrix_of(evidence: Evidence) -> Matrix:
     for result in evidence.results:
         source, _, target = result.channel.partition(" -> ")
         pairs.setdefault((source, target), []).append(result)
-    sources = dict.fromkeys(source for source, _target in pairs)
-    targets = dict.fromkeys(target for _source, target in pairs)
+    sources = sorted(dict.fromkeys(source for source, _target in pairs), key=_outside_first)
+    targets = {target for _source, target in pairs}
     return Matrix(
-        sources=tuple(sorted(sources, key=_outside_first)),
-        targets=tuple(sorted(targets, key=_outside_first)),
+        sources=tuple(sources),
+        targets=(*(s for s in sources if s in targets), *sorted(targets - set(sources))),
         cells={pair: _cell(" -> ".join(pair), results) for pair, results in pairs.items()},
     )
 

@@ -61,5 +61,7 @@ def _summary(evidence: Evidence) -> Text:
         f"{s['probes']} probes on {s['channels']} channels in {evidence.seconds:.1f} s: "
         f"{s['held']} held, {s['broken']} broken, {s['not_run']} not run."
     )
+    if not evidence.is_whole:
+        text.append(f" Part of a proof: only {printable(evidence.selection)}.")
     text.stylize("green" if s["held"] == s["probes"] and s["probes"] else "bold red")
     return text

@@ -8,15 +8,17 @@ it than the granted request, or if a message that must be refused went through a
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from watertight.enforcers.attack.http import Exchange, exchange
+from watertight.enforcers.attack.http import Exchange, exchange, request_bytes
 from watertight.enforcers.attack.inside import dial_inside
+from watertight.enforcers.attack.wire import Wire
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
+from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.control import judged_inside, permitted
 from watertight.enforcers.envoy.probes.make import attack
 from watertight.enforcers.envoy.probes.replies import Nothing, app_is_absent, refusal
 from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS, Request
-from watertight.enforcers.envoy.probes.ways import FORBIDDEN, Way, granted, ways
-from watertight.model.system import Protocol, System
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN, Way, covers, granted, ways
+from watertight.model.system import Gateway, Protocol, Route, System
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,9 @@ def shapes(hidden: bytes) -> dict[str, Shape]:
 
 
 def probes(system: System) -> Iterator[Probe]:
-    """Every shape, on every HTTP/1.1 way that has grants, from inside the caller."""
+    """Every shape: on every HTTP/1.1 way that has grants, from inside; and at the gateway."""
+    if (gateway := system.gateway) is not None:
+        yield from _at_the_gateway(gateway)
     for way in ways(system):
         if way.listens.protocol is not Protocol.HTTP or not way.grants or not way.from_service:
             continue
@@ -106,22 +110,56 @@ def probes(system: System) -> Iterator[Probe]:
             )
 
 
+def _at_the_gateway(gateway: Gateway) -> Iterator[Probe]:
+    route = next((r for r in gateway.routes if r.require is None), gateway.routes[0])
+    if any(covers(r.path, f"/{FORBIDDEN}") for r in gateway.routes):
+        return
+    hidden = f"GET /{FORBIDDEN} HTTP/1.1\r\nhost: {gateway.hostname}\r\n\r\n".encode()
+    for identifier, shape in shapes(hidden).items():
+        yield attack(
+            identifier,
+            edge.CHANNEL,
+            f"{shape.what}, hiding GET /{FORBIDDEN} in a request to {route.path}",
+            _smuggle_in,
+            gateway,
+            route,
+            shape,
+        )
+
+
 async def _smuggle(arena: Arena, way: Way, request: Request, shape: Shape) -> Observation:
     inside = await arena.inside(way.caller)
     host = arena.address(way.caller, way.callee)
     wire = await dial_inside(inside, host, way.listens.port, timeout_seconds=TIMEOUT_SECONDS)
     first = f"{request.method} {request.path} HTTP/1.1\r\nhost: {way.authority}\r\n".encode()
-    data = first + shape.head + b"\r\n" + shape.body
-    try:
-        got = await exchange(wire, data, [request.method, "GET"], timeout_seconds=TIMEOUT_SECONDS)
-    finally:
-        await wire.close()
-    return await _judge(arena, way, got)
-
-
-async def _judge(arena: Arena, way: Way, got: Exchange) -> Observation:
+    got = await _sent(wire, first, request.method, shape)
     if not got.answers:
         return await judged_inside(arena, way, Nothing(got.detail, closed=got.closed))
+    return _judge(got)
+
+
+async def _smuggle_in(arena: Arena, gateway: Gateway, route: Route, shape: Shape) -> Observation:
+    ready = await edge.permitted(arena, edge.to_route(gateway, route), route)
+    if ready is None:
+        return edge.no_key(route)
+    wire = await edge.dial_tls(gateway)
+    lines = [("host", gateway.hostname), *ready.headers]
+    first = request_bytes(ready.method, ready.path, lines).removesuffix(b"\r\n")
+    got = await _sent(wire, first, ready.method, shape)
+    if not got.answers:
+        return await edge.judged(arena, route, Nothing(got.detail, closed=got.closed))
+    return _judge(got)
+
+
+async def _sent(wire: Wire, first: bytes, method: str, shape: Shape) -> Exchange:
+    data = first + shape.head + b"\r\n" + shape.body
+    try:
+        return await exchange(wire, data, [method, "GET"], timeout_seconds=TIMEOUT_SECONDS)
+    finally:
+        await wire.close()
+
+
+def _judge(got: Exchange) -> Observation:
     first, *rest = got.answers
     if words := refusal(first):
         return refused(f"the whole message: {words}")

@@ -1,0 +1,290 @@
+"""The weakenings themselves: each takes one thing away that the compiler put there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.envoy.probes import weaken
+from tests.envoy.probes.weaken import (
+    PREFIX,
+    Json,
+    Weaken,
+    listener,
+    routes,
+    rules_of,
+    tls,
+    together,
+    validation,
+)
+from watertight.enforcers.envoy.resources import EnvoyPlan, Resource, ResourceType
+from watertight.model.addresses import loopback_addresses
+from watertight.model.system import System
+
+DOOR = ("orders", "in|storefront")
+INNER = ("orders", "inner|storefront")
+HTTPS = ("gateway", "https")
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a sabotage may need of the running mesh."""
+
+    system: System
+    roots_pem: str
+    foreign_pem: str
+    """The certificate of the prober's unknown authority."""
+    lenient_port: int
+    """Of a server that answers 200, twice, to whatever bytes it is sent."""
+
+
+# --- the doors' TLS ---------------------------------------------------------------------------
+
+
+def no_certificate_needed(context: Json) -> None:
+    """Names go too: while any is asked for, Envoy asks for a certificate all the same."""
+    context["require_client_certificate"] = False
+    no_names(context)
+
+
+def nobody_asked(context: Json) -> None:
+    context["require_client_certificate"] = False
+    del context["common_tls_context"]["combined_validation_context"]
+
+
+def sessions_resumed(context: Json) -> None:
+    context["disable_stateless_session_resumption"] = False
+    context["disable_stateful_session_resumption"] = False
+
+
+def no_names(context: Json) -> None:
+    validation(lambda body: body.update(match_typed_subject_alt_names=[]))(context)
+
+
+def untrusted_taken(context: Json) -> None:
+    validation(lambda body: body.update(trust_chain_verification="ACCEPT_UNTRUSTED"))(context)
+
+
+def expired_taken(context: Json) -> None:
+    validation(lambda body: body.update(allow_expired_certificate=True))(context)
+
+
+def foreign_trusted(live: Live) -> Weaken:
+    """A list of roots that the foreign authority is on, too."""
+
+    def edit(context: Json) -> None:
+        common = context["common_tls_context"]
+        combined = common.pop("combined_validation_context")
+        common["validation_context"] = {
+            **combined["default_validation_context"],
+            "trusted_ca": {"inline_string": live.roots_pem + live.foreign_pem},
+        }
+
+    return tls(*DOOR, edit)
+
+
+def usage_ignored(context: Json) -> None:
+    """Envoy's SPIFFE validator instead of its default one: it looks at no key usage."""
+    combined = context["common_tls_context"]["combined_validation_context"]
+    combined["validation_context_sds_secret_config"]["name"] = "ALL"
+
+
+def never_shown_out(body: Json) -> None:
+    body["filter_chains"][0]["transport_socket_connect_timeout"] = "60s"
+
+
+# --- grants -----------------------------------------------------------------------------------
+
+
+def read_as_written(body: Json) -> None:
+    body["normalize_path"] = False
+    body["merge_slashes"] = False
+    body["path_with_escaped_slashes_action"] = "KEEP_UNCHANGED"
+
+
+def by_prefix(body: Json) -> None:
+    """A grant as a prefix of the path, as a careless author writes it."""
+    for policy in weaken.policies_of(body):
+        for permission in policy["permissions"]:
+            method, path = permission["and_rules"]["rules"]
+            if "uri_template" in path:
+                prefix = {"url_path": {"path": {"prefix": "/orders/"}}}
+                permission["and_rules"]["rules"] = [method, prefix]
+
+
+def past_the_judge(live: Live) -> Weaken:
+    """No HTTP is parsed on the way, and the app believes anything."""
+
+    def tunnel(body: Json) -> None:
+        body["virtual_hosts"][0]["routes"][0]["route"]["cluster"] = "app"
+
+    def believer(body: Json) -> None:
+        endpoint = body["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        endpoint["address"]["socket_address"]["port_value"] = live.lenient_port
+
+    return together(
+        routes(*DOOR, tunnel), weaken.editing("orders", ResourceType.CLUSTER, "app", believer)
+    )
+
+
+# --- reach and ports --------------------------------------------------------------------------
+
+
+def undeclared_listener(live: Live) -> Weaken:
+    """storefront's proxy listens for mailer, to which storefront has no channel."""
+    pairs = {f"{c.source}>{c.target}" for c in live.system.channels} | {"storefront>mailer"}
+    address = loopback_addresses(pairs)["storefront>mailer"]
+    listens = live.system.services["mailer"].listens
+    assert listens is not None
+    port = listens.port
+
+    def stray(plan: EnvoyPlan) -> Resource:
+        found = next(
+            r
+            for r in plan.proxies["storefront"].resources
+            if r.type is ResourceType.LISTENER and r.name == "out|orders"
+        )
+        socket = {"socket_address": {"address": address, "port_value": port}}
+        body = {**found.body, "name": "out|mailer", "address": socket}
+        return Resource(ResourceType.LISTENER, "out|mailer", body)
+
+    return weaken.adding("storefront", stray)
+
+
+# --- the gateway ------------------------------------------------------------------------------
+
+
+def old_https(context: Json) -> None:
+    weaken.old_versions(context)
+    context["common_tls_context"]["tls_params"]["tls_maximum_protocol_version"] = "TLSv1_3"
+
+
+def any_host(body: Json) -> None:
+    declared, *_rest = body["virtual_hosts"]
+    declared["domains"] = ["*"]
+    body["virtual_hosts"] = [declared]
+
+
+def open_fallback(body: Json) -> None:
+    """What no route names goes to the storefront, for anyone."""
+    host = body["virtual_hosts"][0]
+    open_route = next(r for r in host["routes"] if r.get("match", {}).get("path") == "/")
+    fallback = {
+        **open_route,
+        "name": "fallback",
+        "match": {"prefix": "/"},
+        "typed_per_filter_config": host["routes"][-1]["typed_per_filter_config"],
+    }
+    host["routes"] = [r for r in host["routes"] if "direct_response" not in r] + [fallback]
+
+
+TOKENS_OFF: dict[str, Any] = {
+    "envoy.filters.http.jwt_authn": {
+        "@type": f"{PREFIX}extensions.filters.http.jwt_authn.v3.PerRouteConfig",
+        "disabled": True,
+    },
+    "watertight.token_form": {"@type": f"{PREFIX}extensions.filters.http.rbac.v3.RBACPerRoute"},
+    "watertight.token_time": {
+        "@type": f"{PREFIX}extensions.filters.http.lua.v3.LuaPerRoute",
+        "disabled": True,
+    },
+}
+
+
+def tokens_ignored(body: Json) -> None:
+    for route in body["virtual_hosts"][0]["routes"]:
+        if "direct_response" not in route:
+            route["typed_per_filter_config"].update(TOKENS_OFF)
+            for policy in rules_of(route)["policies"].values():
+                policy["principals"] = [weaken.ANY]
+
+
+def filters_off(*names: str) -> Weaken:
+    def edit(body: Json) -> None:
+        for route in body["virtual_hosts"][0]["routes"]:
+            if "direct_response" not in route:
+                route["typed_per_filter_config"].update({n: TOKENS_OFF[n] for n in names})
+
+    return routes(*HTTPS, edit)
+
+
+def any_bearer(body: Json) -> None:
+    for route in body["virtual_hosts"][0]["routes"]:
+        if "direct_response" not in route:
+            for policy in rules_of(route)["policies"].values():
+                policy["principals"] = [weaken.ANY]
+
+
+def provider(edit: Callable[[Json], None]) -> Weaken:
+    """An edit of the issuer's JWT provider."""
+
+    def dig(body: Json) -> None:
+        edit(body["typed_config"]["providers"]["main"])
+
+    return weaken.editing("gateway", ResourceType.EXTENSION, "envoy.filters.http.jwt_authn", dig)
+
+
+def lax(body: Json) -> None:
+    body["require_expiration"] = False
+    del body["max_lifetime"]
+    body["audiences"] = []
+    body["clock_skew_seconds"] = 100_000
+    del body["issuer"]
+
+
+def from_query(body: Json) -> None:
+    body["from_params"] = ["access_token"]
+
+
+def no_limits(body: Json) -> None:
+    for route in body["virtual_hosts"][0]["routes"]:
+        for name in [n for n in route["typed_per_filter_config"] if "limit_by" in n]:
+            del route["typed_per_filter_config"][name]
+
+
+def any_size(body: Json) -> None:
+    body["max_request_headers_kb"] = 96
+    for item in body["http_filters"]:
+        if item["name"] == "envoy.filters.http.body_size_limit":
+            item["typed_config"]["value"]["max_request_bytes"] = 10_000_000
+
+
+def any_method(body: Json) -> None:
+    """The gateway's own routes take any method, for anyone; the 405s go."""
+    host = body["virtual_hosts"][0]
+    host["routes"] = [r for r in host["routes"] if r.get("direct_response") != {"status": 405}]
+    for route in host["routes"]:
+        if "direct_response" in route:
+            continue
+        del route["match"]["headers"]
+        for policy in rules_of(route)["policies"].values():
+            policy["permissions"] = [weaken.ANY]
+
+
+def past_the_gateway(live: Live) -> Weaken:
+    """The gateway passes bytes to an app that believes anything."""
+
+    def believer(_plan: EnvoyPlan) -> Resource:
+        address = {"socket_address": {"address": "127.0.0.1", "port_value": live.lenient_port}}
+        body = {
+            "name": "believer",
+            "type": "STATIC",
+            "load_assignment": {
+                "cluster_name": "believer",
+                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+            },
+        }
+        return Resource(ResourceType.CLUSTER, "believer", body)
+
+    def pass_on(body: Json) -> None:
+        body["filter_chains"][0]["filters"] = [
+            {
+                "name": "envoy.filters.network.tcp_proxy",
+                "typed_config": {
+                    "@type": f"{PREFIX}extensions.filters.network.tcp_proxy.v3.TcpProxy",
+                    "stat_prefix": "believer",
+                    "cluster": "believer",
+                },
+            }
+        ]
+
+    return together(weaken.adding("gateway", believer), listener(*HTTPS, pass_on))
