@@ -12,12 +12,18 @@ from typing import Any
 import typer
 
 from watertight.cli.app import app
+from watertight.enforcers.contract import Probe
 from watertight.enforcers.registry import enforcers
 from watertight.model.load import load_file
 from watertight.model.schema import json_schema
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = REPOSITORY / "docs" / "reference"
+PROBES_ARE = (
+    "What `watertight verify` tries. The attempts are those on one channel of "
+    "[the shop](../../examples/shop/watertight.yaml); `refused` and `served` are what must "
+    "come of them. A probe that could not run is `not_run` and never counts as held.\n"
+)
 MADE = "<!-- Made by `make reference` from the code: edit that. -->\n"
 
 
@@ -107,12 +113,10 @@ def probes() -> str:
     parts = [
         "# Probes\n",
         MADE,
-        "What `watertight verify` tries. The attempts are those on one channel of "
-        "[the shop](../../examples/shop/watertight.yaml); `refused` and `served` are what must "
-        "come of them. A probe that could not run is `not_run` and never counts as held.\n",
+        PROBES_ARE,
     ]
     for kind, enforcer in sorted(enforcers().items()):
-        first = {}
+        first: dict[str, Probe] = {}
         for probe in enforcer().probes(shop):
             first.setdefault(probe.id, probe)
         parts.append(f"## {kind}\n\n| id | kind | for example | expected |\n|---|---|---|---|")

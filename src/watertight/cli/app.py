@@ -6,6 +6,7 @@ import typer
 
 from watertight import __version__
 from watertight.cli import declaring, identities, proving, running
+from watertight.cli.logging import log_warnings_to_stderr
 
 app = typer.Typer(
     name="watertight",
@@ -56,4 +57,5 @@ for command in (
 
 def main() -> None:
     """The entry point."""
+    log_warnings_to_stderr()
     app()

@@ -2,11 +2,20 @@
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 import structlog
 
 CONTROL_LOG = "control.log"
+
+
+def log_warnings_to_stderr() -> None:
+    """Until told otherwise: results are alone on stdout, and only what is wrong is said."""
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
 
 
 def log_to_file(state: Path) -> None:
