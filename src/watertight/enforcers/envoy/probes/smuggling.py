@@ -89,8 +89,6 @@ def shapes(hidden: bytes) -> dict[str, Shape]:
 
 def probes(system: System) -> Iterator[Probe]:
     """Every shape: on every HTTP/1.1 way that has grants, from inside; and at the gateway."""
-    if (gateway := system.gateway) is not None:
-        yield from _at_the_gateway(gateway)
     for way in ways(system):
         if way.listens.protocol is not Protocol.HTTP or not way.grants or not way.from_service:
             continue
@@ -108,6 +106,8 @@ def probes(system: System) -> Iterator[Probe]:
                 request,
                 shape,
             )
+    if (gateway := system.gateway) is not None:
+        yield from _at_the_gateway(gateway)
 
 
 def _at_the_gateway(gateway: Gateway) -> Iterator[Probe]:
