@@ -27,13 +27,16 @@ from watertight.verify.evidence import (
 TRUST_DOMAIN = "shop.internal"
 DECLARATION = b"trust_domain: shop.internal\n"
 NOW = dt.datetime.now(dt.UTC)
+"""Of the whole module, authority included: tests may run long after they were imported."""
 
 
 async def identity(directory: Path, workload: str) -> tuple[X509SVID, tuple[x509.Certificate, ...]]:
     """A genuine SVID of a new authority, and its roots."""
     kek = FileKEK(directory / "kek")
-    with Authority.create(directory / "authority", TRUST_DOMAIN, kek=kek) as authority:
-        keeper = SVIDKeeper(authority, [Workload(workload, ())])
+    with Authority.create(
+        directory / "authority", TRUST_DOMAIN, kek=kek, now=lambda: NOW
+    ) as authority:
+        keeper = SVIDKeeper(authority, [Workload(workload, ())], now=lambda: NOW)
         await keeper.refresh()
         svid = keeper.x509_svid(workload)
         assert svid is not None
