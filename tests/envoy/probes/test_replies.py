@@ -4,7 +4,7 @@ import pytest
 
 from watertight.enforcers.attack.http import Answer, parse_answers
 from watertight.enforcers.contract import Outcome
-from watertight.enforcers.envoy.probes.replies import Nothing, Seen, attacked, used
+from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, Seen, attacked, used
 
 DATE = ("date", "Mon, 23 Nov 2026 19:00:00 GMT")
 RBAC = b"RBAC: access denied"
@@ -17,13 +17,16 @@ BY_ENFORCER: tuple[Answer, ...] = (
     DENIED,
     REJECTED,
     UNREAD,
-    Answer(404, (DATE,)),
-    Answer(401, (("www-authenticate", "Bearer"), ("strict-transport-security", "x"))),
     Answer(429, (("retry-after", "1"),), b"local_rate_limited"),
     Answer(200, (("grpc-status", "7"), ("grpc-message", "RBAC: access denied"))),
     Answer(200, (("content-type", "application/grpc"), ("grpc-status", "13"))),
 )
+WORDLESS_AT_THE_EDGE: tuple[Answer, ...] = (
+    Answer(404, (DATE,)),
+    Answer(401, (("www-authenticate", "Bearer"), ("strict-transport-security", "x"))),
+)
 BY_APP: tuple[Answer, ...] = (
+    *WORDLESS_AT_THE_EDGE,
     Answer(200, (DATE,), b"ok"),
     Answer(403, (DATE,), b"forbidden by the app"),
     Answer(403, (("server", "uvicorn"),)),
@@ -40,7 +43,18 @@ BY_APP: tuple[Answer, ...] = (
 @pytest.mark.parametrize("answer", BY_ENFORCER, ids=str)
 def test_the_enforcer_s_own_words_are_refusals(answer: Answer) -> None:
     assert attacked(answer).outcome is Outcome.REFUSED
-    assert used(answer).outcome is Outcome.REFUSED
+
+
+@pytest.mark.parametrize("answer", WORDLESS_AT_THE_EDGE, ids=str)
+def test_a_wordless_no_is_the_gateway_s_only_at_the_gateway(answer: Answer) -> None:
+    assert attacked(answer, AT_THE_EDGE).outcome is Outcome.REFUSED
+    assert used(answer, AT_THE_EDGE).outcome is Outcome.REFUSED
+    assert attacked(answer).outcome is Outcome.SERVED
+
+
+def test_a_permitted_use_is_refused_only_in_so_many_words() -> None:
+    assert used(DENIED).outcome is Outcome.REFUSED
+    assert used(REJECTED).outcome is Outcome.SERVED
 
 
 @pytest.mark.parametrize("answer", BY_APP, ids=str)

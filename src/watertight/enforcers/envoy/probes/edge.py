@@ -11,7 +11,7 @@ from watertight.enforcers.attack.http import exchange, request_bytes
 from watertight.enforcers.attack.tls import Hello, TLSWire, handshake
 from watertight.enforcers.attack.wire import Closed, SocketWire, dial_tcp
 from watertight.enforcers.contract import Arena, Observation, Outcome, not_run
-from watertight.enforcers.envoy.probes.replies import Nothing, Seen, attacked, used
+from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, Seen, attacked, used
 from watertight.enforcers.envoy.probes.requests import AGENT, TIMEOUT_SECONDS
 from watertight.enforcers.envoy.probes.ways import fill
 from watertight.model.system import Gateway, Route
@@ -134,7 +134,7 @@ async def permitted(arena: Arena, edge: Edge, route: Route) -> Edge | None:
 
 async def judged(arena: Arena, route: Route | None, seen: Seen) -> Observation:
     """What an attack came to; a mere close counts only if a right request is answered."""
-    observation = attacked(seen)
+    observation = attacked(seen, AT_THE_EDGE)
     if observation.outcome is not Outcome.REFUSED or not isinstance(seen, Nothing):
         return observation
     if seen.detail.startswith("alert ") or route is None or arena.system.gateway is None:
@@ -142,6 +142,6 @@ async def judged(arena: Arena, route: Route | None, seen: Seen) -> Observation:
     control = await permitted(arena, to_route(arena.system.gateway, route), route)
     if control is None:
         return no_key(route)
-    if used(await ask(control)).outcome is Outcome.SERVED:
+    if used(await ask(control), AT_THE_EDGE).outcome is Outcome.SERVED:
         return observation
     return not_run(f"{observation.detail}; but a right request is turned away too")

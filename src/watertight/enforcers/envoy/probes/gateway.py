@@ -10,7 +10,7 @@ from watertight.enforcers.contract import Arena, Observation, Probe, not_run, re
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, to_route
 from watertight.enforcers.envoy.probes.make import attack, use
-from watertight.enforcers.envoy.probes.replies import Nothing, used
+from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, used
 from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS
 from watertight.enforcers.envoy.probes.ways import FORBIDDEN, METHODS, covers, fill
 from watertight.model.system import Gateway, Route, System
@@ -112,7 +112,7 @@ def _ungranted(gateway: Gateway, path: str) -> str | None:
 
 async def _route(arena: Arena, request: Edge, route: Route) -> Observation:
     ready = await edge.permitted(arena, request, route)
-    return used(await ask(ready)) if ready else edge.no_key(route)
+    return used(await ask(ready), AT_THE_EDGE) if ready else edge.no_key(route)
 
 
 async def _refused(arena: Arena, request: Edge, route: Route) -> Observation:

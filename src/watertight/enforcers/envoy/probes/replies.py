@@ -1,8 +1,8 @@
 """Who spoke: the enforcer or the app? The whole proof rests on telling these apart.
 
-Envoy's own replies are told by their words (RBAC's, jwt_authn's, the rate limiter's) or, where
-Envoy says nothing, by their bareness: an empty body and none but the headers of HTTP itself.
-What is not surely Envoy's counts as the app's: a doubt makes a probe red, never green.
+Envoy's own replies are told by their words (RBAC's, the rate limiter's) or, where Envoy says
+nothing, by their bareness: an empty body, none but the headers of HTTP itself, and a status that
+Envoy gives where this was asked. In doubt it was the app: that makes an attack red, never green.
 """
 
 from dataclasses import dataclass
@@ -48,24 +48,36 @@ class Nothing:
 Seen = Answer | Nothing
 
 
-def refusal(answer: Answer) -> str | None:
-    """In which words the enforcer refused; None if the app answered (or the app was absent)."""
+MALFORMED = frozenset({400, 408, 413, 431, 501})
+"""What Envoy says, wordlessly, of a request that is none: a path that can be read in two ways, a
+message without a certain end (501: an unknown transfer coding, RFC 9112 section 6.1)."""
+AT_THE_EDGE = MALFORMED | {401, 403, 404, 405, 421}
+"""What the gateway says, wordlessly, of requests that are not for it."""
+NEVER: frozenset[int] = frozenset()
+
+
+def refusal(answer: Answer, wordless: frozenset[int] = MALFORMED) -> str | None:
+    """In which words the enforcer refused; None if the app answered (or the app was absent).
+
+    ``wordless``: the statuses with which a bare answer is the enforcer's too.
+    """
     if answer.status == HTTPStatus.FORBIDDEN and answer.text() == RBAC_DENIED:
         return f"403, {RBAC_DENIED}"
     if answer.text() == GATEWAY_WORDS.get(answer.status):
         return f"{answer.status}, {answer.text()}"
     if (status := answer.header("grpc-status")) is not None:
-        return _grpc_refusal(status, answer.header("grpc-message"))
-    if (400 <= answer.status < 500 or answer.status == 501) and is_bare(answer):
+        return _grpc_refusal(status, answer.header("grpc-message"), wordless)
+    if answer.status in wordless and is_bare(answer):
         return f"{answer.status}, without a word of the app"
     return None
 
 
-def _grpc_refusal(status: str, message: str | None) -> str | None:
+def _grpc_refusal(status: str, message: str | None, wordless: frozenset[int]) -> str | None:
     if (status, message) == (GRPC_PERMISSION_DENIED, RBAC_DENIED):
         return f"grpc-status 7, {RBAC_DENIED}"
     # Envoy turns its own 400 into 13; no gRPC library says INTERNAL without a message.
-    return "grpc-status 13, without a message" if (status, message or "") == ("13", "") else None
+    silent = (status, message or "") == ("13", "")
+    return "grpc-status 13, without a message" if silent and 400 in wordless else None
 
 
 def is_bare(answer: Answer) -> bool:
@@ -86,22 +98,22 @@ def app_is_absent(answer: Answer) -> bool:
     return answer.status in {502, 503, 504} and answer.text().startswith(ABSENT_WORDS)
 
 
-def attacked(seen: Seen) -> Observation:
+def attacked(seen: Seen, wordless: frozenset[int] = MALFORMED) -> Observation:
     """What an attack by one request came to."""
     if isinstance(seen, Nothing):
         return refused(seen.detail) if seen.closed else not_run(seen.detail)
-    if words := refusal(seen):
+    if words := refusal(seen, wordless):
         return refused(words)
     if app_is_absent(seen):
         return not_run(f"let through, but the app is absent: {seen.status} {seen.text()}")
     return served(describe(seen))
 
 
-def used(seen: Seen) -> Observation:
+def used(seen: Seen, wordless: frozenset[int] = NEVER) -> Observation:
     """What a permitted use came to: an app's own 404 or 422 is a service, a refusal is not."""
     if isinstance(seen, Nothing):
         return refused(seen.detail)
-    if words := refusal(seen):
+    if words := refusal(seen, wordless):
         return refused(words)
     if app_is_absent(seen):
         return refused(f"{seen.status} {seen.text()}")

@@ -40,16 +40,17 @@ async def from_inside(arena: Arena, way: Way, request: Request) -> Seen:
 async def at_door(arena: Arena, way: Way, request: Request, hello: Hello) -> Seen:
     """One request straight at the callee's door, past the caller's proxy.
 
-    Tried both ways that a door may be meant, as a plain HTTP/2 request and through CONNECT: the
-    first that gets through is what was seen, else the last refusal. Raises ``Absent``.
+    Tried both ways that a door may be meant, as a plain HTTP/2 request and through CONNECT: what
+    got through either way is what was seen, else how the way that this callee's door is made for
+    was refused. Raises ``Absent``.
     """
-    seen: Seen = Nothing("not tried", closed=False)
+    seen: list[Seen] = []
     for attempt in (_plainly, _tunnelled):
         wire = await dial_unix(arena.door(way.callee, way.caller))
-        seen = await _seen(lambda: attempt(wire, way, request, hello), wire)  # noqa: B023
-        if isinstance(seen, Answer) and refusal(seen) is None:
-            return seen
-    return seen
+        seen.append(await _seen(lambda: attempt(wire, way, request, hello), wire))  # noqa: B023
+    plain, tunnelled = seen
+    through = isinstance(tunnelled, Answer) and refusal(tunnelled) is None
+    return tunnelled if through or not way.speaks_http else plain
 
 
 async def open_door(wire: Wire, hello: Hello) -> HTTP2:
@@ -66,10 +67,16 @@ async def genuine(arena: Arena, way: Way) -> Hello:
     return Hello(credential=await arena.svid(way.caller))
 
 
-async def ask_for_tunnel(connection: HTTP2, authority: str) -> Answer:
-    """The answer to CONNECT; 200 if the tunnel is open."""
+async def ask_for_tunnel(connection: HTTP2, authority: str) -> Seen:
+    """The answer to CONNECT; 200 if the tunnel is open. No app ever answers a CONNECT."""
     tunnel = await connection.connect(authority)
-    return Answer(200) if isinstance(tunnel, Tunnel) else tunnel
+    return Answer(200) if isinstance(tunnel, Tunnel) else _no_tunnel(tunnel)
+
+
+def _no_tunnel(answer: Answer) -> Seen:
+    if answer.status >= 500:
+        return answer  # let through, and nobody there
+    return Nothing(f"CONNECT answered {answer.status}", closed=True)
 
 
 def headers_of(way: Way, request: Request) -> Headers:
@@ -112,7 +119,7 @@ async def _plainly(wire: Wire, way: Way, request: Request, hello: Hello) -> Seen
 async def _tunnelled(wire: Wire, way: Way, request: Request, hello: Hello) -> Seen:
     tunnel = await (await open_door(wire, hello)).connect(way.authority)
     if not isinstance(tunnel, Tunnel):
-        return tunnel
+        return _no_tunnel(tunnel)
     if not way.speaks_http:
         return Answer(200)  # the tunnel to the app is open: Envoy answers once it has connected
     return await _speak(tunnel, way, request)

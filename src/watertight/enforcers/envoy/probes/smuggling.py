@@ -15,7 +15,13 @@ from watertight.enforcers.contract import Arena, Observation, Probe, not_run, re
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.control import judged_inside, permitted
 from watertight.enforcers.envoy.probes.make import attack
-from watertight.enforcers.envoy.probes.replies import Nothing, app_is_absent, refusal
+from watertight.enforcers.envoy.probes.replies import (
+    AT_THE_EDGE,
+    MALFORMED,
+    Nothing,
+    app_is_absent,
+    refusal,
+)
 from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS, Request
 from watertight.enforcers.envoy.probes.ways import FORBIDDEN, Way, covers, granted, ways
 from watertight.model.system import Gateway, Protocol, Route, System
@@ -135,7 +141,7 @@ async def _smuggle(arena: Arena, way: Way, request: Request, shape: Shape) -> Ob
     got = await _sent(wire, first, request.method, shape)
     if not got.answers:
         return await judged_inside(arena, way, Nothing(got.detail, closed=got.closed))
-    return _judge(got)
+    return _judge(got, MALFORMED)
 
 
 async def _smuggle_in(arena: Arena, gateway: Gateway, route: Route, shape: Shape) -> Observation:
@@ -148,7 +154,7 @@ async def _smuggle_in(arena: Arena, gateway: Gateway, route: Route, shape: Shape
     got = await _sent(wire, first, ready.method, shape)
     if not got.answers:
         return await edge.judged(arena, route, Nothing(got.detail, closed=got.closed))
-    return _judge(got)
+    return _judge(got, AT_THE_EDGE)
 
 
 async def _sent(wire: Wire, first: bytes, method: str, shape: Shape) -> Exchange:
@@ -159,13 +165,13 @@ async def _sent(wire: Wire, first: bytes, method: str, shape: Shape) -> Exchange
         await wire.close()
 
 
-def _judge(got: Exchange) -> Observation:
+def _judge(got: Exchange, wordless: frozenset[int]) -> Observation:
     first, *rest = got.answers
-    if words := refusal(first):
+    if words := refusal(first, wordless):
         return refused(f"the whole message: {words}")
     if app_is_absent(first):
         return not_run(f"the app is absent: {first.status}")
-    if rest and (words := refusal(rest[0])):
+    if rest and (words := refusal(rest[0], wordless)):
         return refused(f"the hidden request, judged for itself: {words}")
     if rest:
         return served(f"the hidden request was answered {rest[0].status}")
