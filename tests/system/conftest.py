@@ -18,6 +18,7 @@ def running_shop(request: pytest.FixtureRequest) -> Iterator[RunningSystem]:
     """Sealed; shared by the tests of a module, each of which leaves it as it was."""
     with shop(as_root=request.param) as system:
         system.start()
+        system.drive_traffic()  # so that there is an order to read
         yield system
 
 

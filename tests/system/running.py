@@ -138,6 +138,21 @@ class RunningSystem:
         record = json.loads((self.state / "run" / "pods" / name / "pod.json").read_bytes())
         return int(record["pid"])
 
+    def drive_traffic(self) -> None:
+        """The shop's own traffic script: every answer is the one it should be."""
+        done = subprocess.run(
+            [
+                *(sys.executable, str(self.project / "traffic.py")),
+                *("--ca", str(self.state / "ca.pem")),
+                *("--gateway", f"127.0.0.1:{self.gateway_port}", "--rounds", "1"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
     async def load(self, service: str, plan: dict[str, Any]) -> dict[str, Any]:
         """Runs ``load.py`` inside a service's sandbox, as its app; returns what it counted."""
         source = (Path(__file__).parent / "load.py").read_text()

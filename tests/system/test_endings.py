@@ -12,7 +12,7 @@ import pytest
 
 from tests.runtime.conftest import held_namespaces, processes_that_name
 from tests.system.running import REPOSITORY, RunningSystem
-from tests.system.test_shop import drive_traffic, under_load
+from tests.system.test_shop import under_load
 
 
 def assert_nothing_is_left(system: RunningSystem, run: Path, before: set[str]) -> None:
@@ -38,10 +38,11 @@ async def test_a_killed_control_process_loses_nothing(fresh_shop: RunningSystem)
     fresh_shop.start()
     run = (fresh_shop.state / "run").resolve()
     inits = {name: fresh_shop.pod_process(name) for name in ("orders", "stock", "gateway")}
+    fresh_shop.drive_traffic()
     load = asyncio.ensure_future(under_load(fresh_shop, 20))
     await asyncio.sleep(1)
     await asyncio.to_thread(fresh_shop.kill_control)
-    await asyncio.to_thread(drive_traffic, fresh_shop)
+    await asyncio.to_thread(fresh_shop.drive_traffic)
     await asyncio.to_thread(fresh_shop.start)
     assert "Took over" in fresh_shop.output()
     assert inits == {name: fresh_shop.pod_process(name) for name in inits}
@@ -57,7 +58,7 @@ def test_down_stops_what_was_detached(fresh_shop: RunningSystem) -> None:
     before = held_namespaces()
     fresh_shop.watertight("up", "--detach", str(fresh_shop.project))
     run = (fresh_shop.state / "run").resolve()
-    drive_traffic(fresh_shop)
+    fresh_shop.drive_traffic()
     fresh_shop.watertight("down", str(fresh_shop.project))
     assert_nothing_is_left(fresh_shop, run, before)
     fresh_shop.watertight("status", str(fresh_shop.project), expect=3)
@@ -89,7 +90,7 @@ def test_only_one_control_process_at_a_time(fresh_shop: RunningSystem) -> None:
     fresh_shop.start()
     done = fresh_shop.watertight("up", str(fresh_shop.project), expect=3)
     assert str(fresh_shop.control_pid()) in done.stderr
-    drive_traffic(fresh_shop)
+    fresh_shop.drive_traffic()
 
 
 @pytest.mark.timeout(120)
@@ -103,7 +104,7 @@ def test_short_lives_renew_themselves(fresh_shop: RunningSystem) -> None:
         assert time.monotonic() < deadline
         services = fresh_shop.status()["services"]
         renewed = {s["name"] for s in services if s["svid_expires_at"] != first[s["name"]]}
-    drive_traffic(fresh_shop)
+    fresh_shop.drive_traffic()
 
 
 def test_a_pod_that_is_killed_comes_back(fresh_shop: RunningSystem) -> None:
@@ -115,7 +116,7 @@ def test_a_pod_that_is_killed_comes_back(fresh_shop: RunningSystem) -> None:
     while not (is_well(fresh_shop) and fresh_shop.pod_process("orders") != before):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    drive_traffic(fresh_shop)
+    fresh_shop.drive_traffic()
 
 
 def is_well(system: RunningSystem) -> bool:
@@ -128,3 +129,14 @@ def is_well(system: RunningSystem) -> bool:
         check=False,
     )
     return done.returncode == 0
+
+
+def test_watching_applies_what_changes_and_says_what_cannot_be(fresh_shop: RunningSystem) -> None:
+    fresh_shop.start("--watch")
+    original = fresh_shop.declaration.read_text()
+    fresh_shop.declaration.write_text(original.replace("to: stock}", "to: stok}", 1))
+    fresh_shop.wait_for_output("the last good one stays in force", deadline_seconds=30)
+    fresh_shop.drive_traffic()
+    fresh_shop.declaration.write_text(original + "  # changed\n")
+    fresh_shop.wait_for_output("Applied the changed declaration.", deadline_seconds=30)
+    fresh_shop.drive_traffic()

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ from watertight.verify.prover import prove
 from watertight.verify.reports.html import to_html
 from watertight.verify.results import Evidence, Result
 
+NO_ISOLATION = "WT-W2001"
+"""The finding's page: docs/findings/WT-W2001.md."""
+
 
 @dataclass(frozen=True, slots=True)
 class Audience:
@@ -55,13 +59,13 @@ class Proof:
     page: Path
 
 
-def gather_probes(system: System, chosen: Callable[[Probe], bool]) -> tuple[Probe, ...]:
-    """Every probe of every installed enforcer that is chosen."""
+def gather_probes(system: System, selection: str) -> tuple[Probe, ...]:
+    """Every probe of every installed enforcer whose id matches (``fnmatch``)."""
     return tuple(
         probe
         for enforcer in enforcers().values()
         for probe in enforcer().probes(system)
-        if chosen(probe)
+        if fnmatch(probe.id, selection)
     )
 
 
@@ -71,7 +75,7 @@ async def attack(
     client: AdminClient,
     *,
     token_keys: Mapping[str, Mapping[str, Any]],
-    chosen: Callable[[Probe], bool],
+    selection: str,
     audience: Audience,
 ) -> Proof:
     """Runs the probes against the system that runs for ``declaration``, and signs the evidence.
@@ -85,7 +89,7 @@ async def attack(
     supervisor = Supervisor(layout)
     await supervisor.adopt(pod_specs(declared, layout, Machine.here(envoy_binary())))
     roots = client.get("/bundle")["roots"].encode()
-    probes = gather_probes(system, chosen)
+    probes = gather_probes(system, selection)
     audience.on_start(len(probes))
     try:
         async with LiveArena(
@@ -102,6 +106,7 @@ async def attack(
                 probes,
                 on_result=audience.on_result,
                 findings=_findings(layout, declaration),
+                selection=selection,
             )
     finally:
         supervisor.leave()
@@ -124,7 +129,7 @@ def _findings(layout: Layout, declaration: Path) -> tuple[Finding, ...]:
     at = Position(str(declaration), 1, 1)
     return (
         Finding(
-            "WT-W2001",
+            NO_ISOLATION,
             layout.capabilities.finding,
             at,
             remedy="Run on a kernel that allows user namespaces, or as root.",

@@ -2,7 +2,6 @@
 
 import asyncio
 import datetime as dt
-import fnmatch
 import json
 import sys
 from enum import StrEnum
@@ -23,7 +22,7 @@ from watertight.cli.project import (
 )
 from watertight.cli.proof import Audience, Proof, attack
 from watertight.control.store import ROOTS
-from watertight.enforcers.contract import Probe, Verdict
+from watertight.enforcers.contract import Verdict
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.dump import dump
 from watertight.model.system import System
@@ -107,16 +106,13 @@ def _attack_with_progress(
                     markup=False,
                 )
 
-        def chosen(probe: Probe) -> bool:
-            return fnmatch.fnmatch(probe.id, only)
-
         return asyncio.run(
             attack(
                 system,
                 declaration,
                 admin_client(declaration),
                 token_keys=keys,
-                chosen=chosen,
+                selection=only,
                 audience=Audience(lambda total: progress.update(task, total=total), on_result),
             )
         )
@@ -182,3 +178,8 @@ def _check(system: System, declaration: Path, envelope: Path, roots: Path | None
     summary = checked.result["summary"]
     if summary["held"] != summary["probes"]:
         raise typer.Exit(ExitCode.FOUND_WRONG)
+    if "selection" in checked.result:
+        raise WatertightError(
+            f"The evidence is of a part only: the probes `{checked.result['selection']}`.",
+            remedy="Run watertight verify without --only.",
+        )

@@ -1,0 +1,62 @@
+"""Where the kernel allows no namespaces, it says so loudly, and the proof lists it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.system.running import REPOSITORY, RunningSystem
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can forbid namespaces")
+
+
+class UnisolatedSystem(RunningSystem):
+    """Its commands run where no namespace is allowed."""
+
+    def command(self, *arguments: str) -> list[str]:
+        return [
+            *(sys.executable, "-m", "tests.system.without_namespaces"),
+            *("-m", "watertight.cli", *arguments),
+        ]
+
+
+@pytest.fixture
+def unisolated(fresh_shop: RunningSystem) -> UnisolatedSystem:
+    system = UnisolatedSystem(fresh_shop.project, as_root=False)
+    system.gateway_port = fresh_shop.gateway_port
+    for path in (system.project.parent, *system.project.parent.rglob("*")):
+        os.chown(path, 65534, 65534)
+    return system
+
+
+@pytest.mark.timeout(180)
+def test_it_says_so_and_the_proof_lists_it(unisolated: UnisolatedSystem) -> None:
+    """Channels are sealed all the same; what isolation would give comes out broken."""
+    try:
+        unisolated.start()
+        assert "not isolated" in unisolated.output()
+        unisolated.drive_traffic()
+        done = subprocess.run(
+            unisolated.command("verify", str(unisolated.project), "-o", "json"),
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 1, done.stderr
+        document = json.loads(done.stdout)
+        assert [finding["code"] for finding in document["findings"]] == ["WT-W2001"]
+        broken = {p["id"].split(".")[0] for p in document["probes"] if p["verdict"] == "broken"}
+        assert broken <= {"isolation", "reach", "ports"}, broken
+        assert "isolation" in broken
+        assert all(
+            p["verdict"] == "held"
+            for p in document["probes"]
+            if p["id"].split(".")[0] in {"tls", "identity", "grants", "sessions"}
+        )
+        assert unisolated.stop() == 0
+    finally:
+        unisolated.end()
