@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 import uvicorn
@@ -37,6 +38,9 @@ log = structlog.get_logger(__name__)
 KEY_SETS_EVERY_SECONDS = 60.0
 FILES_EVERY_SECONDS = 1.0
 PODS_EVERY_SECONDS = 1.0
+
+Stamp: TypeAlias = tuple[int, int]
+"""Of a file: when it was written (ns), and its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
 
     Then, and if coming up fails, nothing is left running. Raises WatertightError.
     """
+    loaded = _stamp(options.declaration)
     system = options.load()
     _allow_many_files()
     capabilities = detect()
@@ -81,7 +86,7 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
             say=options.say,
         )
         stopping = _Stopping()
-        async with plane.endpoint, _background(plane, options) as background:
+        async with plane.endpoint, _background(plane, options, loaded) as background:
             with stopping.on_signals():
                 try:
                     await stopping.unless_asked(_come_up(plane, system, options))
@@ -169,9 +174,11 @@ class _Stopping:
 class _Background:
     """Loops that run beside the main flow; a failure of one never ends the others."""
 
-    def __init__(self, plane: ControlPlane, options: Options) -> None:
+    def __init__(self, plane: ControlPlane, options: Options, loaded: Stamp) -> None:
+        """``loaded``: of the declaration that is in force; a change since then is a change."""
         self._plane = plane
         self._options = options
+        self._seen = loaded
         self._tasks: list[asyncio.Task[None]] = []
         self._start(plane.keeper.run())
         self._start(plane.secrets.run())
@@ -221,14 +228,13 @@ class _Background:
 
     async def _watch_files(self) -> None:
         """The gateway's certificate always; the declaration too if so asked."""
-        seen = _stamp(self._options.declaration)
         while True:
             await asyncio.sleep(FILES_EVERY_SECONDS)
             self._reload_certificate()
             stamp = _stamp(self._options.declaration)
-            if not self._options.watch or stamp == seen:
+            if not self._options.watch or stamp == self._seen:
                 continue
-            seen = stamp
+            self._seen = stamp
             try:
                 await reload(self._plane, self._options)
                 self._options.say("Applied the changed declaration.")
@@ -244,7 +250,7 @@ class _Background:
             log.warning("gateway_certificate_not_reloaded", reason=str(error))
 
 
-def _stamp(file: Path) -> tuple[int, int]:
+def _stamp(file: Path) -> Stamp:
     try:
         status = file.stat()
     except FileNotFoundError:  # an editor between two steps of saving
@@ -258,8 +264,10 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _background(plane: ControlPlane, options: Options) -> AsyncIterator[_Background]:
-    background = _Background(plane, options)
+async def _background(
+    plane: ControlPlane, options: Options, loaded: Stamp
+) -> AsyncIterator[_Background]:
+    background = _Background(plane, options, loaded)
     try:
         yield background
     finally:
