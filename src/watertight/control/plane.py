@@ -8,7 +8,7 @@ that can be refused by looking is refused before anything is touched.
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -39,6 +39,19 @@ STARTS_AT_ONCE = 8
 """Pods that start at the same time: more would only make each slower."""
 WORKLOAD_API_MODE = 0o666
 """Anyone who sees the socket may knock; attestation decides. Only the service's app sees it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Everything that follows from a declaration, before anything is touched."""
+
+    declared: System
+    effective: System
+    """Without the channels of revoked identities."""
+    specs: Mapping[str, PodSpec]
+    plan: EnvoyPlan
+    keys: Mapping[str, str]
+    certificate: GatewayCertificate | None
 
 
 class ControlPlane:
@@ -107,32 +120,13 @@ class ControlPlane:
         was in force before stays in force.
         """
         async with self.changing:
-            keys, refusals = await fetch_all(declared, self.layout.project, self._keys)
-            for refusal in refusals:
-                log.warning("key_set_refused", reason=str(refusal))
-            layout = lay_out(self.layout.declaration, declared, self.layout.capabilities)
-            self.layout = self.supervisor.layout = layout
-            specs = pod_specs(declared, self.layout, self._machine)
-            effective = declared.without_identities(self.revoked)
-            plan = compile_envoy(effective, self.placement, keys)
-            certificate = GatewayCertificate.declared(declared.gateway, self.layout.project)
-
+            wanted = await self._examine(declared)
+            applied = await self._put_in_force(wanted)
+            await self._cut_what_was_tightened(wanted.effective)
             before = self.declared
-            self._keys, self.secrets.certificate = keys, certificate
-            lost = self.supervisor.lost()
-            added = [name for name in specs if name not in self._specs or name in lost]
-            await self._admit(declared)
-            try:
-                await self._start_proxies(added, specs, plan)
-                applied = await self.deployment.apply(plan)
-            except BaseException:
-                await self._dismiss(added)
-                await self._admit(before)
-                raise
-            await self._cut_what_was_tightened(effective)
-            self.declared, self.effective = declared, effective
-            await self._converge_apps(specs, before)
-            await self._dismiss([name for name in self._specs if name not in specs])
+            self.declared, self.effective = wanted.declared, wanted.effective
+            await self._converge_apps(wanted.specs, before)
+            await self._dismiss([name for name in self._specs if name not in wanted.specs])
             return applied
 
     async def mend(self) -> tuple[str, ...]:
@@ -189,6 +183,40 @@ class ControlPlane:
         await self.xds.stop()
 
     # The steps of apply
+
+    async def _examine(self, declared: System) -> _Wanted:
+        """Finds out by looking whether it can be done. Nothing that runs is touched."""
+        keys, refusals = await fetch_all(declared, self.layout.project, self._keys)
+        for refusal in refusals:
+            log.warning("key_set_refused", reason=str(refusal))
+        layout = lay_out(self.layout.declaration, declared, self.layout.capabilities)
+        self.layout = self.supervisor.layout = layout
+        effective = declared.without_identities(self.revoked)
+        return _Wanted(
+            declared,
+            effective,
+            pod_specs(declared, layout, self._machine),
+            compile_envoy(effective, self.placement, keys),
+            keys,
+            GatewayCertificate.declared(declared.gateway, layout.project),
+        )
+
+    async def _put_in_force(self, wanted: _Wanted) -> Applied:
+        """Starts what is new and applies the plan; if that fails, all is as it was."""
+        lost = self.supervisor.lost()
+        added = [name for name in wanted.specs if name not in self._specs or name in lost]
+        certificate, self.secrets.certificate = self.secrets.certificate, wanted.certificate
+        await self._admit(wanted.declared)
+        try:
+            await self._start_proxies(added, wanted.specs, wanted.plan)
+            applied = await self.deployment.apply(wanted.plan)
+        except BaseException:
+            await self._dismiss(added)
+            self.secrets.certificate = certificate
+            await self._admit(self.declared)
+            raise
+        self._keys = dict(wanted.keys)
+        return applied
 
     async def _admit(self, declared: System) -> None:
         """Gives every declared workload an identity; withdraws those of others."""

@@ -6,6 +6,7 @@ left, apply, serve; at the end stop everything.
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 import socket
@@ -120,14 +121,12 @@ async def _give_up(plane: ControlPlane) -> None:
 
 
 async def _come_up(plane: ControlPlane, system: System, options: Options) -> None:
-    store = Store(plane.layout.state)
-    previous = store.current()
+    previous = Store(plane.layout.state).current()
     if previous is not None:
         adopted = await plane.adopt(previous)
         if adopted:
             options.say(f"Took over {', '.join(adopted)}.")
-    await plane.apply(system)
-    store.set_current(system)
+    await _apply(plane, system)
 
 
 class _Stopping:
@@ -283,9 +282,16 @@ async def reload(plane: ControlPlane, options: Options) -> System:
             f"{system.trust_domain} while the system runs.",
             remedy="Stop it, remove .watertight/authority, and start it again.",
         )
-    await plane.apply(system)
-    Store(plane.layout.state).set_current(system)
+    await _apply(plane, system)
     return system
+
+
+async def _apply(plane: ControlPlane, system: System) -> None:
+    """Applies, and remembers what is in force then, also if an app does not come up in it."""
+    try:
+        await plane.apply(system)
+    finally:
+        Store(plane.layout.state).set_current(plane.declared)
 
 
 class _UvicornWithoutSignals(uvicorn.Server):
@@ -303,8 +309,11 @@ async def _admin_api(
     path = plane.layout.run / ADMIN_SOCKET
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    path.chmod(0o600)
+    umask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(umask)
     app = admin_app(plane, reload=lambda: reload(plane, options), stop=stopping.ask)
     config = uvicorn.Config(app, log_config=None, lifespan="off", access_log=False)
     server = _UvicornWithoutSignals(config)
