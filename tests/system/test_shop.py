@@ -9,6 +9,7 @@ import pytest
 
 from tests.system import load
 from tests.system.running import RunningSystem
+from watertight.control.client import AdminClient, Refused
 
 HTTP_CHANNEL = {
     "kind": "http",
@@ -219,3 +220,33 @@ def test_a_bad_file_leaves_the_good_one_in_force(running_shop: RunningSystem) ->
     finally:
         running_shop.declaration.write_text(original)
     running_shop.drive_traffic()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/rotate", {"what": "everything"}),
+        ("/rotate", {}),
+        ("/rotate", {"what": "leaf", "workload": "nobody"}),
+        ("/revoke", {"workload": "nobody"}),
+        ("/revoke", {}),
+        ("/restore", {"workload": None}),
+        ("/verifier", {"csr": "not a CSR"}),
+        ("/verifier", {}),
+    ],
+)
+def test_the_admin_api_refuses_what_makes_no_sense(
+    running_shop: RunningSystem, path: str, body: dict[str, Any]
+) -> None:
+    client = AdminClient((running_shop.state / "run" / "admin.sock").resolve())
+    with pytest.raises(Refused) as refusal:
+        client.post(path, body)
+    assert refusal.value.message
+    assert "bug of ours" not in refusal.value.message
+
+
+def test_only_the_operator_can_open_the_admin_socket(running_shop: RunningSystem) -> None:
+    admin = (running_shop.state / "run" / "admin.sock").resolve()
+    assert admin.stat().st_mode & 0o077 == 0
+    assert (running_shop.state / "authority").stat().st_mode & 0o077 == 0
+    assert running_shop.state.stat().st_mode & 0o077 == 0
