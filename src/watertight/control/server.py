@@ -102,6 +102,7 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
                         await stopping.wait()
                 finally:
                     options.say("Stopping.")
+                    await background.close()  # else a pod that stops would be made anew
                     await plane.stop()
 
 
