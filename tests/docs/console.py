@@ -167,6 +167,8 @@ async def _staying(
     command: Command, directory: Path, environment: Mapping[str, str]
 ) -> AsyncIterator[None]:
     process = await asyncio.create_subprocess_exec(
+        # Whoever was started in the background by a shell ignores SIGINT, and so would this.
+        *("/usr/bin/env", "--default-signal=INT"),
         *("/bin/bash", "-c", f"exec {command.line.removesuffix('&')}"),
         cwd=directory,
         env=environment,
