@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import h2.config
 import h2.connection
@@ -12,9 +14,21 @@ import h2.exceptions
 from watertight.enforcers.attack.http import Answer, Headers
 from watertight.enforcers.attack.wire import Closed, Wire
 
+PING = b"judged?!"
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """What came of many requests at once."""
+
+    statuses: tuple[int, ...]
+    """Of those that were answered in time, in the order of the answers."""
+    read_seconds: float
+    """After this the server had read all of them, however long their answers took."""
+
 
 class HTTP2:
-    """One connection with one stream in flight at a time. Use :func:`connect`."""
+    """One connection; one stream in flight at a time, but for bursts. Use :func:`connect`."""
 
     def __init__(self, wire: Wire, *, timeout_seconds: float) -> None:
         # An attacker's headers need not be valid: nothing outbound is checked or normalised.
@@ -51,15 +65,40 @@ class HTTP2:
             (":authority", authority),
             (":path", path),
         ]
-        stream = await self._start([*pseudo, *headers], end=not body)
-        if body:
-            self._h2.send_data(stream, body, end_stream=True)
-            await self._flush()
+        stream = self._stream([*pseudo, *headers], body)
+        await self._flush()
         return await self._answer(stream)
+
+    async def burst(self, headers: Headers, body: bytes, count: int) -> Burst:
+        """``count`` equal requests, pseudo-header fields included, none of which waits.
+
+        A PING goes behind them: frames are processed in the order in which they were sent (RFC
+        9113 section 5.1), so that its answer tells when the last request had been read. Raises
+        ``Closed`` if the server takes fewer streams at once.
+        """
+        started = time.monotonic()
+        unanswered = {self._stream(headers, body) for _ in range(count)}
+        self._h2.ping(PING)
+        statuses: list[int] = []
+        read_seconds = None
+        with contextlib.suppress(Closed, TimeoutError):
+            async with asyncio.timeout(self.timeout_seconds):
+                await self._flush()
+                while unanswered or read_seconds is None:
+                    for event in await self.events():
+                        if isinstance(event, h2.events.PingAckReceived):
+                            read_seconds = time.monotonic() - started
+                        elif isinstance(event, h2.events.ResponseReceived):
+                            statuses.append(_answer_of(event.headers).status)
+                            unanswered.discard(event.stream_id)
+                        elif isinstance(event, h2.events.StreamReset):
+                            unanswered.discard(event.stream_id)
+        return Burst(tuple(statuses), read_seconds or time.monotonic() - started)
 
     async def connect(self, authority: str) -> "Tunnel | Answer":
         """CONNECT (RFC 9113 section 8.5): the open tunnel, or the answer that refuses it."""
-        stream = await self._start([(":method", "CONNECT"), (":authority", authority)], end=False)
+        stream = self._start([(":method", "CONNECT"), (":authority", authority)], end=False)
+        await self._flush()
         async with asyncio.timeout(self.timeout_seconds):
             while True:
                 for event in await self.events():
@@ -99,13 +138,19 @@ class HTTP2:
         """Ends the connection; never raises."""
         await self._wire.close()
 
-    async def _start(self, headers: Sequence[tuple[str, str]], *, end: bool) -> int:
+    def _stream(self, headers: Headers, body: bytes) -> int:
+        """A whole request, not yet flushed."""
+        stream = self._start(headers, end=not body)
+        if body:
+            self._h2.send_data(stream, body, end_stream=True)
+        return stream
+
+    def _start(self, headers: Headers, *, end: bool) -> int:
         try:
             stream = int(self._h2.get_next_available_stream_id())
             self._h2.send_headers(stream, headers, end_stream=end)
         except h2.exceptions.ProtocolError as error:
             raise Closed(f"connection closed: {error}") from error
-        await self._flush()
         return stream
 
     async def _answer(self, stream: int) -> Answer:

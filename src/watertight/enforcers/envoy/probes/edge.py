@@ -80,12 +80,16 @@ def usual(gateway: Gateway) -> Hello:
     return Hello(versions=MODERN, alpn=("http/1.1",), server_name=gateway.hostname)
 
 
-def raw_request(edge: Edge, *, close: bool = True) -> bytes:
-    """The request as bytes, exactly as given."""
-    headers = [("host", edge.host or edge.gateway.hostname), ("user-agent", AGENT)]
+def fields(edge: Edge) -> list[tuple[str, str]]:
+    """The header fields of the request, but for its host."""
     kind = [("content-type", "application/json")] if edge.body else []
-    last = [("connection", "close")] if close else []
-    every = [*headers, *edge.headers, *kind, *last]
+    return [("user-agent", AGENT), *edge.headers, *kind]
+
+
+def raw_request(edge: Edge) -> bytes:
+    """The request as bytes, exactly as given; the last one of its connection."""
+    host = ("host", edge.host or edge.gateway.hostname)
+    every = [host, *fields(edge), ("connection", "close")]
     return request_bytes(edge.method, edge.path, every, edge.body)
 
 

@@ -1,0 +1,36 @@
+"""A flood outruns its limit at once, however slow the machine or the app behind the gateway."""
+
+import pytest
+
+from tests.envoy.probes.weaken import routes
+from tests.envoy.probes.weakenings import HTTPS, no_limits
+from tests.mesh import running_mesh
+from tests.verify.live import arena_over
+from watertight.enforcers.contract import Verdict
+from watertight.enforcers.envoy.probes.limits import probes
+from watertight.model.system import Gateway, Limit, Listen, Per, Protocol, Route, Service, System
+from watertight.verify.prover import prove
+
+SLOW = "/slow/1"
+"""The app answers this after a second: no client that waits for it comes near the limit."""
+
+
+def system(requests_per_second: int) -> System:
+    limit = Limit(Per.ADDRESS, requests_per_second, 1)
+    return System(
+        "shop.test",
+        {"storefront": Service("storefront", listens=Listen(Protocol.HTTP, 8000))},
+        gateway=Gateway("shop.example", (Route(SLOW, "storefront", limit=limit),)),
+    )
+
+
+@pytest.mark.parametrize("requests_per_second", [20, 100])
+async def test_a_slow_app_hides_neither_the_limit_nor_its_absence(
+    requests_per_second: int,
+) -> None:
+    async with running_mesh(system(requests_per_second)) as mesh, arena_over(mesh) as arena:
+        (held,) = (await prove(arena, probes(mesh.system))).results
+        assert held.verdict is Verdict.HELD, held
+        async with mesh.sabotage(routes(*HTTPS, no_limits)):
+            (broken,) = (await prove(arena, probes(mesh.system))).results
+            assert broken.verdict is Verdict.BROKEN, broken
