@@ -34,10 +34,9 @@ from watertight.enforcers.envoy.xds import XDSServer
 from watertight.identity.authority import Authority
 from watertight.identity.keeper import SVIDKeeper
 from watertight.identity.kek import FileKEK
-from watertight.identity.keys import KeyType, PrivateKey, generate, signing_hash, to_pkcs8
+from watertight.identity.keys import KeyType, generate, signing_hash, to_pkcs8
 from watertight.identity.requests import SVIDRequest
 from watertight.identity.sds import secrets
-from watertight.identity.slots import Kind
 from watertight.identity.spiffe import SPIFFEID
 from watertight.identity.svid import X509SVID
 from watertight.model.system import GATEWAY, System
@@ -137,7 +136,7 @@ class Mesh:
         self.plan = EnvoyPlan({})
         """What is in force."""
         self.envoys: dict[str, EnvoyProcess] = {}
-        self._gateway_certificate = _gateway_certificate(system, self.authority)
+        self.gateway_certificate = _gateway_certificate(system, self.authority)
 
     def compile(self, system: System | None = None) -> EnvoyPlan:
         """The plan for a system, or for the mesh's own."""
@@ -188,12 +187,6 @@ class Mesh:
         key.write_bytes(svid.private_key_pem())
         return Credential(certificate, key)
 
-    def issuer(self) -> tuple[x509.Certificate, PrivateKey]:
-        """The active issuing intermediate and its key: what a forger has stolen."""
-        lifecycle = self.authority._lifecycle
-        slot = lifecycle.active(Kind.ISSUER)
-        return lifecycle.certificate(slot), lifecycle.key(slot)
-
     async def admin(self, workload: str, path: str, method: str = "GET") -> str:
         """What the admin interface of that proxy answers."""
         return await self.envoys[workload].admin(path, method)
@@ -227,7 +220,7 @@ class Mesh:
         for workload in self.system.workloads():
             bodies = secrets(self.identities, workload)
             if workload == GATEWAY:
-                bodies[GATEWAY_CERTIFICATE] = self._gateway_certificate
+                bodies[GATEWAY_CERTIFICATE] = self.gateway_certificate
             self.xds.set_secrets(workload, bodies)
 
     async def stop(self) -> None:

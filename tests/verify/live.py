@@ -10,6 +10,8 @@ from typing import Any
 
 from tests.mesh import Mesh
 from watertight.enforcers.contract import Listening
+from watertight.identity.hazmat import open_issuer
+from watertight.identity.kek import FileKEK
 from watertight.verify.arena import LiveArena
 from watertight.verify.foothold import Streams
 from watertight.verify.forge import Forger, Signer
@@ -47,9 +49,10 @@ class Agents:
 
 
 def signer(mesh: Mesh) -> Signer:
-    """The active issuer of the mesh's authority."""
-    certificate, key = mesh.issuer()
-    return Signer(certificate, key, (certificate,))
+    """The active issuer of the mesh's authority: what a forger has stolen."""
+    state = mesh.placement.run_directory
+    issuer = open_issuer(state / "authority", kek=FileKEK(state / "kek"), reason="a test")
+    return Signer(issuer.certificate, issuer.private_key, issuer.chain)
 
 
 @asynccontextmanager

@@ -42,7 +42,7 @@ class LiveArena:
         self.placement = placement
         self._run = foothold
         self._listening = listening
-        self._forger = forger
+        self.forger = forger
         self._roots = roots
         issuers = system.gateway.issuers if system.gateway else {}
         self._tokens = TokenSigner(issuers, token_keys or {})
@@ -69,7 +69,7 @@ class LiveArena:
             for foothold in self._footholds.values():
                 await foothold.close()
         finally:
-            self._forger.close()
+            self.forger.close()
 
     async def inside(self, service: str) -> Inside:
         """See ``Arena``; one agent a service, shared by all probes. Raises ``FootholdLost``."""
@@ -101,11 +101,11 @@ class LiveArena:
     async def svid(self, service: str) -> Credential:
         """See ``Arena``. Raises ``CannotForge``."""
         spiffe_id = self.system.spiffe_id(service)
-        return self._forger.svid(spiffe_id, service)
+        return self.forger.svid(spiffe_id, service)
 
     async def forge(self, forgery: Forgery) -> Credential:
         """See ``Arena``. Raises ``CannotForge``."""
-        return self._forger.forge(forgery)
+        return self.forger.forge(forgery)
 
     async def listening(self) -> Sequence[Listening]:
         """See ``Arena``; at most ``FRESH_SECONDS`` old: every probe of a port asks for all."""

@@ -23,7 +23,6 @@ from watertight.errors import WatertightError
 from watertight.identity.svid import PEM
 
 SVID_USAGES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
-LIFETIME = dt.timedelta(minutes=15)
 
 SigningKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 

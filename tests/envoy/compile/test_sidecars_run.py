@@ -8,11 +8,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.envoy.compile import doors
 from tests.mesh import Mesh, running_mesh
+from tests.verify.live import signer
 from watertight.enforcers.contract import Credential, Forgery
-from watertight.identity.hazmat import open_issuer
-from watertight.identity.kek import FileKEK
 from watertight.model.system import Channel, HTTPGrant, Listen, Protocol, Service, System
-from watertight.verify.forge import Forger, Signer
+from watertight.verify.forge import Forger
 
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 GRANTS = (
@@ -100,9 +99,7 @@ async def test_the_app_is_told_who_calls_and_cannot_be_lied_to() -> None:
 @contextmanager
 def forging(mesh: Mesh) -> Iterator[Forger]:
     """Whoever holds the mesh's own issuing key."""
-    state = mesh.placement.run_directory
-    key = open_issuer(state / "authority", kek=FileKEK(state / "kek"), reason="a test")
-    forger = Forger(Signer(key.certificate, key.private_key, key.chain))
+    forger = Forger(signer(mesh))
     try:
         yield forger
     finally:

@@ -56,7 +56,7 @@ async def firing_range() -> AsyncIterator[Range]:
         running_mesh(SHOP, keys=KEYS) as mesh,
         arena_over(mesh, token_keys=tokens) as arena,
     ):
-        foreign = arena._forger.foreign_authority.public_bytes(Encoding.PEM).decode()
+        foreign = arena.forger.foreign_authority.public_bytes(Encoding.PEM).decode()
         live = Live(
             mesh.system, arena.roots().decode(), foreign, server.sockets[0].getsockname()[1]
         )

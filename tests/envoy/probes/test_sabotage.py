@@ -53,14 +53,14 @@ async def test_a_certificate_for_another_name_is_no_certificate(target: Range) -
         "certificate_chain": {"inline_string": svid.chain_pem().decode()},
         "private_key": {"inline_string": svid.private_key_pem().decode()},
     }
-    right = target.mesh._gateway_certificate
-    target.mesh._gateway_certificate = {"tls_certificate": certificate}
+    right = target.mesh.gateway_certificate
+    target.mesh.gateway_certificate = {"tls_certificate": certificate}
     try:
         await target.mesh.push(target.mesh.plan)
         (result,) = await target.run(probes)
         assert result.verdict is Verdict.BROKEN, result
     finally:
-        target.mesh._gateway_certificate = right
+        target.mesh.gateway_certificate = right
         await target.mesh.push(target.mesh.plan)
 
 
