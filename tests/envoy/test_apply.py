@@ -10,6 +10,7 @@ import pytest
 from tests.mesh import Mesh, running_mesh
 from watertight.enforcers.envoy.apply import Deployment
 from watertight.enforcers.envoy.resources import EnvoyPlan, Resource, ResourceType
+from watertight.enforcers.envoy.xds.encode import Unencodable
 from watertight.enforcers.envoy.xds.verdicts import ResourceRefused
 from watertight.model.system import (
     Channel,
@@ -91,6 +92,19 @@ async def test_a_refusal_names_the_line_and_leaves_all_as_it_was(
     assert deployment.versions() == before
     assert (await mesh.request("storefront", "orders", "POST", "/orders")).status_code == 403
     assert (await mesh.request("storefront", "orders", "GET", "/orders/1")).status_code == 200
+
+
+async def test_what_cannot_be_sent_to_one_proxy_is_taken_back_from_the_others(
+    mesh: Mesh, deployment: Deployment
+) -> None:
+    better = with_grants(mesh, GET, HTTPGrant("POST", "/orders"))
+    bad = Resource(ResourceType.CLUSTER, "bad", {"name": "bad", "no_such_field": 1}, HERE)
+    proxies = dict(better.proxies)
+    mailer = proxies.pop("mailer")  # the last one: the others have theirs by then
+    proxies["mailer"] = replace(mailer, resources=(*mailer.resources, bad))
+    with pytest.raises(Unencodable, match=r"watertight\.yaml:7:3"):
+        await deployment.apply(EnvoyPlan(proxies))
+    assert (await mesh.request("storefront", "orders", "POST", "/orders")).status_code == 403
 
 
 async def test_a_cut_ends_one_callers_connections_and_nobody_elses(

@@ -24,27 +24,35 @@ class Deployment:
 
     def offer(self, plan: EnvoyPlan) -> tuple[str, ...]:
         """Hands each proxy its part of the plan; says which proxies have something new."""
-        changed = tuple(
-            name for name, proxy in plan.proxies.items() if self._in_force.get(name) != proxy
-        )
-        for name in changed:
-            self._xds.set_resources(name, plan.proxies[name].resources)
+        changed = self._changed(plan)
+        self._set(plan, changed)
         return changed
 
     async def apply(self, plan: EnvoyPlan) -> Applied:
         """Returns when every proxy has ACKed its part.
 
         Raises what the first proxy to refuse said (``ResourceRefused``, at the line of the
-        declaration) or ``ProxySilent``, after the last good plan is back in force everywhere.
+        declaration), ``ProxySilent``, or ``Unencodable`` for what no proxy could have been sent,
+        after the last good plan is back in force everywhere.
         """
-        changed = self.offer(plan)
+        changed = self._changed(plan)
         try:
+            self._set(plan, changed)
             await self._wait(changed)
-        except WatertightError:
+        except BaseException:
             await self._roll_back(changed)
             raise
         self._in_force = dict(plan.proxies)
         return Applied(self.versions(), changed)
+
+    def _changed(self, plan: EnvoyPlan) -> tuple[str, ...]:
+        return tuple(
+            name for name, proxy in plan.proxies.items() if self._in_force.get(name) != proxy
+        )
+
+    def _set(self, plan: EnvoyPlan, workloads: Sequence[str]) -> None:
+        for name in workloads:
+            self._xds.set_resources(name, plan.proxies[name].resources)
 
     async def _wait(self, workloads: Sequence[str]) -> None:
         await asyncio.gather(
