@@ -21,10 +21,17 @@ MAX_BYTES = 262_144
 FETCH_TIMEOUT_SECONDS = 5.0
 MIN_RSA_BITS = 2048
 ALGORITHMS = {
-    "RSA": {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"},
-    "EC": {"ES256", "ES384", "ES512"},
-    "OKP": {"EdDSA"},
+    "RSA": ("PS256", "PS384", "PS512", "RS256", "RS384", "RS512"),
+    "EC": ("ES256", "ES384", "ES512"),
+    "OKP": ("EdDSA",),
 }
+CURVES = {
+    "ES256": ("P-256",),
+    "ES384": ("P-384",),
+    "ES512": ("P-521",),
+    "EdDSA": ("Ed25519", "Ed448"),
+}
+"""RFC 7518 section 3.4 and RFC 8037 section 3.1: one that signs something else fits no ``alg``."""
 PRIVATE_PARAMETERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
 
@@ -51,15 +58,15 @@ def check(issuer: Issuer, text: str) -> str:
     """Returns the key set as normalised JSON, or raises :class:`JWKSRefused`.
 
     Refused: no keys, symmetric or private keys, keys for anything but signatures, RSA below 2048
-    bits, an ``alg`` that is missing or of another key type, and a ``kid`` that is missing or used
-    twice (RFC 7517 sections 4 and 5, RFC 8725 section 3.1).
+    bits, an ``alg`` that is missing or of another key type or curve, and a ``kid`` that is missing
+    or used twice (RFC 7517 sections 4 and 5, RFC 8725 section 3.1).
     """
     try:
         document = json.loads(text, object_pairs_hook=_no_duplicates)
         keys = document["keys"]
         if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
             raise TypeError
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _refuse(issuer, "is not a JWK Set") from error
     if not keys:
         raise _refuse(issuer, "holds no key")
@@ -81,17 +88,24 @@ def check(issuer: Issuer, text: str) -> str:
 
 def _problem(key: dict[str, Any]) -> str | None:
     """What is wrong with one JWK, or None."""
-    kind = key.get("kty")
-    if kind not in ALGORITHMS:
+    kind, algorithm, uses = key.get("kty"), key.get("alg"), key.get("key_ops", ["verify"])
+    if not isinstance(kind, str) or kind not in ALGORITHMS:
         return f"key type {kind!r} cannot sign tokens that others verify"
     if PRIVATE_PARAMETERS & key.keys():
         return "holds a private key"
     if not isinstance(key.get("kid"), str) or not key["kid"]:
         return "has no `kid`"
-    if key.get("alg") not in ALGORITHMS[kind]:
-        return f"needs an `alg` of {sorted(ALGORITHMS[kind])}, not {key.get('alg')!r}"
-    if key.get("use", "sig") != "sig" or "verify" not in key.get("key_ops", ["verify"]):
+    if algorithm not in ALGORITHMS[kind]:
+        return f"needs an `alg` of {', '.join(ALGORITHMS[kind])}, not {algorithm!r}"
+    if kind != "RSA" and key.get("crv") not in CURVES[algorithm]:
+        return f"has the curve {key.get('crv')!r}, with which {algorithm} does not sign"
+    if key.get("use", "sig") != "sig" or not isinstance(uses, list) or "verify" not in uses:
         return "is not for verifying signatures"
+    return _weakness(key, kind)
+
+
+def _weakness(key: dict[str, Any], kind: str) -> str | None:
+    """What is wrong with the numbers of a JWK, or None."""
     try:
         if kind == "RSA":
             bits = RSAKey.import_key(key).public_key.key_size
@@ -130,7 +144,8 @@ async def _download(issuer: Issuer) -> str:
                 body += chunk
                 if len(body) > MAX_BYTES:
                     raise _refuse(issuer, f"is larger than {MAX_BYTES} bytes")
-    except httpx.HTTPError as error:
+    # A URL whose host is no name is met by the client only: InvalidURL, or idna's UnicodeError.
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise _refuse(issuer, f"cannot be fetched ({type(error).__name__})") from error
     return body.decode("utf-8", "replace")
 
