@@ -26,6 +26,7 @@ from watertight.identity.spiffe import SPIFFEID
 
 MAX_TOKEN_BYTES = 8192
 MAX_AUDIENCES = 16
+"""The standard sets no bound; a token that travels in a header does."""
 LEEWAY_SECONDS = 5.0
 MAX_DATE = 253_402_300_799
 """The last second of the year 9999: a larger NumericDate is an attack on the parser."""

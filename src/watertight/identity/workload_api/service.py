@@ -14,15 +14,13 @@ import grpc
 from watertight.errors import WatertightError
 from watertight.identity.clock import Clock, system_clock
 from watertight.identity.entitlement import Entitlement
+from watertight.identity.jwt_svid import MAX_AUDIENCES
 from watertight.identity.source import IdentitySource
 from watertight.identity.svid import X509SVID
 from watertight.identity.workload_api import messages
 
 SECURITY_HEADER = ("workload.spiffe.io", "true")
 """Every request carries it, so that no request forged through another server gets in (W2)."""
-
-_LONGEST_LIST = 64
-"""Audiences in one JWT-SVID: the standard sets no bound, a token that travels in a header does."""
 
 
 class WorkloadAPI:
@@ -77,11 +75,11 @@ class WorkloadAPI:
         """A fresh JWT-SVID for these audiences (W9)."""
         svid = await self._authorised(context)
         audiences = tuple(request.audience)
-        if not audiences or "" in audiences or len(audiences) > _LONGEST_LIST:
+        if not audiences or "" in audiences or len(audiences) > MAX_AUDIENCES:
             await _refuse(
                 context,
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"audience: name 1 to {_LONGEST_LIST} audiences, none of them empty",
+                f"audience: name 1 to {MAX_AUDIENCES} audiences, none of them empty",
             )
         if request.spiffe_id not in {"", svid.spiffe_id}:
             await _refuse(
