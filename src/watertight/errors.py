@@ -4,6 +4,7 @@ Every failure that has a cause outside this program derives from :class:`Waterti
 what is wrong, where, and what to do. Anything else that escapes is a bug of ours.
 """
 
+import errno
 from enum import IntEnum
 
 
@@ -32,3 +33,18 @@ class WatertightError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
+
+
+class MachineRefused(WatertightError):
+    """The operating system would not: the disk is full, a file is not ours to read."""
+
+    def __init__(self, error: OSError) -> None:
+        where = f"{error.filename}: " if error.filename else ""
+        remedies = {
+            errno.ENOSPC: "Make room on the disk (also that of .watertight), and do it again.",
+            errno.EACCES: "Run it as the user whose file that is.",
+        }
+        super().__init__(
+            f"This machine refuses: {where}{error.strerror or error}.",
+            remedy=remedies.get(error.errno or 0, ""),
+        )

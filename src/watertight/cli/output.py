@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from watertight.errors import ExitCode, WatertightError
+from watertight.errors import ExitCode, MachineRefused, WatertightError
 from watertight.model.findings import DeclarationError, Finding, Severity
 
 P = ParamSpec("P")
@@ -90,11 +90,12 @@ def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except WatertightError as error:
-            if kwargs.get("output") is Output.JSON:
+        except (WatertightError, OSError) as failure:
+            error = failure if isinstance(failure, WatertightError) else MachineRefused(failure)
+            if kwargs.get("output") == Output.JSON:  # `verify` has more forms of its own
                 print_json({"error": _error_as_dict(error)})
             _print_error(error)
-            raise typer.Exit(error.exit_code) from error
+            raise typer.Exit(error.exit_code) from failure
         except KeyboardInterrupt as error:
             stderr.print("Interrupted.")
             raise typer.Exit(ExitCode.COULD_NOT) from error

@@ -91,7 +91,7 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
             with stopping.on_signals():
                 try:
                     await stopping.unless_asked(_come_up(plane, system, options))
-                except WatertightError:
+                except BaseException:
                     await _give_up(plane)
                     raise
                 try:
@@ -215,7 +215,7 @@ class _Background:
             try:
                 for name in await self._plane.mend():
                     log.warning("pod_made_anew", pod=name)
-            except WatertightError as error:
+            except (WatertightError, OSError) as error:
                 log.warning("pod_not_mended", reason=str(error))
 
     async def _watch_key_sets(self) -> None:
@@ -223,7 +223,7 @@ class _Background:
             await asyncio.sleep(KEY_SETS_EVERY_SECONDS)
             try:
                 await self._plane.refresh_keys()
-            except WatertightError as error:
+            except (WatertightError, OSError) as error:
                 log.warning("key_sets_not_applied", reason=str(error))
 
     async def _watch_files(self) -> None:
@@ -238,7 +238,7 @@ class _Background:
             try:
                 await reload(self._plane, self._options)
                 self._options.say("Applied the changed declaration.")
-            except WatertightError as error:
+            except (WatertightError, OSError) as error:
                 self._options.say(f"Not applied, the last good one stays in force:\n{error}")
 
     def _reload_certificate(self) -> None:
@@ -253,7 +253,7 @@ class _Background:
 def _stamp(file: Path) -> Stamp:
     try:
         status = file.stat()
-    except FileNotFoundError:  # an editor between two steps of saving
+    except OSError:  # an editor between two steps of saving
         return (0, 0)
     return status.st_mtime_ns, status.st_size
 

@@ -108,14 +108,14 @@ def lay_out(
     state = own_directory(declaration.parent / STATE_DIRECTORY)
     for name in ("logs", "data", "evidence"):
         own_directory(state / name)
+    users = None
+    if capabilities.isolation is Isolation.USERS:
+        users = allocate(state / "users.json", str(declaration), system.workloads())
     # Without a root of its own, a process with another uid must pass through.
     passable = 0o711 if capabilities.isolation is Isolation.NONE else 0o700
     base = own_directory(base or run_base(), 0o711)
     digest = hashlib.sha256(os.fsencode(declaration)).hexdigest()[:10]
     run = own_directory(base / digest, passable)
-    users = None
-    if capabilities.isolation is Isolation.USERS:
-        users = allocate(state / "users.json", str(declaration), system.workloads())
     layout = Layout(declaration, state, run, capabilities, users)
     _check_sockets(layout, system)
     _point(state / "run", run)
