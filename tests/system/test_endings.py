@@ -125,6 +125,28 @@ def test_a_pod_that_is_killed_comes_back(fresh_shop: RunningSystem) -> None:
     fresh_shop.drive_traffic()
 
 
+def test_what_a_proxy_leaves_in_its_directory_leads_nobody_elsewhere(
+    fresh_shop: RunningSystem,
+) -> None:
+    """A compromised proxy plants links in the directory that is its own, and its pod dies."""
+    fresh_shop.start()
+    victim = fresh_shop.project / "victim"
+    victim.write_text("another's", encoding="utf-8")
+    victim.chmod(0o600)
+    private = fresh_shop.state / "run" / "proxies" / "mailer"
+    for name in ("bootstrap.json", ".bootstrap.json.new", "bootstrap.json.new"):
+        (private / name).unlink(missing_ok=True)
+        (private / name).symlink_to(victim)
+    before = fresh_shop.pod_process("mailer")
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while not (is_well(fresh_shop) and fresh_shop.pod_process("mailer") != before):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert victim.read_text(encoding="utf-8") == "another's"
+    assert victim.stat().st_mode & 0o777 == 0o600
+
+
 def is_well(system: RunningSystem) -> bool:
     """``watertight status`` finds nothing wrong."""
     done = subprocess.run(

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 from watertight.cli.project import admin_client
+from watertight.control.client import AdminClient
 from watertight.control.server import Options
 from watertight.errors import WatertightError
+from watertight.runtime.files import own_directory
 from watertight.runtime.layout import STATE_DIRECTORY
 
 START_DEADLINE_SECONDS = 180.0
@@ -18,21 +20,21 @@ POLL_SECONDS = 0.1
 LAST_LINES = 12
 
 
-def start_in_background(options: Options) -> None:
-    """Starts ``up`` as a process of its own and returns once the system is sealed.
+def start_in_background(options: Options) -> int:
+    """Starts ``up`` as a process of its own; returns its pid once the system is sealed.
 
     Raises WatertightError with what it said last if it ends before.
     """
     state = options.declaration.parent / STATE_DIRECTORY
-    (state / "logs").mkdir(mode=0o700, parents=True, exist_ok=True)
-    log = state / "logs" / "up.log"
+    log = own_directory(own_directory(state) / "logs") / "up.log"
     command = [
         *(sys.executable, "-I", "-m", "watertight.cli", "up", str(options.declaration)),
         "--no-logs",
         *("--svid-ttl", str(options.svid_ttl_seconds)),
         *(["--watch"] if options.watch else []),
     ]
-    with log.open("wb") as output:
+    with log.open("ab") as output:
+        begins = output.tell()
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -40,20 +42,30 @@ def start_in_background(options: Options) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    client = admin_client(options.declaration)
+    try:
+        _wait_until_sealed(admin_client(options.declaration), process, log, begins)
+    except BaseException:  # also Ctrl-C: nobody would know of it
+        process.terminate()
+        process.wait()
+        raise
+    return process.pid
+
+
+def _wait_until_sealed(
+    client: AdminClient, process: subprocess.Popen[bytes], log: Path, begins: int
+) -> None:
+    """Until it is this process that answers: another one may run the system already."""
     deadline = time.monotonic() + START_DEADLINE_SECONDS
-    while not client.is_running():
+    while client.pid() != process.pid:
         if process.poll() is not None:
-            last = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+            last = log.read_bytes()[begins:].decode(errors="replace").splitlines()[-LAST_LINES:]
             raise WatertightError("It did not come up:\n" + "\n".join(last), remedy=f"See {log}.")
         if time.monotonic() > deadline:
-            process.terminate()
             raise WatertightError(
                 f"It did not come up within {START_DEADLINE_SECONDS:.0f} s.",
                 remedy=f"See {log}.",
             )
         time.sleep(POLL_SECONDS)
-    options.say(f"Sealed and running (process {process.pid}). Stop it with `watertight down`.")
 
 
 def wait_until_stopped(state: Path) -> None:

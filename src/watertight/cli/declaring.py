@@ -28,6 +28,7 @@ def init(
     directory: Annotated[Path, typer.Argument(help="Where to write it.")] = Path(),
     *,
     force: Annotated[bool, typer.Option("--force", help="Replace the one that is there.")] = False,
+    output: OutputOption = Output.TEXT,
 ) -> None:
     """Write a commented starter declaration, `watertight.yaml`."""
     file = directory / DEFAULT_FILE
@@ -40,7 +41,10 @@ def init(
         file.write_text(STARTER, encoding="utf-8")
     except OSError as error:
         raise WatertightError(f"{file} cannot be written: {error.strerror}.") from error
-    say(f"Wrote {file}. Edit it, then: watertight lint {file}")
+    if output is Output.JSON:
+        print_json({"file": str(file)})
+    else:
+        say(f"Wrote {file}. Edit it, then: watertight lint {file}")
 
 
 @speaks_plainly

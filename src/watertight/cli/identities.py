@@ -50,7 +50,15 @@ def revoke(
 
 
 @speaks_plainly
-def restore(service: ServiceArgument, *, file: FileOption = DEFAULT_FILE) -> None:
+def restore(
+    service: ServiceArgument,
+    *,
+    file: FileOption = DEFAULT_FILE,
+    output: OutputOption = Output.TEXT,
+) -> None:
     """Trust a revoked identity again, with a new SVID."""
-    admin_client(file).post("/restore", {"workload": service})
-    say(f"{service} is trusted again.")
+    restored = admin_client(file).post("/restore", {"workload": service})
+    if output is Output.JSON:
+        print_json(restored)
+    else:
+        say(f"{service} is trusted again.")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import structlog
 
+from watertight.runtime.files import own_directory
+
 CONTROL_LOG = "control.log"
 
 
@@ -20,8 +22,7 @@ def log_warnings_to_stderr() -> None:
 
 def log_to_file(state: Path) -> None:
     """Sends everything that is logged from now on there; the terminal is for people."""
-    logs = state / "logs"
-    logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logs = own_directory(own_directory(state) / "logs")
     descriptor = os.open(logs / CONTROL_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
     structlog.configure(

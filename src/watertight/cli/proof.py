@@ -21,7 +21,7 @@ from watertight.control.keys import kek_for
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.binary import envoy_binary
 from watertight.enforcers.registry import enforcers
-from watertight.errors import WatertightError
+from watertight.errors import ExitCode, WatertightError
 from watertight.identity.hazmat import open_issuer
 from watertight.identity.svid import X509SVID
 from watertight.model.findings import Finding, Severity
@@ -59,6 +59,12 @@ class Proof:
     page: Path
 
 
+class NoSuchProbe(WatertightError):
+    """A selection that selects nothing."""
+
+    exit_code = ExitCode.MISUSE
+
+
 def gather_probes(system: System, selection: str) -> tuple[Probe, ...]:
     """Every probe of every installed enforcer whose id matches (``fnmatch``)."""
     return tuple(
@@ -90,6 +96,10 @@ async def attack(
     await supervisor.adopt(pod_specs(declared, layout, Machine.here(envoy_binary())))
     roots = client.get("/bundle")["roots"].encode()
     probes = gather_probes(system, selection)
+    if not probes:
+        raise NoSuchProbe(
+            f"No probe matches `{selection}`.", remedy="docs/reference/probes.md lists them."
+        )
     audience.on_start(len(probes))
     try:
         async with LiveArena(

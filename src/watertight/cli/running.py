@@ -1,6 +1,8 @@
 """Commands around a running system: plan, up, apply, status, down."""
 
 import asyncio
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,8 +86,12 @@ def up(
     svid_ttl: Annotated[
         int, typer.Option(min=2, max=86_400, help="Seconds that an SVID lives.")
     ] = 3600,
+    output: OutputOption = Output.TEXT,
 ) -> None:
-    """Bring the system up, sealed, and keep it so until Ctrl-C."""
+    """Bring the system up, sealed, and keep it so until Ctrl-C.
+
+    As JSON, the process that runs it is the result; what the services print goes to stderr.
+    """
     _, warnings = load_checked(file)
     print_findings(warnings, stderr)
     declaration = find_declaration(file).resolve()
@@ -97,13 +103,17 @@ def up(
         watch=watch,
     )
     if detach:
-        start_in_background(options)
+        process = start_in_background(options)
+        if output is Output.JSON:
+            print_json({"process": process})
+        else:
+            say(f"Sealed and running (process {process}). Stop it with `watertight down`.")
         return
     log_to_file(declaration.parent / STATE_DIRECTORY)
-    asyncio.run(_serve_and_show(options, logs=logs))
+    asyncio.run(_serve_and_show(options, output, logs=logs))
 
 
-async def _serve_and_show(options: Options, *, logs: bool) -> None:
+async def _serve_and_show(options: Options, output: Output, *, logs: bool) -> None:
     following: list[asyncio.Task[None]] = []
 
     def sealed(layout: Layout) -> None:
@@ -114,8 +124,12 @@ async def _serve_and_show(options: Options, *, logs: bool) -> None:
         )
         if layout.capabilities.finding:
             stderr.print(f"[red]{escape(layout.capabilities.finding)}[/red]")
+        if output is Output.JSON:
+            print_json({"process": os.getpid()})
+            sys.stdout.flush()
         if logs:
-            follower = LogFollower(layout.logs, stdout, processes=("app",))
+            console = stderr if output is Output.JSON else stdout
+            follower = LogFollower(layout.logs, console, processes=("app",))
             following.append(asyncio.ensure_future(follower.run()))
 
     try:
@@ -145,12 +159,16 @@ def apply(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TE
 
 
 @speaks_plainly
-def down(file: FileArgument = DEFAULT_FILE) -> None:
+def down(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
     """Stop the running system; nothing of it is left running."""
     client = admin_client(file)
+    process = client.pid()
     client.post("/stop", {})
     wait_until_stopped(find_declaration(file).resolve().parent / STATE_DIRECTORY)
-    say("Stopped.")
+    if output is Output.JSON:
+        print_json({"process": process})
+    else:
+        say("Stopped.")
 
 
 @speaks_plainly

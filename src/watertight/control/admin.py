@@ -1,6 +1,7 @@
 """The admin API of a running system: JSON over a Unix socket that only the operator can open."""
 
 import json
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ from watertight.control.plane import ControlPlane
 from watertight.control.revocation import restore, revoke
 from watertight.control.rotation import What, rotate
 from watertight.control.status import snapshot
-from watertight.errors import ExitCode, WatertightError
+from watertight.errors import ExitCode, MachineRefused, WatertightError
 from watertight.identity.requests import SVIDRequest
 from watertight.identity.spiffe import SPIFFEID
 from watertight.identity.svid import PEM
@@ -57,8 +58,9 @@ def admin_app(
         return {"spiffe_id": cut.spiffe_id, "sessions": cut.sessions, "seconds": cut.seconds}
 
     async def do_restore(body: Body) -> Body:
-        await restore(plane, str(body.get("workload")))
-        return {}
+        workload = str(body.get("workload"))
+        await restore(plane, workload)
+        return {"spiffe_id": plane.declared.spiffe_id(workload)}
 
     async def bundle(_: Body) -> Body:
         return {"roots": plane.keeper.bundle().pem().decode()}
@@ -81,7 +83,7 @@ def admin_app(
         return await snapshot(plane)
 
     async def healthz(_: Body) -> Body:
-        return {}
+        return {"pid": os.getpid()}
 
     return Starlette(
         routes=[
@@ -107,7 +109,8 @@ def _endpoint(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
             return _answer(200, await operation(body))
         except json.JSONDecodeError:
             return _answer(400, {"message": "The body is not JSON.", "exit_code": ExitCode.MISUSE})
-        except WatertightError as error:
+        except (WatertightError, OSError) as failure:
+            error = failure if isinstance(failure, WatertightError) else MachineRefused(failure)
             return _answer(
                 409,
                 {"message": error.message, "remedy": error.remedy, "exit_code": error.exit_code},

@@ -1,5 +1,6 @@
 """How the command talks to the running control plane: HTTP over its Unix socket."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,13 @@ class AdminClient:
             timeout=TIMEOUT_SECONDS,
         )
 
-    def is_running(self) -> bool:
-        """Whether a control plane answers."""
+    def pid(self) -> int | None:
+        """The process id of the control plane; None if none answers."""
         try:
-            return self._http.get("/healthz", timeout=2).is_success
-        except httpx.HTTPError:
-            return False
+            pid: int = self._http.get("/healthz", timeout=2).raise_for_status().json()["pid"]
+        except (httpx.HTTPError, ValueError, KeyError):
+            return None
+        return pid
 
     def get(self, path: str) -> dict[str, Any]:
         """A document of the running system. Raises NotRunning or Refused."""
@@ -46,12 +48,29 @@ class AdminClient:
         """A change to the running system. Raises NotRunning or Refused."""
         return self._ask("POST", path, body)
 
+    def _is_of_another_user(self) -> bool:
+        try:
+            self._socket.stat()
+        except OSError as error:
+            return isinstance(error, PermissionError)
+        return not os.access(self._socket, os.W_OK)
+
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         try:
             answer = self._http.request(method, path, json=body)
-        except (httpx.ConnectError, httpx.ReadError) as error:
+        except httpx.ConnectError as error:
+            if self._is_of_another_user():
+                raise NotRunning(
+                    f"{self._socket} is not yours to open.",
+                    remedy="Run it as the user who runs `watertight up`.",
+                ) from error
             raise NotRunning(
                 "The system is not running.", remedy="Start it with `watertight up`."
+            ) from error
+        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+            raise NotRunning(
+                "The control plane ended before it answered.",
+                remedy="Run `watertight up` again: it takes over what runs.",
             ) from error
         except httpx.TimeoutException as error:
             raise Refused(
