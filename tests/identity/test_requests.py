@@ -40,6 +40,12 @@ def with_broken_signature() -> bytes:
     return bytes(csr)
 
 
+def of_an_unknown_curve() -> bytes:
+    """A CSR whose key says that it lies on a curve that nobody has heard of."""
+    p256, unknown = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030109")
+    return make_csr().replace(p256, unknown)
+
+
 def asking_for_ca() -> bytes:
     """A CSR that asks for cA=TRUE."""
     key = generate(KeyType.ECDSA_P256)
@@ -84,6 +90,7 @@ REFUSED: list[tuple[str, SVIDRequest]] = [
     ("csr-parses", ask(csr=b"\x30" * 20_000)),
     ("key-is-allowed", ask(csr=signed_by(rsa.generate_private_key(65537, 2048)))),
     ("key-is-allowed", ask(csr=signed_by(ec.generate_private_key(ec.SECP256K1())))),
+    ("key-is-allowed", ask(csr=of_an_unknown_curve())),
     ("caller-holds-the-key", ask(csr=with_broken_signature())),
     ("csr-asks-for-nothing-else", ask(csr=asking_for_ca())),
     ("csr-asks-for-nothing-else", ask(csr=other_name())),

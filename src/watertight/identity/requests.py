@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from watertight.identity.errors import IssuanceRefused, MalformedSPIFFEID
 from watertight.identity.keys import PublicKey, key_type_of
@@ -93,8 +94,8 @@ def validate(request: SVIDRequest, policy: IssuancePolicy) -> PublicKey:
             csr_validator.run(csr, request)
         except (_Refusal, MalformedSPIFFEID, x509.DuplicateExtension) as refusal:
             raise IssuanceRefused(csr_validator.name, str(refusal)) from None
-        except ValueError:
-            # The parser is lazy: a malformed extension is first met here.
+        except (ValueError, UnsupportedAlgorithm):
+            # The parser is lazy: a malformed extension or an unknown curve is first met here.
             raise IssuanceRefused(csr_validator.name, "the CSR does not parse.") from None
     return _allowed_key(csr)
 
