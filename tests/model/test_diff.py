@@ -72,6 +72,8 @@ DATABASE = "  orders-db: {kind: postgresql}\n"
          "+ service mailer on tcp 1", False),
         (("listens: {http: 8001}", "listens: {http: 8009}"),
          "~ service orders: on http 8001 → on http 8009", True),
+        ((WEB, WEB.replace("web]", "web], listens: {http: 8000}")),
+         "~ service web: no port → on http 8000", False),
         (("trust_domain: shop.internal", "trust_domain: shop.example"),
          "~ trust domain: shop.internal → shop.example: every identity changes", True),
         ((DATABASE, DATABASE + "  jobs: {kind: nats}\n"),
@@ -96,6 +98,8 @@ DATABASE = "  orders-db: {kind: postgresql}\n"
          "~ route GET /a -> orders: (issuer main) → (anyone)", False),
         ((f"/a, {MAIN}", "/a, to: orders, require: {issuer: main, scopes: [x]}}"),
          "~ route GET /a -> orders: (issuer main) → (issuer main x)", True),
+        (("rate: 10/s", "rate: 600/m"),
+         "~ route GET /orders/* -> orders: 10/s per address → 600/m per address", False),
         (("{path: /a,", "{path: /a, timeout: 1s,"),
          "~ route GET /a -> orders: timeout 15s → 1s", True),
         (("{path: /a,", "{path: /a, rewrite: /b,"),
@@ -110,6 +114,22 @@ DATABASE = "  orders-db: {kind: postgresql}\n"
 )  # fmt: skip
 def test_one_edit_is_one_line(edit: tuple[str, str], line: str, tightens: bool) -> None:
     assert lines(edit) == [(line, tightens)]
+
+
+@pytest.mark.parametrize(
+    ("edit", "tightens"),
+    [
+        ((f"/a, {MAIN}", "/a, to: orders, require: {issuer: main, scopes: [x]}}"), False),
+        ((f"/a, {MAIN}", "/a, to: orders, require: anyone}"), True),
+        (("rate: 10/s", "rate: 600/m"), True),
+        ((WEB, WEB.replace("web]", "web], listens: {http: 8000}")), True),
+    ],
+)
+def test_taking_an_edit_back_tightens_what_it_had_loosened(
+    edit: tuple[str, str], tightens: bool
+) -> None:
+    [change] = compare(after(edit), BEFORE)
+    assert change.tightens == tightens
 
 
 def test_a_first_system_is_all_gain() -> None:

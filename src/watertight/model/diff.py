@@ -13,6 +13,7 @@ from watertight.model.system import (
     Channel,
     Gateway,
     Position,
+    Requirement,
     Route,
     Service,
     System,
@@ -86,7 +87,8 @@ def _services(old: System, new: System) -> Iterator[Change]:
             continue
         if before.listens != service.listens:
             was, now = _listening(before) or " no port", _listening(service) or " no port"
-            yield Change("~", f"service {name}:{was} →{now}", tightens=True, at=service.at)
+            lost = before.listens is not None
+            yield Change("~", f"service {name}:{was} →{now}", tightens=lost, at=service.at)
         altered = [
             what
             for what in ("run", "directory", "environment", "image", "ready", "contract")
@@ -228,7 +230,8 @@ def _route_key(route: Route) -> str:
 def _route(key: str, old: Route, new: Route) -> Iterator[Change]:
     if _demand(old) != _demand(new):
         shown = f"{_demand(old)} →{_demand(new)}"
-        yield Change("~", f"route {key}:{shown}", tightens=new.require is not None, at=new.at)
+        tightens = _demands_more(old.require, new.require)
+        yield Change("~", f"route {key}:{shown}", tightens=tightens, at=new.at)
     if old.limit != new.limit:
         was = f"{rate_text(old.limit)} per {old.limit.per.value}" if old.limit else "no limit"
         now = f"{rate_text(new.limit)} per {new.limit.per.value}" if new.limit else "no limit"
@@ -248,12 +251,20 @@ def _demand(route: Route) -> str:
     return f" ({' '.join((f'issuer {route.require.issuer}', *route.require.scopes))})"
 
 
+def _demands_more(old: Requirement | None, new: Requirement | None) -> bool:
+    if new is None or old is None:
+        return new is not None
+    return old.issuer != new.issuer or not set(new.scopes) <= set(old.scopes)
+
+
 def _is_tighter(old: Route, new: Route) -> bool:
     if new.limit is None or old.limit is None:
         return new.limit is not None
     was = old.limit.requests / old.limit.window_seconds
     now = new.limit.requests / new.limit.window_seconds
-    return now < was or old.limit.per is not new.limit.per
+    # Of two equal rates the one with fewer requests has the smaller bucket.
+    smaller = now < was or new.limit.requests < old.limit.requests
+    return smaller or old.limit.per is not new.limit.per
 
 
 def _lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
