@@ -109,13 +109,12 @@ class Inside(Protocol):
     async def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Runs one operation of the probe agent (``verify/agent.py``) and returns its answer.
 
-        Operations: ``http(url, method, headers, body, timeout_seconds)`` → ``{status, headers,
-        body}``; ``raw(host, port, data, timeout_seconds, idle_seconds)`` → ``{data, closed}``;
-        ``resolve(name)`` → ``{addresses}``; ``paths(names)`` → ``{reachable}``; ``list(names)`` →
-        ``{listed}`` (directories that open); ``unix(path)`` → ``{connected}``; ``listeners()`` →
-        ``{ports}``; ``interfaces()`` → ``{names}``; ``memory()`` → ``{seen, readable}`` (pids of
-        proxies); ``open(host, port)`` → ``{stream}``, ``send(stream, data)``, ``receive(stream,
-        timeout_seconds)`` → ``{data, closed}``, ``close(stream)``: a connection that lasts.
+        Operations: ``raw(host, port, data, timeout_seconds, idle_seconds)`` → ``{data, closed}``;
+        ``resolve(name)`` → ``{addresses}``; ``list(names)`` → ``{listed}`` (directories that
+        open); ``unix(path)`` → ``{connected}``; ``interfaces()`` → ``{names}``; ``memory()`` →
+        ``{seen, readable}`` (pids of proxies); ``open(host, port)`` → ``{stream}``,
+        ``send(stream, data)``, ``receive(stream, timeout_seconds)`` → ``{data, closed}``,
+        ``close(stream)``: a connection that lasts.
         Bytes travel as base64. Each may answer ``{error}`` instead.
         """
         ...

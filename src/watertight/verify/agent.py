@@ -10,7 +10,6 @@ when stdin does.
 import asyncio
 import base64
 import contextlib
-import http.client
 import json
 import os
 import socket
@@ -19,9 +18,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-LISTEN_STATE = "0A"
 MAX_BYTES = 1_048_576
 DEFAULT_TIMEOUT_SECONDS = 5.0
 WORKERS = 64
@@ -31,31 +28,6 @@ _streams: dict[int, socket.socket] = {}
 
 def _b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def _http(arguments: dict[str, Any]) -> dict[str, Any]:
-    url = urlsplit(arguments["url"])
-    timeout = float(arguments.get("timeout_seconds", DEFAULT_TIMEOUT_SECONDS))
-    connection = http.client.HTTPConnection(url.hostname or "", url.port or 80, timeout=timeout)
-    # What stands after the authority goes out byte for byte: dots and escapes are the attack.
-    target = arguments["url"].split("//", 1)[1].partition("/")[2]
-    with contextlib.closing(connection):
-        connection.putrequest(
-            arguments.get("method", "GET"), "/" + target, skip_accept_encoding=True
-        )
-        body = base64.b64decode(arguments.get("body", ""))
-        for name, value in arguments.get("headers", []):
-            connection.putheader(name, value)
-        if body:
-            connection.putheader("content-length", str(len(body)))
-        connection.endheaders(body or None)
-        response = connection.getresponse()
-        headers = [[name.lower(), value] for name, value in response.getheaders()]
-        return {
-            "status": response.status,
-            "headers": headers,
-            "body": _b64(response.read(MAX_BYTES)),
-        }
 
 
 async def _connected(arguments: dict[str, Any]) -> socket.socket:
@@ -143,17 +115,6 @@ def _resolve(arguments: dict[str, Any]) -> dict[str, Any]:
     return {"addresses": sorted({str(entry[4][0]) for entry in found})}
 
 
-def _paths(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Which of these paths this process can see."""
-    reachable = []
-    for name in arguments["names"]:
-        with contextlib.suppress(OSError):
-            path = Path(name)
-            path.stat()
-            reachable.append(name)
-    return {"reachable": reachable}
-
-
 def _list(arguments: dict[str, Any]) -> dict[str, Any]:
     """Which of these directories open: to know that one is there is no breach yet."""
     listed = []
@@ -172,18 +133,6 @@ def _unix(arguments: dict[str, Any]) -> dict[str, Any]:
         except OSError as error:
             return {"connected": False, "reason": error.strerror or str(error)}
     return {"connected": True}
-
-
-def _listeners(_arguments: dict[str, Any]) -> dict[str, Any]:
-    """The TCP ports that anything in this network namespace listens on."""
-    ports = set()
-    for table in ("tcp", "tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path("/proc/net", table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == LISTEN_STATE:
-                    ports.add(int(fields[1].rpartition(":")[2], 16))
-    return {"ports": sorted(ports)}
 
 
 def _interfaces(_arguments: dict[str, Any]) -> dict[str, Any]:
@@ -206,12 +155,9 @@ def _memory(_arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 BLOCKING = {
-    "http": _http,
     "resolve": _resolve,
-    "paths": _paths,
     "list": _list,
     "unix": _unix,
-    "listeners": _listeners,
     "interfaces": _interfaces,
     "memory": _memory,
 }

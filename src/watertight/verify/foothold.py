@@ -15,8 +15,6 @@ Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Run: TypeAlias = Callable[[str, Sequence[str]], Awaitable[Streams]]
 """Runs argv inside the sandbox of a service, as its app, and hands over its stdin and stdout."""
 
-LINE_LIMIT_BYTES = 4_194_304
-
 
 class FootholdLost(WatertightError):
     """The probe agent could not start in a sandbox, or ended while it was needed."""
@@ -94,6 +92,8 @@ class Foothold:
             self._lost = "it ended"
         except (OSError, ValueError) as error:
             self._lost = str(error)
+        except (KeyError, TypeError):
+            self._lost = "it answered what is no answer"  # the sandbox that it sits in is hostile
         finally:
             for future in self._waiting.values():
                 if not future.done():
