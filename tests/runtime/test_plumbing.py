@@ -65,7 +65,7 @@ def write_bootstrap(
             ],
         },
     }
-    path = placement.proxy_directory(workload) / "bootstrap.json"
+    path = host.layout.bootstrap(workload)
     path.write_text(json.dumps(bootstrap), encoding="utf-8")
     path.chmod(0o644)
 

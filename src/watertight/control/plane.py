@@ -26,6 +26,7 @@ from watertight.identity.keeper import SVIDKeeper, Workload
 from watertight.identity.workload_api.endpoint import IdentityEndpoint
 from watertight.model.diff import tightened_channels
 from watertight.model.system import GATEWAY, Service, System
+from watertight.runtime.files import write_atomically
 from watertight.runtime.layout import Layout, lay_out
 from watertight.runtime.pods import Machine, pod_specs
 from watertight.runtime.spec import APP, PROXY, PodSpec
@@ -260,9 +261,7 @@ class ControlPlane:
 
     def _write_bootstrap(self, name: str, bootstrap: Mapping[str, object]) -> None:
         """Holds no secret; the proxy must be able to read it."""
-        file = self.placement.proxy_directory(name) / "bootstrap.json"
-        file.write_text(json.dumps(bootstrap), encoding="utf-8")
-        file.chmod(0o644)
+        write_atomically(self.layout.bootstrap(name), json.dumps(bootstrap).encode(), 0o644)
 
     async def _cut_what_was_tightened(self, effective: System) -> None:
         """Tunnels that nobody parses end when their channel starts to name methods and paths."""

@@ -66,6 +66,13 @@ class Layout:
         """One pod's directory; only the operator sees it."""
         return self.pods / name
 
+    def bootstrap(self, workload: str) -> Path:
+        """What one proxy starts with: where it can read and only we can write.
+
+        In a directory of the proxy's own, a link that it left there would lead our pen elsewhere.
+        """
+        return self.placement.xds_socket(workload).with_name("bootstrap.json")
+
     def log(self, pod: str, process: str) -> Path:
         """Where the output of one process goes."""
         return self.logs / f"{pod}.{process}.log"

@@ -100,7 +100,7 @@ def _proxy(
         argv=(
             str(machine.envoy),
             "--config-path",
-            str(private / "bootstrap.json"),
+            str(layout.bootstrap(workload)),
             "--disable-hot-restart",
             *("--drain-time-s", "0"),
             *(() if workload == GATEWAY else ("--concurrency", "1")),
