@@ -313,6 +313,13 @@ def test_names(name: str) -> None:
     assert finding.code == codes.BAD_NAME
 
 
+@pytest.mark.parametrize("name", ["gateway", "outside", "anyone"])
+@pytest.mark.parametrize("declared", ["services: {%s: {}}", "resources: {%s: {kind: x}}"])
+def test_reserved_names(name: str, declared: str) -> None:
+    [finding] = refused(f"trust_domain: a\n{declared % name}\n")
+    assert finding.code == codes.RESERVED_NAME
+
+
 def test_an_alias_is_named_where_it_stands() -> None:
     findings = refused(
         "trust_domain: a\nservices: {b: {}, c: {listens: {http: 1}}}\n"

@@ -10,6 +10,7 @@ from watertight.model.document import quoted
 from watertight.model.nearest import did_you_mean
 from watertight.model.system import (
     GATEWAY,
+    OUTSIDE,
     Channel,
     Gateway,
     Grant,
@@ -22,9 +23,6 @@ from watertight.model.system import (
     System,
 )
 from watertight.model.templates import RefusedPath, normalise, parse_template
-
-OUTSIDE = "outside"
-"""Who comes in through the gateway, and has no identity of ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 GATEWAY = "gateway"
 """The reserved service name under which the gateway has its identity."""
+OUTSIDE = "outside"
+"""Who comes in through the gateway, and has no identity of ours: reserved too."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -15,6 +15,7 @@ from watertight.model.document import DocumentPath, quoted
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.system import (
     GATEWAY,
+    OUTSIDE,
     Grant,
     HTTPGrant,
     Listen,
@@ -37,6 +38,11 @@ MAX_TRUST_DOMAIN = 64
 ub-organization-name)."""
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+_RESERVED = {
+    GATEWAY: "under it the gateway has its identity",
+    OUTSIDE: "in reports it means whoever comes in through the gateway",
+    "anyone": "in reports it means whoever finds a port open",
+}
 _HOSTNAME = re.compile(
     r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
 )
@@ -107,11 +113,12 @@ def parse_name(value: Any) -> str:
 
 
 def parse_workload_name(value: Any) -> str:
-    """The name of a service or resource: any name but the gateway's."""
-    if (name := parse_name(value)) == GATEWAY:
+    """The name of a service or resource: any name but the reserved ones."""
+    name = parse_name(value)
+    if name in _RESERVED:
         raise Malformed(
             codes.RESERVED_NAME,
-            f"The name `{GATEWAY}` is reserved: under it the gateway has its identity.",
+            f"The name `{name}` is reserved: {_RESERVED[name]}.",
             "Choose another name.",
         )
     return name
