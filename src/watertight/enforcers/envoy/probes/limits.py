@@ -1,6 +1,7 @@
 """Rate limits at the gateway: a flood from one client must be answered 429 before it is through."""
 
 import asyncio
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -14,6 +15,8 @@ from watertight.model.system import Gateway, Limit, Route, System
 
 STREAMS = 100
 """At once on one connection: what every server should take (RFC 9113 section 6.5.2)."""
+SENDING_SECONDS = 1.0
+"""What we may take to send them: as much as refills in this is sent on top of the limit."""
 MARGIN = 8
 BURST_SECONDS = 8.0
 MOST_REQUESTS = 1_500
@@ -39,7 +42,8 @@ def probes(system: System) -> Iterator[Probe]:
 
 async def _flood(arena: Arena, gateway: Gateway, route: Route, limit: Limit) -> Observation:
     """All requests at once: what outruns the limit must not depend on how fast the app answers."""
-    count = 2 * limit.requests + MARGIN
+    refilled = math.ceil(limit.requests * SENDING_SECONDS / limit.window_seconds)
+    count = limit.requests + refilled + MARGIN
     if count > MOST_REQUESTS:
         return not_run(f"a flood of {count} requests is more than a proof sends")
     request = await edge.permitted(arena, to_route(gateway, route), route)
