@@ -15,7 +15,7 @@ from watertight.enforcers.contract import Credential, Forgery
 from watertight.identity.chain import verify_svid
 from watertight.identity.errors import IdentityError
 from watertight.identity.svid import TrustBundle
-from watertight.verify.forge import CannotForge, Forger, Signer, right
+from watertight.verify.forge import REUSED_SECONDS, CannotForge, Forger, Signer, right
 
 TRUST_DOMAIN = "shop.internal"
 IDENTITY = f"spiffe://{TRUST_DOMAIN}/storefront"
@@ -40,6 +40,19 @@ def judged(credential: Credential) -> str:
     """What the house's own verification says of it."""
     bundles = {TRUST_DOMAIN: TrustBundle(TRUST_DOMAIN, (ROOT.certificate,))}
     return str(verify_svid(chain_of(credential), bundles, dt.datetime.now(dt.UTC)))
+
+
+def test_a_long_proof_never_uses_one_that_is_about_to_expire(tmp_path: Path) -> None:
+    clock = iter((0.0, REUSED_SECONDS, REUSED_SECONDS + 1, REUSED_SECONDS + 1))
+    signer = Signer(ISSUER.certificate, ISSUER.key, (ISSUER.certificate,))
+    made = Forger(signer, parent=tmp_path, clock=lambda: next(clock))
+    try:
+        first, again, later = (made.forge(RIGHT) for _ in range(3))
+    finally:
+        made.close()
+    assert first == again
+    assert later != first
+    assert RIGHT.not_after_seconds > 2 * REUSED_SECONDS
 
 
 def test_the_right_one_is_right(forger: Forger) -> None:

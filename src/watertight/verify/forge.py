@@ -8,8 +8,9 @@ import datetime as dt
 import os
 import shutil
 import tempfile
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from watertight.errors import WatertightError
 from watertight.identity.svid import PEM
 
 SVID_USAGES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+REUSED_SECONDS = 120.0
+"""Well within a forgery's validity: a proof may take longer than that."""
 
 SigningKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 
@@ -68,11 +72,18 @@ def foreign_like(signer: Signer) -> Signer:
 class Forger:
     """Makes credentials as files (0600) in a private directory that :meth:`close` removes."""
 
-    def __init__(self, signer: Signer, *, parent: Path | None = None) -> None:
+    def __init__(
+        self,
+        signer: Signer,
+        *,
+        parent: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ours = signer
         self._foreign = foreign_like(signer)
         self._directory = Path(tempfile.mkdtemp(prefix="watertight-forge-", dir=parent))  # 0700
-        self._made: dict[Forgery, Credential] = {}
+        self._clock = clock
+        self._made: dict[Forgery, tuple[Credential, float]] = {}
 
     @property
     def foreign_authority(self) -> x509.Certificate:
@@ -80,13 +91,14 @@ class Forger:
         return self._foreign.certificate
 
     def forge(self, forgery: Forgery) -> Credential:
-        """The credential with exactly that wrong with it; the same forgery gives the same files.
+        """The credential with exactly that wrong with it, made at most ``REUSED_SECONDS`` ago.
 
-        Raises :class:`CannotForge`.
+        Until then the same forgery gives the same files. Raises :class:`CannotForge`.
         """
-        if forgery not in self._made:
-            self._made[forgery] = self._make(forgery)
-        return self._made[forgery]
+        made = self._made.get(forgery)
+        if made is None or self._clock() - made[1] > REUSED_SECONDS:
+            made = self._made[forgery] = self._make(forgery), self._clock()
+        return made[0]
 
     def svid(self, spiffe_id: str, dns_name: str) -> Credential:
         """A right SVID, as stolen from its owner."""
