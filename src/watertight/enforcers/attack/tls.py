@@ -37,7 +37,7 @@ class Hello:
     """OpenSSL cipher string for TLS 1.2 and below."""
     server_name: str | None = None
     roots: bytes | None = None
-    """PEM roots to verify the server with; None: not verified, as an attacker would not."""
+    """PEM trust anchors to verify the server with; None: not verified, as by an attacker."""
 
     def context(self) -> ssl.SSLContext:
         """The OpenSSL context of this hello; SECLEVEL 0, so that we offer what is too weak."""
@@ -46,6 +46,8 @@ class Hello:
         context.verify_mode = ssl.CERT_NONE if self.roots is None else ssl.CERT_REQUIRED
         if self.roots is not None:
             context.load_verify_locations(cadata=self.roots.decode())
+            # What we are given is trusted as it stands, be it a root, an intermediate or a leaf.
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.1 and below, on purpose
             context.minimum_version, context.maximum_version = self.versions
