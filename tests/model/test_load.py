@@ -313,6 +313,25 @@ def test_names(name: str) -> None:
     assert finding.code == codes.BAD_NAME
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trust_domain:\n",
+        "trust_domain: a\ngateway:\n",
+        "trust_domain: a\ngateway: {hostname: }\n",
+        (
+            "trust_domain: a\nservices: {b: {listens: {http: 1}}}\n"
+            "gateway: {hostname: a, routes: [{path: /, to: b, require: }]}\n"
+        ),
+        "trust_domain: a\nservices: {b: {run: }}\n",
+    ],
+)
+def test_a_key_without_a_value_is_one_finding(text: str) -> None:
+    [finding] = refused(text)
+    assert finding.code == codes.WRONG_TYPE
+    assert "has no value" in finding.message
+
+
 @pytest.mark.parametrize("name", ["gateway", "outside", "anyone"])
 @pytest.mark.parametrize("declared", ["services: {%s: {}}", "resources: {%s: {kind: x}}"])
 def test_reserved_names(name: str, declared: str) -> None:

@@ -181,7 +181,7 @@ class _Loader:
 
     def _gateway(self) -> Gateway | None:
         node = self.root.child("gateway")
-        if node is None:
+        if node is None or node.value is None:
             return None
         frame = self._read(declaration.GatewayFrame, ("gateway",), node)
         issuers = dict(self._issuers())
@@ -264,7 +264,7 @@ class _Loader:
         try:
             return shape.model_validate(plain)
         except ValidationError as error:
-            self._report(shape_flaws(shape, path, error))
+            self._report(shape_flaws(shape, path, error, told=empty))
             return None
 
     def _report(self, found: Iterable[Flaw]) -> None:

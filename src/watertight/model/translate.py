@@ -1,6 +1,6 @@
 """What pydantic found wrong with one part of a declaration, in the words of the declaration."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -31,8 +31,13 @@ def keys_of(shape: type[Shape]) -> tuple[str, ...]:
     return tuple(field.alias or name for name, field in shape.model_fields.items())
 
 
-def shape_flaws(shape: type[Shape], path: DocumentPath, error: ValidationError) -> Iterator[Flaw]:
-    """Each thing wrong with the part at ``path`` that was read as ``shape``."""
+def shape_flaws(
+    shape: type[Shape], path: DocumentPath, error: ValidationError, *, told: Collection[str] = ()
+) -> Iterator[Flaw]:
+    """Each thing wrong with the part at ``path`` that was read as ``shape``.
+
+    ``told``: keys that have no value, which is a finding already; they are not missing as well.
+    """
     for details in error.errors(include_url=False):
         inner = tuple(step for step in details["loc"] if step != "[key]")
         cause = details.get("ctx", {}).get("error")
@@ -47,7 +52,8 @@ def shape_flaws(shape: type[Shape], path: DocumentPath, error: ValidationError) 
         elif details["type"] == "extra_forbidden":
             yield unknown_key(_part(shape, inner), (*path, *inner[:-1]), str(inner[-1]))
         elif details["type"] == "missing":
-            yield _missing_key(_part(shape, inner), (*path, *inner[:-1]), str(inner[-1]))
+            if inner not in {(key,) for key in told}:
+                yield _missing_key(_part(shape, inner), (*path, *inner[:-1]), str(inner[-1]))
         else:
             yield _wrong_value((*path, *inner), inner, details)
 
