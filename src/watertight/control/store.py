@@ -1,11 +1,11 @@
 """What the control plane remembers beside the declaration, in ``.watertight/``."""
 
-import os
 from pathlib import Path
 
 from watertight.model.dump import dump
 from watertight.model.load import load_text
 from watertight.model.system import System
+from watertight.runtime.files import write_atomically
 
 CURRENT = "current.yaml"
 ROOTS = "ca.pem"
@@ -26,20 +26,10 @@ class Store:
 
     def set_current(self, system: System) -> None:
         """Remembers what is in force."""
-        self._replace(CURRENT, dump(system).encode())
+        write_atomically(self._state / CURRENT, dump(system).encode())
 
     def set_roots(self, pem: bytes) -> None:
         """The trust bundle as a file, for clients outside (``curl --cacert``)."""
         file = self._state / ROOTS
         if not file.exists() or file.read_bytes() != pem:
-            self._replace(ROOTS, pem)
-
-    def _replace(self, name: str, content: bytes) -> None:
-        """Atomic and durable: written beside, synced, renamed."""
-        new = self._state / f".{name}.new"
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._state / name)
+            write_atomically(file, pem)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from watertight.errors import WatertightError
 from watertight.runtime import linux
+from watertight.runtime.files import write_atomically
 from watertight.runtime.init import Init
 from watertight.runtime.linux import Namespace
 from watertight.runtime.proc import boot_id, start_time
@@ -66,7 +67,7 @@ def _fork_init(pod: PodWire, operator_uid: int) -> int:
         os.close(reader)
         os.close(ready_writer)
         record = {"pid": pid, "start_time": start_time(pid), "boot_id": boot_id()}
-        _write_atomically(Path(pod["directory"]) / RECORD, json.dumps(record).encode())
+        write_atomically(Path(pod["directory"]) / RECORD, json.dumps(record).encode())
         os.write(writer, b"!")
         os.close(writer)
         failure = os.read(ready_reader, 65536)
@@ -112,13 +113,6 @@ def _prepare(pod: PodWire, operator_uid: int) -> Init:
     init.listen()
     gc.freeze()  # what was imported is never collected, so its pages stay shared with the children
     return init
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(content)
-    temporary.chmod(0o600)
-    temporary.replace(path)
 
 
 if __name__ == "__main__":
