@@ -15,7 +15,7 @@ class AlreadyRunningError(WatertightError):
     def __init__(self, state: Path, pid: str) -> None:
         super().__init__(
             f"Another `watertight up` (process {pid}) runs this system ({state.parent}).",
-            remedy=f"Use `watertight apply` to change it, or stop it: kill {pid}",
+            remedy="Use `watertight apply` to change it, or `watertight down` to stop it.",
         )
 
 

@@ -62,7 +62,8 @@ def allocate(record: Path, system: str, workloads: Iterable[str]) -> Users:
 
     A number is never given to another name, also when its service is gone.
     """
-    numbers = _read(record)
+    recorded = _read(record)
+    numbers = dict(recorded)
     if "proxies" not in numbers:
         number = int.from_bytes(hashlib.sha256(system.encode()).digest()[:8]) % _BLOCKS
         numbers["proxies"] = FIRST_UID + number * BLOCK
@@ -75,7 +76,8 @@ def allocate(record: Path, system: str, workloads: Iterable[str]) -> Users:
                 following += 1
     if following > first + BLOCK:
         raise TooManyUsersError(record)
-    write_atomically(record, json.dumps(numbers, indent=1).encode())
+    if numbers != recorded:
+        write_atomically(record, json.dumps(numbers, indent=1).encode())
     return Users(first, {name: n for name, n in numbers.items() if name != "proxies"})
 
 
