@@ -45,6 +45,8 @@ ROUTES = (
     Route("/files/{tenant}/**", "orders", rewrite="/f/{tenant}/x/**"),
     Route("/", "orders", ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")),
     Route("/rare", "orders", limit=Limit(Per.ADDRESS, 2, 3600)),
+    Route("/open/**", "orders"),
+    Route("/admin", "orders", require=READ),
     Route("/mine", "orders", require=READ, limit=Limit(Per.SUBJECT, 2, 3600)),
 )
 SHOP = System(
@@ -156,6 +158,18 @@ async def test_routes_rewrites_and_refusals() -> None:
         assert (await client.ask("/api/orders", "GET")).headers["allow"] == "POST"
         assert (await client.ask("/", host="other.example")).status_code == 421
         assert (await client.ask("/", host="shop.example:8443")).status_code == 200
+
+
+async def test_two_proxies_in_a_row_judge_one_path() -> None:
+    """Normalised twice, ``%2e%2e;`` first becomes ``..;`` and then a step up, past the token."""
+    shapes = ("%2e%2e;", ".%2e;x=1", "%2E%2e%3b", "..%3Bx", "%2e;/..%3b", "x/%2e%2e;/%2e%2e;")
+    async with outside() as client:
+        assert (await client.ask("/admin")).status_code == 401
+        assert (await client.ask("/open/a;b")).json()["path"] == "/open/a;b"
+        assert (await client.ask("/open/..;/admin")).status_code in {400, 401}
+        for shape in shapes:
+            answer = await client.ask(f"/open/{shape}/admin")
+            assert answer.status_code == 400, (shape, answer.text)
 
 
 async def test_where_a_request_comes_from_is_what_the_gateway_sees() -> None:

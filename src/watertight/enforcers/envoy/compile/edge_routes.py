@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from watertight.enforcers.envoy.compile import limits, outbound, rbac, tokens
 from watertight.enforcers.envoy.compile.blocks import Json, extension, seconds
+from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
 from watertight.model.system import Gateway, HTTPGrant, Route, System
 
@@ -38,7 +39,12 @@ def route_configuration(system: System, gateway: Gateway) -> Json:
             {
                 "name": "declared",
                 "domains": [gateway.hostname],
-                "routes": [*declared, *_wrong_methods(gateway), _refusal({"prefix": "/"}, 404)],
+                "routes": [
+                    _refusal(AMBIGUOUS_PATH, 400),
+                    *declared,
+                    *_wrong_methods(gateway),
+                    _refusal({"prefix": "/"}, 404),
+                ],
             },
             {
                 "name": "misdirected",

@@ -20,6 +20,7 @@ from watertight.enforcers.envoy.compile.blocks import (
     tcp_address,
 )
 from watertight.enforcers.envoy.compile.http import (
+    AMBIGUOUS_PATH,
     HANDSHAKE_TIMEOUT_SECONDS,
     HTTP2,
     IDLE_REQUEST_SECONDS,
@@ -139,7 +140,7 @@ def _outer_routes(system: System, door: Door, lives: Lifetimes) -> Json:
     if door.caller != GATEWAY:
         routes.append(_tunnel(door, limits, principals))
     if door.listens.protocol is not Protocol.TCP:
-        routes.append(_requests(system, door, limits, principals))
+        routes += [*_ambiguous(door), _requests(system, door, limits, principals)]
     return _route_configuration(door.outer, routes)
 
 
@@ -155,6 +156,14 @@ def _tunnel(door: Door, limits: Json, principals: list[Json]) -> Json:
         },
         "typed_per_filter_config": rbac.policies({"tunnel": ([authority], principals)}),
     }
+
+
+def _ambiguous(door: Door) -> list[Json]:
+    """Where paths are judged: a closed route for those that cannot be."""
+    if not door.grants:
+        return []
+    answer = {"match": AMBIGUOUS_PATH, "direct_response": {"status": 400}}
+    return [answer | {"typed_per_filter_config": rbac.policies({})}]
 
 
 def _requests(system: System, door: Door, limits: Json, principals: list[Json]) -> Json:
@@ -197,7 +206,8 @@ def _inner_listener(placement: Placement, door: Door, lives: Lifetimes) -> Json:
 
 def _inner_routes(system: System, door: Door) -> Json:
     limits = {"idle_timeout": seconds(IDLE_REQUEST_SECONDS)}
-    return _route_configuration(door.inner, [_requests(system, door, limits, [rbac.ANY])])
+    routes = [*_ambiguous(door), _requests(system, door, limits, [rbac.ANY])]
+    return _route_configuration(door.inner, routes)
 
 
 def _inner_cluster(door: Door) -> Json:
