@@ -21,6 +21,7 @@ class Deployment:
     def __init__(self, xds: XDSServer) -> None:
         self._xds = xds
         self._in_force: dict[str, ProxyPlan] = {}
+        self._versions: dict[str, str] = {}
 
     def offer(self, plan: EnvoyPlan) -> tuple[str, ...]:
         """Hands each proxy its part of the plan; says which proxies have something new."""
@@ -43,6 +44,8 @@ class Deployment:
             await self._roll_back(changed)
             raise
         self._in_force = dict(plan.proxies)
+        new = {name: _version(plan.proxies[name]) for name in changed}
+        self._versions = {name: new.get(name) or self._versions[name] for name in plan.proxies}
         return Applied(self.versions(), changed)
 
     def _changed(self, plan: EnvoyPlan) -> tuple[str, ...]:
@@ -87,10 +90,11 @@ class Deployment:
     def forget(self, workload: str) -> None:
         """A proxy that is gone has nothing in force."""
         self._in_force.pop(workload, None)
+        self._versions.pop(workload, None)
 
     def versions(self) -> Mapping[str, str]:
         """The version of what is in force at each proxy, by workload."""
-        return {name: _version(proxy) for name, proxy in self._in_force.items()}
+        return dict(self._versions)
 
 
 def _version(proxy: ProxyPlan) -> str:
