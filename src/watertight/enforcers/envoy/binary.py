@@ -34,19 +34,18 @@ def envoy_binary() -> Path:
     )
 
 
-def envoy_version(path: Path) -> str:
-    """What the executable says of itself: ``<commit>/1.40.0/Clean/RELEASE/BoringSSL``."""
-    return _version(path, "Use a working Envoy.")
-
-
 def _checked(path: Path, remedy: str) -> Path:
     if not path.is_file():
         raise EnvoyMissing(f"There is no Envoy at {path}.", remedy=remedy)
-    _version(path, remedy)
+    envoy_version(path, remedy)
     return path
 
 
-def _version(path: Path, remedy: str) -> str:
+def envoy_version(path: Path, remedy: str = "Use a working Envoy.") -> str:
+    """What the executable says of itself: ``<commit>/1.40.0/Clean/RELEASE/BoringSSL``.
+
+    Raises :class:`EnvoyMissing` with this remedy.
+    """
     try:
         answer = subprocess.run(
             [path, "--version"],
