@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.identity.world import FakeClock, authority, kek, request
+from watertight.identity.authority import Authority
 from watertight.identity.errors import DamagedState, IdentityError
 from watertight.identity.hazmat import open_issuer
 
@@ -35,3 +36,23 @@ def test_follows_a_rotation_and_refuses_what_is_not_there(tmp_path: Path) -> Non
             key.unlink()
         with pytest.raises(DamagedState):
             open_issuer(tmp_path / "authority", kek=kek(tmp_path), reason="verify", now=now)
+
+
+def test_looking_for_an_authority_leaves_none_behind(tmp_path: Path) -> None:
+    with pytest.raises(DamagedState, match="cannot be read: No such file"):
+        open_issuer(tmp_path / "nowhere", kek=kek(tmp_path), reason="verify")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_key_that_cannot_be_recorded_is_not_handed_out(tmp_path: Path) -> None:
+    with authority(tmp_path, FakeClock()):
+        pass
+    log = tmp_path / "authority" / "audit.jsonl"
+    log.unlink()
+    log.mkdir()
+    with pytest.raises(IdentityError, match="cannot be opened: Is a directory"):
+        open_issuer(tmp_path / "authority", kek=kek(tmp_path), reason="verify")
+    with pytest.raises(IdentityError, match="cannot be opened: Is a directory"):
+        Authority.open(tmp_path / "authority", kek=kek(tmp_path))
+    log.rmdir()
+    Authority.open(tmp_path / "authority", kek=kek(tmp_path)).close()

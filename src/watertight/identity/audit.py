@@ -15,11 +15,18 @@ class AuditLog:
     """Appends to one file (0600). Lines are whole: each is one write to an O_APPEND descriptor."""
 
     def __init__(self, path: Path, now: Clock) -> None:
-        make_private_directory(path.parent)
+        """Opens the log. Raises ``IdentityError`` if it cannot."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         self._path = path
-        self._descriptor = os.open(path, flags, PRIVATE_FILE)
         self._now = now
+        try:
+            make_private_directory(path.parent)
+            self._descriptor = os.open(path, flags, PRIVATE_FILE)
+        except OSError as error:
+            raise IdentityError(
+                f"The audit log {path} cannot be opened: {error.strerror}.",
+                remedy="Run as the user who founded the authority.",
+            ) from None
 
     def record(self, event: str, **facts: str | float | bool | list[str] | None) -> None:
         """Writes one line. Raises ``IdentityError`` if it cannot: then nothing may be issued."""

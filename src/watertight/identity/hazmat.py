@@ -6,6 +6,7 @@ recorded in the authority's audit log, with its reason. The key must stay in mem
 forged with it in a private directory that is removed at the end.
 """
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,25 +37,26 @@ class IssuerKey:
 def open_issuer(directory: Path, *, kek: KEK, reason: str, now: Clock = system_clock) -> IssuerKey:
     """The issuing key of the authority in ``directory``, which may be in use by its process.
 
-    Raises ``IdentityError`` without a reason or an authority, ``DamagedState``,
-    ``KeyUnavailable``.
+    Raises ``IdentityError`` without a reason, or if it cannot be recorded, ``DamagedState``
+    without an authority, ``KeyUnavailable``.
     """
     if not reason:
         raise IdentityError("The issuing key is not handed out without a reason.")
+    # Read before the log is opened, which would make the directory of an authority that is none.
+    opened = _opened(Journal(directory), kek)
     audit = AuditLog(directory / AUDIT_FILE, now)
     try:
-        for attempt in range(ATTEMPTS):
-            try:
-                opened = _open(Journal(directory), kek)
-            except DamagedState:
-                if attempt == ATTEMPTS - 1:
-                    raise
-            else:
-                audit.record("issuing_key_handed_out", reason=reason)
-                return opened
+        audit.record("issuing_key_handed_out", reason=reason)
     finally:
         audit.close()
-    raise AssertionError("unreachable")
+    return opened
+
+
+def _opened(journal: Journal, kek: KEK) -> IssuerKey:
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(DamagedState):
+            return _open(journal, kek)
+    return _open(journal, kek)
 
 
 def _open(journal: Journal, kek: KEK) -> IssuerKey:

@@ -33,16 +33,16 @@ class Holding:
         try:
             make_private_directory(directory)
             descriptor = _locked(directory)
-            try:
-                audit = AuditLog(directory / AUDIT_FILE, now)
-            except OSError:
-                os.close(descriptor)
-                raise
         except OSError as error:
             raise IdentityError(
                 f"The authority's directory {directory} cannot be used: {error.strerror}.",
                 remedy="Run as the user who founded it.",
             ) from None
+        try:
+            audit = AuditLog(directory / AUDIT_FILE, now)
+        except IdentityError:
+            os.close(descriptor)
+            raise
         return cls(Journal(directory), audit, now, descriptor)
 
     def release(self) -> None:

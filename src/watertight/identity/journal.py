@@ -26,6 +26,7 @@ STATE_FILE = "state.json"
 KEYS_DIRECTORY = "keys"
 
 RESTORE = "Restore it from a backup, or remove the directory to found a new authority."
+FOUNDER = "Run as the user who founded the authority."
 
 
 class Journal:
@@ -53,10 +54,14 @@ class Journal:
             if _digest(body) != document["sha256"]:
                 raise ValueError
             return AuthorityState.model_validate_json(body)
-        except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        except OSError as error:
             raise DamagedState(
-                f"The authority's state {self._state_file} is missing or damaged.",
-                remedy=RESTORE,
+                f"The authority's state {self._state_file} cannot be read: {error.strerror}.",
+                remedy=RESTORE if isinstance(error, FileNotFoundError) else FOUNDER,
+            ) from None
+        except (ValueError, KeyError, TypeError, ValidationError):
+            raise DamagedState(
+                f"The authority's state {self._state_file} is damaged.", remedy=RESTORE
             ) from None
 
     def commit(self, state: AuthorityState) -> None:
@@ -76,10 +81,10 @@ class Journal:
         """The PKCS#8 DER of a slot's key. Raises ``KeyUnavailable`` or ``DamagedState``."""
         try:
             sealed = self._key_file(slot_id).read_bytes()
-        except OSError:
+        except OSError as error:
             raise DamagedState(
-                f"The authority's key {self._key_file(slot_id)} is missing.",
-                remedy=RESTORE,
+                f"The authority's key {self._key_file(slot_id)} cannot be read: {error.strerror}.",
+                remedy=RESTORE if isinstance(error, FileNotFoundError) else FOUNDER,
             ) from None
         return kek.unseal(sealed, context=_context(trust_domain, slot_id))
 
