@@ -70,6 +70,23 @@ def test_down_stops_what_was_detached(fresh_shop: RunningSystem) -> None:
     fresh_shop.watertight("status", str(fresh_shop.project), expect=3)
 
 
+def test_who_stops_waiting_for_a_detached_system_stops_it(fresh_shop: RunningSystem) -> None:
+    before = held_namespaces()
+    command = fresh_shop.command("up", "--detach", str(fresh_shop.project))
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE) as waiting:
+        log = fresh_shop.state / "logs" / "up.log"
+        deadline = time.monotonic() + 60
+        while not (log.exists() and b"ready" in log.read_bytes()):
+            assert waiting.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(60) == 3
+    assert processes_that_name(fresh_shop.project) == {}
+    assert not (fresh_shop.state / "run").exists()
+    assert held_namespaces() <= before
+
+
 def test_a_taken_port_is_one_clear_error_and_leaves_nothing(fresh_shop: RunningSystem) -> None:
     before = held_namespaces()
     with socket.socket() as taken:
