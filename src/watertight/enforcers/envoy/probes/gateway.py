@@ -17,6 +17,8 @@ from watertight.model.system import Gateway, Route, System
 
 OLD = (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)
 WEAK_CIPHERS = "AES128-SHA:AES256-SHA:ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES128-SHA:DES-CBC3-SHA"
+MOST_BODY_BYTES = 16 * 1_048_576
+"""A bound for ourselves: limits reach to 4 GiB. What is announced is too large all the same."""
 SAFETY_HEADERS = ("strict-transport-security", "x-content-type-options", "referrer-policy")
 FORGED = (
     ("x-watertight-subject", "admin"),
@@ -133,7 +135,7 @@ async def _large(arena: Arena, gateway: Gateway, route: Route, method: str) -> O
     ready = await edge.permitted(arena, announced, route)
     if ready is None:
         return edge.no_key(route)
-    data = edge.raw_request(ready) + b"x" * size
+    data = edge.raw_request(ready) + b"x" * min(size, MOST_BODY_BYTES)
     wire = await edge.dial_tls(gateway)
     try:
         got = await exchange(wire, data, [method], timeout_seconds=TIMEOUT_SECONDS)
