@@ -147,6 +147,17 @@ def test_refuses_to_found_twice_or_under_another_name(tmp_path: Path) -> None:
         assert made.trust_domain == TRUST_DOMAIN
 
 
+def test_an_authority_of_another_name_is_left_as_it_is(tmp_path: Path) -> None:
+    now = FakeClock()
+    with authority(tmp_path, now):
+        pass
+    now.advance(10 * 365 * 86_400)
+    before = (tmp_path / "authority" / "state.json").read_bytes()
+    with pytest.raises(IdentityError, match="not of other"):
+        Authority.open_or_create(tmp_path / "authority", "other", kek=kek(tmp_path), now=now)
+    assert (tmp_path / "authority" / "state.json").read_bytes() == before
+
+
 def test_refuses_trust_domains_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(MalformedSPIFFEID):
         Authority.create(tmp_path / "a", "Shop Internal", kek=kek(tmp_path))

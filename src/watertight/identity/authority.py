@@ -25,7 +25,6 @@ from watertight.identity.errors import (
     TokenRejected,
 )
 from watertight.identity.holding import Holding
-from watertight.identity.journal import Journal
 from watertight.identity.kek import KEK
 from watertight.identity.keys import signing_hash
 from watertight.identity.lifecycle import Lifecycle
@@ -117,18 +116,23 @@ class Authority:
         settings: AuthoritySettings = DEFAULT_SETTINGS,
         now: Clock = system_clock,
     ) -> Self:
-        """Opens the authority, or founds it. Raises ``IdentityError`` if it has another name."""
-        if not Journal(directory).exists():
-            return cls.create(directory, trust_domain, kek=kek, settings=settings, now=now)
-        authority = cls.open(directory, kek=kek, settings=settings, now=now)
-        if authority.trust_domain != trust_domain:
-            authority.close()
-            raise IdentityError(
-                f"The authority in {directory} is that of {authority.trust_domain}, "
-                f"not of {trust_domain}.",
-                remedy="Restore the old name, or remove the directory to found a new authority.",
-            )
-        return authority
+        """Opens the authority, or founds it.
+
+        Raises what :meth:`create` and :meth:`open` do; ``IdentityError`` if it has another name.
+        """
+        _check_name(trust_domain)
+        held = Holding.take(directory, now)
+        with held.released_on_error():
+            founded = held.journal.exists()
+            state = held.journal.read() if founded else AuthorityState(trust_domain=trust_domain)
+            if state.trust_domain != trust_domain:
+                raise IdentityError(
+                    f"The authority in {directory} is that of {state.trust_domain}, "
+                    f"not of {trust_domain}.",
+                    remedy="Restore the old name, or remove the directory to found a new "
+                    "authority.",
+                )
+            return cls._start(held, state, kek, settings)
 
     @classmethod
     def _start(
