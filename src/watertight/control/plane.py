@@ -20,6 +20,7 @@ from watertight.enforcers.envoy.apply import ACK_DEADLINE_SECONDS, Deployment
 from watertight.enforcers.envoy.compile import compile_envoy
 from watertight.enforcers.envoy.resources import EnvoyPlan
 from watertight.enforcers.envoy.xds import XDSServer
+from watertight.errors import ExitCode, WatertightError
 from watertight.gateway.keysets import fetch_all
 from watertight.identity.attestation import ProcessTreeAttestor
 from watertight.identity.keeper import SVIDKeeper, Workload
@@ -40,6 +41,12 @@ STARTS_AT_ONCE = 8
 """Pods that start at the same time: more would only make each slower."""
 WORKLOAD_API_MODE = 0o666
 """Anyone who sees the socket may knock; attestation decides. Only the service's app sees it."""
+
+
+class NoSuchWorkload(WatertightError):
+    """A name that the declaration in force does not have."""
+
+    exit_code = ExitCode.MISUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,15 @@ class ControlPlane:
         """The names of the workloads that are distrusted."""
         names = (spiffe_id.path.strip("/") for spiffe_id in self.keeper.authority.revoked)
         return frozenset(names)
+
+    def require(self, workload: str) -> None:
+        """Raises :class:`NoSuchWorkload` unless it is a workload of what is in force."""
+        names = self.declared.workloads()
+        if workload not in names:
+            raise NoSuchWorkload(
+                f"There is no workload `{workload}` in the system.",
+                remedy=f"There are: {', '.join(names)}.",
+            )
 
     async def adopt(self, previous: System) -> tuple[str, ...]:
         """Takes over what a control plane that died left running; sweeps away the rest.

@@ -4,9 +4,9 @@ import asyncio
 import time
 
 from watertight.control.plane import ControlPlane
-from watertight.control.rotation import NoSuchWorkload
 from watertight.enforcers.contract import Cut
 from watertight.enforcers.envoy.admin import ProxyUnreachable, listener_facts
+from watertight.model.system import GATEWAY
 
 
 async def revoke(plane: ControlPlane, workload: str) -> Cut:
@@ -15,7 +15,7 @@ async def revoke(plane: ControlPlane, workload: str) -> Cut:
     Its doors at its callees are removed, which cuts its live connections (docs/adr/0001); so are
     its own doors, its SVID, and whatever it could ask the authority for. Raises NoSuchWorkload.
     """
-    _require(plane, workload)
+    plane.require(workload)
     sessions = await _live_sessions(plane, workload)
     async with plane.changing:
         began = time.monotonic()
@@ -27,7 +27,7 @@ async def revoke(plane: ControlPlane, workload: str) -> Cut:
 
 async def restore(plane: ControlPlane, workload: str) -> None:
     """Trusts a revoked workload again, with a new SVID. Raises NoSuchWorkload."""
-    _require(plane, workload)
+    plane.require(workload)
     async with plane.changing:
         plane.keeper.restore(workload)
         await plane.keeper.refresh()
@@ -36,19 +36,11 @@ async def restore(plane: ControlPlane, workload: str) -> None:
         await plane.secrets_in_force()
 
 
-def _require(plane: ControlPlane, workload: str) -> None:
-    if workload not in plane.declared.workloads():
-        raise NoSuchWorkload(
-            f"There is no workload `{workload}` in the system.",
-            remedy=f"There are: {', '.join(plane.declared.workloads())}.",
-        )
-
-
 async def _live_sessions(plane: ControlPlane, workload: str) -> int:
     """How many connections the workload has open at its callees' doors now."""
     placement, system = plane.placement, plane.effective
     callees = {channel.target for channel in system.outgoing(workload)}
-    if system.gateway is not None and workload == "gateway":
+    if system.gateway is not None and workload == GATEWAY:
         callees |= {route.target for route in system.gateway.routes}
 
     async def sessions(callee: str) -> int:

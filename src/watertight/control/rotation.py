@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from watertight.control.plane import ControlPlane
-from watertight.errors import ExitCode, WatertightError
 from watertight.identity.retirement import RetirementEvidence
 from watertight.identity.slots import Kind, Status
 
@@ -31,23 +30,14 @@ class Rotated:
     retired_roots: tuple[str, ...] = ()
 
 
-class NoSuchWorkload(WatertightError):
-    """A name that the declaration in force does not have."""
-
-    exit_code = ExitCode.MISUSE
-
-
 async def rotate(plane: ControlPlane, what: What, workload: str | None = None) -> Rotated:
     """Rotates, and returns when every proxy has acknowledged it.
 
-    Raises :class:`NoSuchWorkload`, or ``IdentityError`` if something could not be issued: what
+    Raises ``NoSuchWorkload``, or ``IdentityError`` if something could not be issued: what
     was valid before stays in use then.
     """
-    if workload is not None and workload not in plane.declared.workloads():
-        raise NoSuchWorkload(
-            f"There is no workload `{workload}` in the system.",
-            remedy=f"There are: {', '.join(plane.declared.workloads())}.",
-        )
+    if workload is not None:
+        plane.require(workload)
     async with plane.changing:
         match what:
             case What.LEAF:
