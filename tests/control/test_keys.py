@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from watertight.control.keys import COMMAND, FILE, PASSPHRASE, kek_for
+from watertight.control.keys import COMMAND, FILE, PASSPHRASE, KEKInSight, kek_for
 from watertight.identity.errors import KeyUnavailable
 
 
@@ -22,9 +22,20 @@ def test_a_key_file_by_default(tmp_path: Path) -> None:
 
 def test_a_key_file_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FILE, str(tmp_path / "elsewhere.json"))
-    kek_for(tmp_path).seal(b"secret", context="test")
+    state = tmp_path / "project" / ".watertight"
+    state.mkdir(parents=True)
+    kek_for(state).seal(b"secret", context="test")
     assert (tmp_path / "elsewhere.json").exists()
-    assert not (tmp_path / "kek.json").exists()
+    assert not (state / "kek.json").exists()
+
+
+def test_a_key_file_that_services_could_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every app sees the project, read-only."""
+    monkeypatch.setenv(FILE, str(tmp_path / "project" / "kek.json"))
+    with pytest.raises(KEKInSight, match="which every service may read"):
+        kek_for(tmp_path / "project" / ".watertight")
 
 
 def test_a_passphrase_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
