@@ -107,6 +107,10 @@ def test_the_proof_holds(running_shop: RunningSystem) -> None:
 
 
 def test_altered_evidence_is_refused(running_shop: RunningSystem) -> None:
+    part = running_shop.watertight(
+        *("verify", str(running_shop.project), "--only", "tls.no-certificate")
+    )
+    assert "Part of a proof" in part.stdout
     latest = running_shop.state / "evidence" / "latest.json"
     altered = running_shop.state / "evidence" / "altered.json"
     document = json.loads(latest.read_text())
