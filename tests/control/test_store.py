@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from watertight.control.store import Store
+import pytest
+
+from watertight.control.store import RecordUnreadable, Store
 from watertight.model.load import load_text
 from watertight.model.starter import STARTER
 
@@ -28,3 +30,9 @@ def test_roots_are_written_only_when_they_change(tmp_path: Path) -> None:
     assert (tmp_path / "ca.pem").stat().st_ino == before
     store.set_roots(b"two")
     assert (tmp_path / "ca.pem").read_bytes() == b"two"
+
+
+def test_a_damaged_record_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "current.yaml").write_text("services: [")
+    with pytest.raises(RecordUnreadable, match="remove it"):
+        Store(tmp_path).current()

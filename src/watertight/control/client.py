@@ -77,7 +77,14 @@ class AdminClient:
                 f"The control plane did not answer within {TIMEOUT_SECONDS:.0f} s.",
                 remedy="See .watertight/logs/control.log.",
             ) from error
-        document: dict[str, Any] = answer.json()
+        try:
+            document: dict[str, Any] = answer.json()
+        except ValueError as error:
+            raise Refused(
+                f"What answers at {self._socket} is not this version's control plane "
+                f"(status {answer.status_code} to {method} {path}).",
+                remedy="Stop it with the version that started it.",
+            ) from error
         if answer.is_success:
             return document
         refusal = Refused(document.get("message", ""), remedy=document.get("remedy", ""))

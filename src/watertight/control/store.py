@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
+from watertight.errors import WatertightError
 from watertight.model.dump import dump
+from watertight.model.findings import DeclarationError
 from watertight.model.load import load_text
 from watertight.model.system import System
 from watertight.runtime.files import write_atomically
 
 CURRENT = "current.yaml"
 ROOTS = "ca.pem"
+
+
+class RecordUnreadable(WatertightError):
+    """What was in force is written down in a form that this version does not read."""
 
 
 class Store:
@@ -18,11 +24,18 @@ class Store:
         self._state = state
 
     def current(self) -> System | None:
-        """The system that was last in force; None before the first."""
+        """The system that was last in force; None before the first. Raises RecordUnreadable."""
+        file = self._state / CURRENT
         try:
-            return load_text((self._state / CURRENT).read_bytes(), CURRENT)
+            return load_text(file.read_bytes(), CURRENT)
         except FileNotFoundError:
             return None
+        except DeclarationError as error:
+            raise RecordUnreadable(
+                f"{file}, the record of what was last in force, cannot be read: "
+                f"{error.findings[0]}",
+                remedy="If nothing runs any more, remove it.",
+            ) from error
 
     def set_current(self, system: System) -> None:
         """Remembers what is in force."""

@@ -74,6 +74,10 @@ def _requests(gateway: Gateway) -> Iterator[Probe]:
         ),
         "gateway.unknown-path": ("a path that no route names", wrong),
         "gateway.dot-dot": ("dot-dot", Edge(gateway, right.method, escape)),
+        "gateway.dot-dot-parameters": (
+            "dot-dot with parameters, which two proxies in a row could read differently",
+            Edge(gateway, right.method, right.path.rstrip("/") + f"/%2e%2e;/{FORBIDDEN}"),
+        ),
         "gateway.encoded-slash": (
             "an encoded slash",
             Edge(gateway, right.method, right.path + f"%2f..%2f{FORBIDDEN}"),

@@ -95,6 +95,7 @@ def _dressed_up(method: str, path: str) -> Iterator[tuple[str, Request]]:
     shapes = {
         "grants.dot-dot": path + "/.." * up + f"/{FORBIDDEN}",
         "grants.encoded-dot-dot": path + "/%2e%2e" * up + f"/{FORBIDDEN}",
+        "grants.dot-dot-parameters": path + "/%2e%2e;" * up + f"/{FORBIDDEN}",
         "grants.encoded-slash": path + "%2f.." * up + f"%2f{FORBIDDEN}",
         "grants.backslash": path + "\\.." * up + f"\\{FORBIDDEN}",
         "grants.encoded-backslash": path + "%5c.." * up + f"%5c{FORBIDDEN}",
