@@ -72,7 +72,9 @@ def test_down_stops_what_was_detached(fresh_shop: RunningSystem) -> None:
 
 def test_who_stops_waiting_for_a_detached_system_stops_it(fresh_shop: RunningSystem) -> None:
     before = held_namespaces()
-    command = fresh_shop.command("up", "--detach", str(fresh_shop.project))
+    # Whoever was started in the background by a shell ignores SIGINT, and so would this.
+    default = ("/usr/bin/env", "--default-signal=INT")
+    command = [*default, *fresh_shop.command("up", "--detach", str(fresh_shop.project))]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE) as waiting:
         log = fresh_shop.state / "logs" / "up.log"
         deadline = time.monotonic() + 60
