@@ -31,7 +31,7 @@ class Bench:
 
 
 BENCHES = (
-    Bench("paths", ("--seconds", "5", "--rounds", "5"), ("--seconds", "1", "--rounds", "1"), 900),
+    Bench("paths", ("--seconds", "4", "--rounds", "3"), ("--seconds", "1", "--rounds", "1"), 900),
     Bench("identity", ("--seconds", "5"), ("--seconds", "0.2"), 60),
     Bench("xds", (), ("--quick",), 600),
     Bench("system", (), ("--quick",), 600),

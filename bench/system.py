@@ -84,7 +84,7 @@ def memory(run: Path) -> dict[str, float]:
     From /proc/PID/smaps_rollup, resident (Rss) and its own share of it (Pss): pages that several
     processes have in common count whole in Rss, and divided among them in Pss.
     """
-    marks = {"sidecar": f"{run}/proxies/", "pod": f"{run}/pods/"}
+    marks = {"sidecar": f"{run}/xds/", "pod": f"{run}/pods/"}  # each is in an argv
     found: dict[str, dict[str, float]] = {}
     for process in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
