@@ -7,7 +7,6 @@
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bench import tools
 from watertight.identity.authority import Authority
 from watertight.identity.kek import FileKEK
 from watertight.identity.requests import SVIDRequest
@@ -68,11 +68,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="each figure (at most 30)")
     parser.add_argument("--output", type=Path, help="where to write the JSON (default: stdout)")
     arguments = parser.parse_args()
-    text = json.dumps(measure(min(arguments.seconds, 30.0)), indent=1) + "\n"
-    if arguments.output:
-        arguments.output.write_text(text)
-    else:
-        print(text, end="")
+    tools.write_result(measure(min(arguments.seconds, 30.0)), arguments.output)
     return 0
 
 

@@ -10,7 +10,6 @@ those of the compiler and the xDS server, as ``up`` runs them, but without names
 import argparse
 import asyncio
 import contextlib
-import json
 import statistics
 import sys
 import tempfile
@@ -170,11 +169,7 @@ def main() -> int:
         print(f"bench: NOT RUN: install {' and '.join(missing)}", file=sys.stderr)
         return 3
     result = asyncio.run(measure(min(arguments.seconds, 60), min(arguments.rounds, 20)))
-    text = json.dumps(result, indent=1) + "\n"
-    if arguments.output:
-        arguments.output.write_text(text)
-    else:
-        print(text, end="")
+    tools.write_result(result, arguments.output)
     return 0
 
 

@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench import tools
+
 SHOP = Path(__file__).parents[1] / "examples" / "shop"
 WATERTIGHT = Path(sys.executable).with_name("watertight")
 COMMAND_SECONDS = 180
@@ -149,11 +151,7 @@ def main() -> int:
         Path(name).chmod(0o755)  # services run under uids of their own
         rounds, only = (1, "tls.*") if arguments.quick else (3, "*")
         result = measure(Path(name) / "shop", rounds, only)
-    text = json.dumps(result, indent=1) + "\n"
-    if arguments.output:
-        arguments.output.write_text(text)
-    else:
-        print(text, end="")
+    tools.write_result(result, arguments.output)
     return 0
 
 

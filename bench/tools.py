@@ -5,12 +5,14 @@ out, and said to be.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 PACKAGES = {"wrk": "wrk", "nginx": "nginx-light", "haproxy": "haproxy"}
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -64,3 +66,12 @@ def install_missing() -> None:
             if done.returncode:
                 print(f"bench: {' '.join(words)}: {done.stderr.strip()}", file=sys.stderr)
                 return
+
+
+def write_result(result: Any, output: Path | None) -> None:
+    """One bench's figures as JSON, into ``output`` or on stdout."""
+    text = json.dumps(result, indent=1) + "\n"
+    if output:
+        output.write_text(text)
+    else:
+        print(text, end="")

@@ -102,8 +102,7 @@ class ControlPlane:
     @property
     def revoked(self) -> frozenset[str]:
         """The names of the workloads that are distrusted."""
-        names = (spiffe_id.path.strip("/") for spiffe_id in self.keeper.authority.revoked)
-        return frozenset(names)
+        return frozenset(spiffe_id.name for spiffe_id in self.keeper.authority.revoked)
 
     def require(self, workload: str) -> None:
         """Raises :class:`NoSuchWorkload` unless it is a workload of what is in force."""
@@ -166,13 +165,18 @@ class ControlPlane:
 
     async def refresh_keys(self) -> None:
         """Fetches the issuers' key sets again; a withdrawn key stops being accepted at once."""
-        keys, refusals = await fetch_all(self.declared, self.layout.project, self._keys)
-        for refusal in refusals:
-            log.warning("key_set_refused", reason=str(refusal))
+        keys = await self._fetch_keys(self.declared)
         async with self.changing:
             if keys != self._keys:
                 self._keys = keys
                 await self.enforce()
+
+    async def _fetch_keys(self, declared: System) -> dict[str, str]:
+        """Every issuer's key set, the last good one where it cannot be had now."""
+        keys, refusals = await fetch_all(declared, self.layout.project, self._keys)
+        for refusal in refusals:
+            log.warning("key_set_refused", reason=str(refusal))
+        return keys
 
     async def secrets_in_force(self) -> None:
         """Returns once every proxy has ACKed the identities and roots that are current."""
@@ -203,9 +207,7 @@ class ControlPlane:
 
     async def _examine(self, declared: System) -> _Wanted:
         """Finds out by looking whether it can be done. Nothing that runs is touched."""
-        keys, refusals = await fetch_all(declared, self.layout.project, self._keys)
-        for refusal in refusals:
-            log.warning("key_set_refused", reason=str(refusal))
+        keys = await self._fetch_keys(declared)
         layout = lay_out(self.layout.declaration, declared, self.layout.capabilities)
         self.layout = self.supervisor.layout = layout
         effective = declared.without_identities(self.revoked)
