@@ -126,7 +126,8 @@ async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     """Whether a request on this very connection is answered."""
     writer.write(b"GET /orders/1 HTTP/1.1\r\nhost: orders\r\n\r\n")
     try:
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"content-length: (\d+)", head.lower())
         await reader.readexactly(int(length[1]) if length else 0)
     except (OSError, EOFError):

@@ -78,7 +78,8 @@ async def _stop(processes: list[asyncio.subprocess.Process]) -> None:
             os.killpg(process.pid, signal.SIGTERM)
     for process in processes:
         try:
-            await asyncio.wait_for(process.wait(), 5)
+            async with asyncio.timeout(5):
+                await process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

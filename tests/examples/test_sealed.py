@@ -41,7 +41,8 @@ async def run_python(*argv: str | Path) -> tuple[int | None, str]:
         sys.executable, *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), TRAFFIC_SECONDS)
+        async with asyncio.timeout(TRAFFIC_SECONDS):
+            output, _ = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()

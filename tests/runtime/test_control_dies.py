@@ -43,7 +43,8 @@ async def after_a_kill(
     )
     assert control.stdout is not None
     try:
-        assert await asyncio.wait_for(control.stdout.readline(), 30) == b"up\n"
+        async with asyncio.timeout(30):
+            assert await control.stdout.readline() == b"up\n"
     finally:
         control.kill()
         await control.wait()

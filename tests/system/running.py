@@ -168,7 +168,8 @@ class RunningSystem:
         writer.write(request.encode() + b"\n")
         started = json.loads(await reader.readline())
         assert started.get("ok"), started
-        answer = await asyncio.wait_for(reader.read(), plan["seconds"] + 30)
+        async with asyncio.timeout(plan["seconds"] + 30):
+            answer = await reader.read()
         writer.close()
         result: dict[str, Any] = json.loads(answer)
         return result

@@ -56,7 +56,8 @@ class Pod:
             writer.write(json.dumps({"op": operation, **arguments}).encode() + b"\n")
             await writer.drain()
             limit = _ANSWER_SECONDS + float(arguments.get("grace_seconds", 0))
-            answer = await asyncio.wait_for(reader.readline(), limit)
+            async with asyncio.timeout(limit):
+                answer = await reader.readline()
         except (OSError, TimeoutError) as error:
             raise self._silent(error) from error
         finally:
@@ -72,7 +73,8 @@ class Pod:
         writer.write(b"\n")
         try:
             await writer.drain()
-            answer = await asyncio.wait_for(reader.readline(), _ANSWER_SECONDS)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answer = await reader.readline()
             self._understood(answer)
         except (OSError, TimeoutError, PodError) as error:
             writer.close()
@@ -108,7 +110,8 @@ class Pod:
         if not self.running():
             return True
         try:
-            await asyncio.wait_for(readable(self._pidfd), deadline_seconds)
+            async with asyncio.timeout(deadline_seconds):
+                await readable(self._pidfd)
         except TimeoutError:
             return False
         return True

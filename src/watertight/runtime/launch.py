@@ -87,7 +87,8 @@ async def launch(spec: PodSpec, layout: Layout) -> tuple[Pod, int]:
     write_atomically(directory / "spec.json", json.dumps(pod_wire(spec, layout)).encode())
     child, reader = _start(directory)
     try:
-        told = json.loads(await asyncio.wait_for(_line(reader), _START_SECONDS))
+        async with asyncio.timeout(_START_SECONDS):
+            told = json.loads(await _line(reader))
         if "error" in told:
             raise PodError(f"The pod of {spec.name} did not start: {told['error']}")
         pid = int(told["pid"])

@@ -59,7 +59,8 @@ async def test_the_end_of_one_direction_leaves_the_other_open(joined: Joined) ->
     joined.far.writer.write(b"answer")
     joined.far.writer.write_eof()
     assert await joined.near.reader.read() == b"answer"
-    await asyncio.wait_for(joined.task, 10)
+    async with asyncio.timeout(10):
+        await joined.task
 
 
 async def test_a_side_that_breaks_ends_the_other(joined: Joined) -> None:
@@ -67,7 +68,8 @@ async def test_a_side_that_breaks_ends_the_other(joined: Joined) -> None:
     joined.near.writer.write(b"x" * 16)
     assert await joined.near.reader.read() == b""
     joined.near.writer.close()
-    await asyncio.wait_for(joined.task, 10)
+    async with asyncio.timeout(10):
+        await joined.task
 
 
 async def test_a_side_that_does_not_read_stops_the_other_ones_writes(joined: Joined) -> None:
@@ -113,7 +115,8 @@ async def test_a_side_that_never_takes_the_rest_is_given_up(
     joined.inner[1].writer.write(rest)  # More than the socket takes; nobody reads it.
     joined.near.writer.write_eof()
     joined.far.writer.write_eof()
-    await asyncio.wait_for(joined.task, 10)
+    async with asyncio.timeout(10):
+        await joined.task
 
 
 async def test_cancelling_closes_both_sides(joined: Joined) -> None:
