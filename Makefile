@@ -50,7 +50,7 @@ reference: $(READY) ## docs/reference from the code
 
 lock: ## resolve the dependencies again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
-		--group examples --group test --group check pyproject.toml -o requirements.lock
+		--extra postgresql --extra nats --extra rabbitmq --group examples --group servers --group test --group check pyproject.toml -o requirements.lock
 
 clean: ## what `make` made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks bench/results

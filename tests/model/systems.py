@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
+from watertight.model.kinds import KINDS, usual_port
 from watertight.model.system import (
     Channel,
     Gateway,
@@ -73,7 +74,10 @@ def services(draw: st.DrawFn, name: str) -> Service:
 @st.composite
 def channels(draw: st.DrawFn, source: Service, target: Service | Resource) -> Channel:
     if isinstance(target, Resource):
-        return Channel(source.name, target.name, options=draw(options))
+        kind = KINDS.get(target.kind)
+        able = kind is not None and kind.originates is not None
+        originate = able and draw(st.booleans())
+        return Channel(source.name, target.name, originate=originate, options=draw(options))
     assert target.listens is not None
     if target.listens.protocol is Protocol.TCP:
         return Channel(source.name, target.name)
@@ -138,6 +142,15 @@ def routes(draw: st.DrawFn, path: str, targets: list[str], issuers: list[str]) -
 
 
 @st.composite
+def theirs_named(draw: st.DrawFn, name: str) -> Resource:
+    """A resource of any kind, well known or not."""
+    kind = draw(st.sampled_from(sorted(KINDS)) | texts)
+    port = draw(st.sampled_from([usual_port(kind) or 0, 65_535]))
+    address = draw(st.sampled_from([None, "db.shop.example"]))
+    return Resource(name, kind, port, address, draw(options))
+
+
+@st.composite
 def systems(draw: st.DrawFn) -> System:
     """Systems without a mistake."""
     own, others = draw(
@@ -148,7 +161,7 @@ def systems(draw: st.DrawFn) -> System:
         )
     )
     mine = {name: draw(services(name)) for name in own}
-    theirs = {name: Resource(name, draw(texts), draw(options)) for name in others}
+    theirs = {name: draw(theirs_named(name)) for name in others}
     reachable = [s for s in mine.values() if s.listens is not None]
     targets: list[Service | Resource] = [*reachable, *theirs.values()]
     ends = [(s, t) for s in mine.values() for t in targets if s.name != t.name]

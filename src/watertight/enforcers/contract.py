@@ -94,6 +94,10 @@ class Forgery:
     uri_sans: tuple[str, ...] = ()
     dns_sans: tuple[str, ...] = ()
     common_name: str = ""
+    organization: str = ""
+    """O of the Subject; only with one does the Subject hold ``unit``."""
+    unit: str = "services"
+    """OU of the Subject."""
     issuer: Literal["ours", "foreign", "self"] = "ours"
     not_before_seconds: int = -60
     """Relative to now."""
@@ -195,6 +199,8 @@ class Capability:
     rotates_leaf_live: bool = True
     rotates_root_live: bool = True
     cuts_sessions: bool = True
+    lowest_tls: Literal["1.2", "1.3"] = "1.3"
+    """The lowest version that its server can be held to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +270,26 @@ class Placement:
     def door(self, callee: str, caller: str) -> Path:
         """A channel is a socket: where ``callee``'s proxy awaits exactly ``caller``."""
         return self.door_directory(callee) / f"{caller}.sock"
+
+    def credentials(self, workload: str) -> Path:
+        """The current SVID and trust bundle of a workload that reads files (identity.delivery)."""
+        return self.run_directory / "credentials" / workload / "current"
+
+    def server_directory(self, resource: str) -> Path:
+        """The configuration of one server: we write it, the server reads it."""
+        return self.run_directory / "servers" / resource
+
+    def server_sockets(self, resource: str) -> Path:
+        """Where one server makes its Unix sockets: the server and the operator pass."""
+        return self.run_directory / "sockets" / resource
+
+    def server_data(self, resource: str) -> Path:
+        """Where one server keeps what it stores; it survives."""
+        return self.project_directory / ".watertight" / "data" / resource
+
+    def channels_file(self, service: str) -> Path:
+        """Where one service reads how to reach its resources (``enforcers.resource.Client``)."""
+        return self.run_directory / "workload" / service / "channels.json"
 
     def workload_api_socket(self, service: str) -> Path:
         """The SPIFFE Workload API, as one service sees it."""

@@ -98,6 +98,14 @@ class ResourceShape(Shape):
 
     kind: Text
     """Which kind of resource; each kind has its own further keys."""
+    port: Annotated[
+        int | None, PlainValidator(values.parse_port), WithJsonSchema({**_PORT, "default": None})
+    ] = None
+    """Where its server listens for TLS; the usual port of its kind unless stated."""
+    external: Annotated[str | None, *_by(values.parse_hostname, examples=["db.shop.example"])] = (
+        None
+    )
+    """The host of a server that somebody else runs; without it, `watertight up` runs one."""
 
 
 class ChannelShape(Shape):
@@ -116,6 +124,8 @@ class ChannelShape(Shape):
     """How long one request may take."""
     retries: int = Field(default=0, ge=0, le=MAX_RETRIES)
     """How often a failed request is tried again."""
+    originate: bool = False
+    """Let the caller's proxy speak mTLS to the resource, for a client that cannot."""
 
 
 class IssuerShape(Shape):

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from watertight.model import declaration
+from watertight.model.kinds import usual_port
 from watertight.model.system import Channel, Gateway, Resource, Route, Service, System
 from watertight.model.units import duration_text, rate_text, size_text
 
@@ -51,7 +52,9 @@ def _service(service: Service) -> Iterator[tuple[str, Any]]:
 
 
 def _resource(resource: Resource) -> dict[str, Any]:
-    return {"kind": resource.kind, **_plain(resource.options)}
+    port = {} if resource.port in (0, usual_port(resource.kind)) else {"port": resource.port}
+    external = {"external": resource.address} if resource.address is not None else {}
+    return {"kind": resource.kind, **port, **external, **_plain(resource.options)}
 
 
 def _channel(channel: Channel) -> Iterator[tuple[str, Any]]:
@@ -63,6 +66,8 @@ def _channel(channel: Channel) -> Iterator[tuple[str, Any]]:
         yield "timeout", duration_text(channel.timeout_seconds)
     if channel.retries:
         yield "retries", channel.retries
+    if channel.originate:
+        yield "originate", True
     yield from _plain(channel.options).items()
 
 

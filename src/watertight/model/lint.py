@@ -1,7 +1,7 @@
 """Semantic findings about a system: the errors of :mod:`rules`, and warnings."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TypeGuard
 
@@ -16,11 +16,19 @@ from watertight.model.template_index import TemplateIndex
 from watertight.model.templates import Template, parse_template
 
 
-def lint(system: System, *, resource_kinds: Collection[str] = ()) -> tuple[Finding, ...]:
+def lint(
+    system: System,
+    *,
+    resource_kinds: Collection[str] = (),
+    more: Iterable[Flaw] = (),
+    locate: Callable[[DocumentPath, bool], Position] | None = None,
+) -> tuple[Finding, ...]:
     """Every finding, errors and warnings, in order of position.
 
     ``resource_kinds`` are the kinds that some registered enforcer can enforce; a channel to a
-    resource of another kind is an error, because nothing would hold it.
+    resource of another kind is an error, because nothing would hold it. ``more`` is what those
+    enforcers found wrong; ``locate`` finds exact positions (:func:`watertight.model.load.locator`),
+    without it a finding names the line of the service, resource, channel or route.
     """
     found = [
         *flaws(system),
@@ -29,9 +37,17 @@ def lint(system: System, *, resource_kinds: Collection[str] = ()) -> tuple[Findi
         *_services(system),
         *_grants(system),
         *_gateway(system),
+        *more,
     ]
     findings = [
-        Finding(f.code, f.message, _at(system, f.path), path_text(f.path), f.remedy, f.severity)
+        Finding(
+            f.code,
+            f.message,
+            locate(f.path, f.on_key) if locate else _at(system, f.path),
+            path_text(f.path),
+            f.remedy,
+            f.severity,
+        )
         for f in found
     ]
     return tuple(sorted(findings, key=lambda f: (f.at, f.code, f.message)))
@@ -54,7 +70,15 @@ def _resources(system: System, kinds: Collection[str]) -> Iterator[Flaw]:
                 did_you_mean(resource.kind, kinds) or "Delete the channel, or install an enforcer.",
             )
     used = {channel.target for channel in system.channels}
-    for name in system.resources:
+    for name, resource in system.resources.items():
+        if resource.kind in kinds and not resource.port:
+            yield Flaw(
+                codes.NO_PORT,
+                ("resources", name),
+                f"Where a resource of kind {quoted(resource.kind)} listens is not known.",
+                "Give it a `port`.",
+                on_key=True,
+            )
         if name not in used:
             yield _warning(
                 codes.UNUSED_RESOURCE,

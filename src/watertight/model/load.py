@@ -21,6 +21,7 @@ from watertight.model.document import (
 )
 from watertight.model.findings import DeclarationError, Finding
 from watertight.model.gateway_rules import gateway_flaws
+from watertight.model.kinds import usual_port
 from watertight.model.rules import Flaw, flaws
 from watertight.model.system import (
     Channel,
@@ -79,6 +80,21 @@ def load_text(text: bytes | str, file: str = "watertight.yaml") -> System:
     if findings:
         raise DeclarationError(_in_order(findings))
     return system
+
+
+def locator(path: Path) -> Callable[[DocumentPath, bool], Position]:
+    """Finds where in a file that loads a thing stands: ``("channels", 2, "tables")``.
+
+    The second argument asks for the key in place of its value. For findings of others than the
+    loader, which know a system and not its text.
+    """
+    document = read_document(path.read_bytes(), str(path))
+    root = document.root
+
+    def locate(where: DocumentPath, on_key: bool) -> Position:
+        return root.locate(where, on_key=on_key) if root else Position(str(path), 1, 1)
+
+    return locate
 
 
 def _in_order(findings: list[Finding]) -> list[Finding]:
@@ -148,7 +164,9 @@ class _Loader:
         for name, at, node in self._entries(("resources",)):
             shape = self._read(declaration.ResourceShape, ("resources", name), node)
             if self._name_is_good(parse_workload_name, ("resources", name)) and shape:
-                yield name, Resource(name, shape.kind, shape.model_extra or {}, at)
+                port = shape.port or usual_port(shape.kind) or 0
+                own = shape.model_extra or {}
+                yield name, Resource(name, shape.kind, port, shape.external, own, at)
             else:
                 self.broken.add(name)
 
@@ -169,6 +187,7 @@ class _Loader:
                 grants=tuple(shape.allow or ()),
                 timeout_seconds=shape.timeout,
                 retries=shape.retries,
+                originate=shape.originate,
                 options=shape.model_extra or {},
                 at=node.at,
             )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from watertight.model import codes
 from watertight.model.document import DocumentPath, quoted
 from watertight.model.findings import Severity
+from watertight.model.kinds import KINDS
 from watertight.model.nearest import did_you_mean
 from watertight.model.system import GATEWAY, Channel, HTTPGrant, Protocol, System
 
@@ -137,6 +138,7 @@ def _grants(
         seen.add(grant)
     if channel.target in broken:
         return
+    yield from _originates(system, channel, path)
     if channel.target in system.resources:
         yield from _not_on_bytes(channel, path, f"`{channel.target}` is a resource")
         return
@@ -158,6 +160,24 @@ def _grants(
                 if protocol is Protocol.HTTP
                 else "Write a gRPC method: `shop.Catalogue/Get`.",
             )
+
+
+def _originates(system: System, channel: Channel, path: DocumentPath) -> Iterator[Flaw]:
+    """A proxy can speak TLS for a client only where the server takes it from the first byte."""
+    if not channel.originate:
+        return
+    resource = system.resources.get(channel.target)
+    kind = KINDS.get(resource.kind) if resource else None
+    if kind is None or kind.originates is None:
+        yield Flaw(
+            codes.CANNOT_ORIGINATE,
+            (*path, "originate"),
+            f"{quoted(channel.target)} is "
+            + (f"of kind {quoted(resource.kind)}" if resource else "a service")
+            + ": no proxy speaks TLS to it in its client's place.",
+            "Delete `originate`.",
+            on_key=True,
+        )
 
 
 def _not_on_bytes(channel: Channel, path: DocumentPath, why: str) -> Iterator[Flaw]:

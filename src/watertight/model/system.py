@@ -71,9 +71,18 @@ class Resource:
 
     name: str
     kind: str
+    port: int = 0
+    """Where its server listens for TLS: in a network of its own, or at ``address``. 0: unknown."""
+    address: str | None = None
+    """The host of a server that we do not manage (``external``); None: we run it."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Everything but ``kind``: checked by the enforcer of that kind."""
+    """Keys of its own kind: checked by the enforcer of that kind."""
     at: Position = NOWHERE
+
+    @property
+    def external(self) -> bool:
+        """Whether somebody else runs it."""
+        return self.address is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -117,6 +126,8 @@ class Channel:
     grants: tuple[Grant, ...] = ()
     timeout_seconds: float | None = None
     retries: int = 0
+    originate: bool = False
+    """The caller's proxy speaks mTLS to the resource for a client that cannot."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Grants of a resource's own kind (``tables``, ``publish`` …): read by its enforcer."""
     at: Position = NOWHERE
@@ -243,7 +254,11 @@ class System:
         return tuple(r for r in self.gateway.routes if r.target == service) if self.gateway else ()
 
     def workloads(self) -> tuple[str, ...]:
-        """Every name that has an SVID and a proxy: the services, and the gateway if declared."""
+        """Every name that has an SVID and a proxy: services, resources, the gateway if declared."""
+        return (*self.services, *self.resources, *((GATEWAY,) if self.gateway else ()))
+
+    def callers(self) -> tuple[str, ...]:
+        """The workloads that open connections: the services, and the gateway if declared."""
         return (*self.services, *((GATEWAY,) if self.gateway else ()))
 
     def without_identities(self, revoked: frozenset[str]) -> "System":

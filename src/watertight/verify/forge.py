@@ -132,7 +132,12 @@ class Forger:
 
 def right(spiffe_id: str, dns_name: str) -> Forgery:
     """The forgery with nothing wrong with it (DESIGN.md section 7)."""
-    return Forgery(uri_sans=(spiffe_id,), dns_sans=(dns_name,), common_name=dns_name)
+    return Forgery(
+        uri_sans=(spiffe_id,),
+        dns_sans=(dns_name,),
+        common_name=dns_name,
+        organization=spiffe_id.split("/")[2],
+    )
 
 
 def _certificate(
@@ -181,7 +186,11 @@ def _subject(forgery: Forgery) -> x509.Name:
         # X.520 bounds a common name at 64; a SPIFFE ID in it may be longer, and is the attack.
         warnings.simplefilter("ignore", UserWarning)
         name = x509.NameAttribute(NameOID.COMMON_NAME, forgery.common_name, _validate=False)
-    return x509.Name([name])
+    if not forgery.organization:
+        return x509.Name([name])
+    organization = x509.NameAttribute(NameOID.ORGANIZATION_NAME, forgery.organization)
+    unit = x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, forgery.unit)
+    return x509.Name([organization, unit, name])
 
 
 def _key_usage(*, ca: bool) -> x509.KeyUsage:

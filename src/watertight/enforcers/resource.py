@@ -1,0 +1,246 @@
+"""The shape of an enforcer whose enforcement point is a server of somebody else's making.
+
+A database or broker enforces what its channels grant by itself: it takes TLS end to end, maps the
+client's SVID to a role of its own, and knows what that role may do. So such an enforcer says how
+the server must be configured (:meth:`ResourceEnforcer.compile`, pure), makes it so
+(:meth:`~ResourceEnforcer.apply`), and attacks it (``probes``). Everything else, it is given: who
+starts the server, in which sandbox, with which files (:class:`ServerHost`), and how bytes reach it.
+
+docs/how-to/write-an-enforcer.md builds one, step by step.
+"""
+
+import signal
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from watertight.enforcers.contract import Applied, Capability, Placement, Probe
+from watertight.errors import WatertightError
+from watertight.model.declaration import Shape
+from watertight.model.document import DocumentPath
+from watertight.model.rules import Flaw
+from watertight.model.system import Channel, Position, Resource, System
+from watertight.model.translate import shape_flaws
+
+CERTIFICATE = "certificate.pem"
+"""The SVID's chain, leaf first."""
+PRIVATE_KEY = "private_key.pem"
+COMBINED = "combined.pem"
+"""Key and chain in one file, for software that can read both from one."""
+BUNDLE = "bundle.pem"
+"""The roots to trust."""
+
+S = TypeVar("S", bound=Shape)
+
+
+class ServerMissing(WatertightError):
+    """The server's program is not installed; the remedy says what to install."""
+
+
+class ServerRefused(WatertightError):
+    """The server does not do what the declaration asks of it: at a line, in the server's words."""
+
+    def __init__(self, at: Position, message: str, remedy: str = "") -> None:
+        super().__init__(f"{at}: {message}", remedy=remedy)
+        self.at = at
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlan:
+    """All that one server must be: pure, and comparable, so that a plan is a diff of two."""
+
+    resource: str
+    kind: str
+    port: int
+    """On 127.0.0.1 of the server's own network."""
+    files: Mapping[str, str]
+    """Configuration below :meth:`Placement.server_directory`: name → text. No secrets."""
+    grants: Any
+    """What the server must grant to whom, in a form of the enforcer's own."""
+    at: Position
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """How the server is started. ``argv[0]`` is absolute."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stop_signal: signal.Signals = signal.SIGTERM
+    """What makes it end without waiting for its clients."""
+    programs: tuple[Path, ...] = ()
+    """Directories and files that it needs besides the system's own."""
+    start_seconds: float = 30.0
+    """How long until it accepts, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a command ended."""
+
+    status: int
+    output: str
+    """stdout and stderr, as they came."""
+
+
+class ServerHost(Protocol):
+    """One server's place on this host: what an enforcer may do there, and nothing else.
+
+    Paths are those of :class:`Placement`; the server sees the same. Everything that runs here
+    runs as the server's own user, in its sandbox and its network.
+    """
+
+    resource: str
+    placement: Placement
+    user: str
+    """The server's user, as a name that resolves inside its sandbox."""
+    operator: str
+    """The operator's user (who connects to the server's Unix sockets), by a name inside."""
+    process: ServerProcess
+
+    async def write(self, files: Mapping[str, str]) -> tuple[str, ...]:
+        """Makes ``server_directory`` hold exactly these files; says which changed or went.
+
+        Each is swapped in whole; the server can read them and not write them.
+        """
+        ...
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        timeout_seconds: float = 60.0,
+    ) -> Completed:
+        """Runs a command to its end. Raises WatertightError if it cannot start or takes longer."""
+        ...
+
+    async def running(self) -> bool:
+        """Whether the server's process runs."""
+        ...
+
+    async def start(self) -> None:
+        """Starts the server, and returns once it accepts on its port. Raises WatertightError."""
+        ...
+
+    async def stop(self) -> None:
+        """Ends the server, and returns once it has ended."""
+        ...
+
+    async def signal(self, number: signal.Signals) -> None:
+        """Sends the server a signal."""
+        ...
+
+    async def connect(self, port: int) -> socket.socket:
+        """A TCP connection to 127.0.0.1 in the server's network, non-blocking. Raises OSError."""
+        ...
+
+    def log(self) -> str:
+        """The end of what the server has printed, for error messages."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """How one service reaches one resource, as its SDK and its environment tell it."""
+
+    host: str
+    """The name that the server's certificate carries."""
+    address: str
+    """The loopback address behind it (in a namespace of its own, ``host`` resolves to it)."""
+    port: int
+    credentials: Path
+    """The directory of the service's own SVID, as files."""
+    originate: bool = False
+    """The service's proxy speaks mTLS: the client speaks in the clear, and presents nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """What a client must be told besides where the server is."""
+
+    parameters: Mapping[str, str]
+    """For ``watertight.sdk``: ``database``, ``user``, ``virtual_host`` …"""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """In the words of each ecosystem: ``PGSSLCERT`` …; no secrets, only where they lie."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Further configuration files, name → text, that stand beside ``channels.json``."""
+
+
+class ResourceEnforcer(Protocol):
+    """One kind of server that enforces what channels grant. Stateless: made anew at will."""
+
+    kind: str
+    resources: frozenset[str]
+    """The resource kinds that it enforces: ``{kind}``."""
+    capability: Capability
+
+    def check(self, system: System, resource: Resource) -> Iterable[Flaw]:
+        """Pure: what is wrong with the resource's own keys, and with the channels to it."""
+        ...
+
+    def compile(self, system: System, placement: Placement) -> Mapping[str, ServerPlan]:
+        """Pure: the plan of each managed server of its kind, by resource."""
+        ...
+
+    def client(self, system: System, channel: Channel, client: Client) -> ClientSettings:
+        """Pure: what the service at the start of ``channel`` needs to know."""
+        ...
+
+    def locate(self, plan: ServerPlan, placement: Placement, search_path: str) -> ServerProcess:
+        """Finds the server's programs on this machine. Raises :class:`ServerMissing`."""
+        ...
+
+    async def apply(self, plan: ServerPlan, host: ServerHost) -> Applied:
+        """Initialises, starts, and converges the server to its plan. A second run changes nothing.
+
+        ``changed`` names what was not so, also what somebody had changed by hand. Raises
+        WatertightError; then what the server granted before, it grants still.
+        """
+        ...
+
+    async def drift(self, plan: ServerPlan, host: ServerHost) -> Sequence[str]:
+        """What differs from the plan now, a line each; changes nothing."""
+        ...
+
+    async def rotate(self, plan: ServerPlan, host: ServerHost) -> None:
+        """New credential files stand: has the server use them, and looks that it does.
+
+        Established sessions go on. Raises WatertightError.
+        """
+        ...
+
+    async def revoke(self, plan: ServerPlan, host: ServerHost, service: str) -> int:
+        """Ends the sessions of a service that ``plan`` no longer grants anything; how many."""
+        ...
+
+    def probes(self, system: System) -> Iterable[Probe]:
+        """Every attack on its servers, and every permitted use, from the declaration alone."""
+        ...
+
+
+def keys(
+    shape: type[S], path: DocumentPath, options: Mapping[str, Any]
+) -> tuple[S | None, tuple[Flaw, ...]]:
+    """Reads the keys of a resource or channel as a strict shape: what it says, or what is wrong."""
+    try:
+        return shape.model_validate(dict(options)), ()
+    except ValidationError as error:
+        return None, tuple(shape_flaws(shape, path, error))
+
+
+def channels_to(system: System, resource: str) -> Iterator[tuple[DocumentPath, Channel]]:
+    """The channels to one resource, each with its path in the document."""
+    for number, channel in enumerate(system.channels):
+        if channel.target == resource:
+            yield ("channels", number), channel
+
+
+def managed(system: System, kind: str) -> Iterator[Resource]:
+    """The resources of one kind whose servers we run."""
+    return (r for r in system.resources.values() if r.kind == kind and not r.external)

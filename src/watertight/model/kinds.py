@@ -1,0 +1,36 @@
+"""The kinds of resources that are well known: where they listen, and what may speak TLS for them.
+
+An installed enforcer may know kinds that do not stand here; a resource of such a kind must say
+its ``port``, and no proxy speaks TLS in its clients' place.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """``originates``: the client's proxy may speak mTLS for a client that cannot (its ALPN)."""
+
+    port: int
+    """Where its server listens for TLS, unless the declaration says another port."""
+    originates: tuple[str, ...] | None = None
+    """None: the protocol starts in the clear, or its clients insist on TLS of their own."""
+
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        # PostgreSQL ≥ 17 takes TLS at once if ALPN says so (manual, section 54.2.10).
+        "postgresql": Kind(5432, originates=("postgresql",)),
+        "rabbitmq": Kind(5671, originates=()),  # amqps, IANA
+        "nats": Kind(4222, originates=()),  # with handshake_first, nats-server ≥ 2.10
+    }
+)
+"""By the word that the declaration uses."""
+
+
+def usual_port(kind: str) -> int | None:
+    """Where servers of this kind listen, if that is known."""
+    found = KINDS.get(kind)
+    return found.port if found else None
