@@ -42,7 +42,7 @@ def probes(system: System) -> Iterator[Probe]:
 
 
 async def _doors(arena: Arena, service: str) -> Observation:
-    every = [door for callee in arena.system.services for door in arena.doors(callee)]
+    every = [door for callee in arena.system.workloads() for door in arena.doors(callee)]
     return await _sockets(arena, service, every)
 
 

@@ -22,8 +22,8 @@ EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - looked for, never bound
 
 
 def probes(system: System) -> Iterator[Probe]:
-    """One for each workload."""
-    for workload in system.workloads():
+    """One for each service and the gateway; a resource's enforcer knows where its server listens."""
+    for workload in system.callers():
         yield attack(
             "ports.unknown",
             f"anyone -> {workload}",
@@ -65,6 +65,9 @@ def expected(system: System, placement: Placement, workload: str) -> set[tuple[s
             known.add(("proxy", f"{addresses[way.callee]}:{way.listens.port}"))
         if way.callee == workload:
             known.add(("proxy", f"unix:{placement.door(workload, way.caller)}"))
+    for channel in system.outgoing(workload):
+        if resource := system.resources.get(channel.target):
+            known.add(("proxy", f"{addresses[resource.name]}:{resource.port}"))
     if listens := system.services[workload].listens:
         # In a network namespace of its own there is nothing but loopback to bind.
         hosts = LOOPBACK if placement.shared_network else (*LOOPBACK, *EVERYWHERE)

@@ -72,7 +72,7 @@ def ways(system: System) -> Iterator[Way]:
 def sealed_pairs(system: System) -> Iterator[tuple[str, str, Listen]]:
     """Every ordered pair that was not declared, whose target listens at all."""
     declared = {(way.caller, way.callee) for way in ways(system)}
-    for caller in system.workloads():
+    for caller in system.callers():
         for callee, service in system.services.items():
             if service.listens and caller != callee and (caller, callee) not in declared:
                 yield caller, callee, service.listens
