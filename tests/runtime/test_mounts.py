@@ -24,6 +24,7 @@ def sight(**changes: object) -> AppSight:
         "project": Path("/home/ann/shop"),
         "data": Path("/home/ann/shop/.watertight/data/orders"),
         "workload_api": Path("/run/watertight/1/workload/orders"),
+        "credentials": Path("/run/watertight/1/credentials/orders"),
         "programs": (Path("/home/ann/shop/.venv"), Path("/home/ann/.pyenv/versions/3.11.7")),
         "hidden_directories": (Path("/home/ann/shop/.watertight"),),
         "hidden_files": (Path("/home/ann/shop/tls/key.pem"),),

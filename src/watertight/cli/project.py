@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from watertight.control.client import ADMIN_SOCKET, AdminClient
-from watertight.enforcers.registry import resource_kinds
+from watertight.enforcers.registry import resource_enforcers, resource_flaws
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.findings import DeclarationError, Finding, Severity
 from watertight.model.lint import lint
-from watertight.model.load import load_file
+from watertight.model.load import load_file, locator
 from watertight.model.system import System
 from watertight.runtime.layout import STATE_DIRECTORY
 
@@ -43,8 +43,14 @@ def find_declaration(path: Path) -> Path:
 
 def load_checked(path: Path) -> tuple[System, tuple[Finding, ...]]:
     """The declared system and the warnings. Raises DeclarationError if any finding is an error."""
-    system = load_file(find_declaration(path))
-    findings = lint(system, resource_kinds=resource_kinds())
+    file = find_declaration(path)
+    system = load_file(file)
+    findings = lint(
+        system,
+        resource_kinds=resource_enforcers(),
+        more=resource_flaws(system),
+        locate=locator(file),
+    )
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise DeclarationError(findings)
     return system, tuple(findings)

@@ -6,6 +6,7 @@ that can be refused by looking is refused before anything is touched.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import structlog
 from watertight.control.certificates import GatewayCertificate
 from watertight.control.order import start_order
 from watertight.control.secrets import SecretsPump
+from watertight.control.servers import Servers, ServersWanted, want
 from watertight.enforcers.contract import Applied, Placement
 from watertight.enforcers.envoy.apply import ACK_DEADLINE_SECONDS, Deployment
 from watertight.enforcers.envoy.compile import compile_envoy
@@ -24,6 +26,7 @@ from watertight.errors import ExitCode, WatertightError
 from watertight.gateway.keysets import fetch_all
 from watertight.identity.attestation import ProcessTreeAttestor
 from watertight.identity.keeper import SVIDKeeper, Workload
+from watertight.identity.profiles import Role
 from watertight.identity.workload_api.endpoint import IdentityEndpoint
 from watertight.model.diff import tightened_channels
 from watertight.model.system import GATEWAY, Service, System
@@ -58,6 +61,7 @@ class _Wanted:
     """Without the channels of revoked identities."""
     specs: Mapping[str, PodSpec]
     plan: EnvoyPlan
+    servers: ServersWanted
     keys: Mapping[str, str]
     certificate: GatewayCertificate | None
 
@@ -80,6 +84,7 @@ class ControlPlane:
         self.deployment = Deployment(self.xds)
         self.supervisor = Supervisor(layout)
         self.secrets = SecretsPump(keeper, self.xds)
+        self.servers = Servers(self.supervisor, keeper)
         self.attestor = ProcessTreeAttestor()
         self.endpoint = IdentityEndpoint(keeper, self.attestor, layout.run / "doors")
         self.declared = System(keeper.trust_domain)
@@ -93,6 +98,8 @@ class ControlPlane:
         self._configured: set[str] = set()
         """Whose xDS socket we serve; it outlives the pod, so that a lost one comes back to it."""
         self._keys: dict[str, str] = {}
+        self._last: _Wanted | None = None
+        """What is in force, if we put it there; not what was taken over."""
 
     @property
     def placement(self) -> Placement:
@@ -118,7 +125,8 @@ class ControlPlane:
 
         ``previous`` is the system that it had in force.
         """
-        specs = pod_specs(previous, self.layout, self._machine)
+        in_pods = want(previous, self.placement).in_pods
+        specs = pod_specs(previous, self.layout, self._machine, in_pods)
         self.adopted = tuple(await self.supervisor.adopt(specs))
         await self.supervisor.sweep()
         self._specs = {name: specs[name] for name in self.adopted}
@@ -141,6 +149,7 @@ class ControlPlane:
             await self._cut_what_was_tightened(wanted.effective)
             before = self.declared
             self.declared, self.effective = wanted.declared, wanted.effective
+            self._last = wanted
             await self._converge_apps(wanted.specs, before)
             await self._dismiss([name for name in self._specs if name not in wanted.specs])
             return applied
@@ -159,9 +168,19 @@ class ControlPlane:
         Call it with ``changing`` held. It does no I/O but to the proxies.
         """
         effective = self.declared.without_identities(self.revoked)
-        applied = await self.deployment.apply(compile_envoy(effective, self.placement, self._keys))
+        plan = compile_envoy(effective, self.placement, self._keys)
+        applied = await self.deployment.apply(plan)
         self.effective = effective
+        if self._last is not None:
+            self._last = replace(self._last, effective=effective, plan=plan)
         return applied
+
+    async def enforce_at_servers(self) -> None:
+        """The same at databases and brokers, which takes longer. Call with ``changing`` held."""
+        servers = want(self.effective, self.placement)
+        await self.servers.apply(servers)
+        if self._last is not None:
+            self._last = replace(self._last, servers=servers)
 
     async def refresh_keys(self) -> None:
         """Fetches the issuers' key sets again; a withdrawn key stops being accepted at once."""
@@ -187,6 +206,7 @@ class ControlPlane:
                 for name in self.secrets.workloads
             )
         )
+        await self.servers.settle()
 
     async def stop(self) -> None:
         """Ends everything, callers before their callees; nothing is left running."""
@@ -211,11 +231,13 @@ class ControlPlane:
         layout = lay_out(self.layout.declaration, declared, self.layout.capabilities)
         self.layout = self.supervisor.layout = layout
         effective = declared.without_identities(self.revoked)
+        servers = want(effective, self.placement)
         return _Wanted(
             declared,
             effective,
-            pod_specs(declared, layout, self._machine),
+            pod_specs(declared, layout, self._machine, servers.in_pods),
             compile_envoy(effective, self.placement, keys),
+            servers,
             keys,
             GatewayCertificate.declared(declared.gateway, layout.project),
         )
@@ -229,19 +251,39 @@ class ControlPlane:
         try:
             await self._start_proxies(added, wanted.specs, wanted.plan)
             applied = await self.deployment.apply(wanted.plan)
+            await self._converge_servers(wanted)
         except BaseException:
-            await self._dismiss(added)
-            self.secrets.certificate = certificate
-            await self._admit(self.declared)
+            await self._take_back(added, certificate)
             raise
         self._keys = dict(wanted.keys)
         return applied
+
+    async def _converge_servers(self, wanted: _Wanted) -> None:
+        """Databases and brokers come before whoever uses them."""
+        for name in wanted.servers.servers:
+            if wanted.specs[name] != self._specs[name]:
+                await self.supervisor.configure(wanted.specs[name])
+                self._specs[name] = wanted.specs[name]
+        applied = await self.servers.apply(wanted.servers)
+        for name, its in applied.items():
+            if its.changed:
+                self._say(f"{name} is ready: {len(its.changed)} changes.")
+
+    async def _take_back(self, added: list[str], certificate: GatewayCertificate | None) -> None:
+        """What was in force before is again, as far as it can be."""
+        await self._dismiss(added)
+        self.secrets.certificate = certificate
+        await self._admit(self.declared)
+        if (last := self._last) is not None:
+            with contextlib.suppress(WatertightError):  # what was refused is the news, not this
+                await self.deployment.apply(last.plan)
+                await self._converge_servers(last)
 
     async def _admit(self, declared: System) -> None:
         """Gives every declared workload an identity; withdraws those of others."""
         self.keeper.set_workloads(_workloads(declared))
         await self.keeper.refresh()
-        self.secrets.workloads = declared.workloads()
+        self.secrets.workloads = declared.callers()
         self.secrets.push()
 
     async def _start_proxies(
@@ -271,8 +313,8 @@ class ControlPlane:
                 name, placement.xds_socket(name), owner=self.layout.owner_of_proxy(name)
             )
             self._configured.add(name)
-        if name == GATEWAY:
-            return
+        if not placement.workload_api_socket(name).parent.is_dir():
+            return  # only services have one
         root, uids = self.supervisor.workload_process(name)
         self.attestor.admit(name, root, uids)
         await self.endpoint.open(placement.workload_api_socket(name), mode=WORKLOAD_API_MODE)
@@ -331,6 +373,11 @@ class ControlPlane:
 def _workloads(system: System) -> list[Workload]:
     """Who gets an SVID; the gateway's also names the host that clients outside ask for."""
     workloads = [Workload(name) for name in system.services]
+    workloads += [
+        Workload(name, role=Role.SERVERS)
+        for name, resource in system.resources.items()
+        if not resource.external
+    ]
     if system.gateway is not None:
         workloads.append(Workload(GATEWAY, (GATEWAY, system.gateway.hostname)))
     return workloads

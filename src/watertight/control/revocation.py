@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from watertight.control.plane import ControlPlane
+from watertight.control.servers import want
 from watertight.enforcers.contract import Cut
 from watertight.enforcers.envoy.admin import ProxyUnreachable, listener_facts
 from watertight.model.system import GATEWAY
@@ -13,7 +14,8 @@ async def revoke(plane: ControlPlane, workload: str) -> Cut:
     """Distrusts a workload; returns when every proxy has acknowledged that.
 
     Its doors at its callees are removed, which cuts its live connections (docs/adr/0001); so are
-    its own doors, its SVID, and whatever it could ask the authority for. Raises NoSuchWorkload.
+    its own doors, its SVID, and whatever it could ask the authority for. Databases and brokers
+    end its sessions and take its role away. Raises NoSuchWorkload.
     """
     plane.require(workload)
     sessions = await _live_sessions(plane, workload)
@@ -21,7 +23,9 @@ async def revoke(plane: ControlPlane, workload: str) -> Cut:
         began = time.monotonic()
         plane.keeper.revoke(workload)
         await plane.enforce()
+        await plane.servers.revoke(want(plane.effective, plane.placement), workload)
         seconds = time.monotonic() - began
+        await plane.enforce_at_servers()
     return Cut(plane.declared.spiffe_id(workload), sessions, seconds)
 
 
@@ -33,6 +37,7 @@ async def restore(plane: ControlPlane, workload: str) -> None:
         await plane.keeper.refresh()
         plane.secrets.push()
         await plane.enforce()
+        await plane.enforce_at_servers()
         await plane.secrets_in_force()
 
 

@@ -191,6 +191,7 @@ class _Background:
 
     def watch(self) -> None:
         """Looks after files and key sets, once the system is up."""
+        self._start(self._plane.servers.run())
         self._start(self._watch_pods())
         self._start(self._watch_key_sets())
         self._start(self._watch_files())

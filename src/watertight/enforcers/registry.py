@@ -1,21 +1,35 @@
 """The enforcers that are installed, ours and others': entry point ``watertight.enforcers``."""
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from typing import cast
 
 from watertight.enforcers.contract import Enforcer
+from watertight.enforcers.resource import ResourceEnforcer
+from watertight.model.rules import Flaw
+from watertight.model.system import System
 
 GROUP = "watertight.enforcers"
 
 
 @cache
-def enforcers() -> dict[str, type[Enforcer]]:
+def enforcers() -> dict[str, type[Enforcer | ResourceEnforcer]]:
     """Enforcer classes by kind."""
     return {entry.name: entry.load() for entry in entry_points(group=GROUP)}
 
 
-def resource_kinds() -> frozenset[str]:
-    """The resource kinds that an installed enforcer can enforce."""
-    return frozenset(
-        kind for enforcer in enforcers().values() for kind in getattr(enforcer, "resources", ())
-    )
+@cache
+def resource_enforcers() -> Mapping[str, ResourceEnforcer]:
+    """An enforcer for each resource kind that one is installed for."""
+    made = [enforcer() for enforcer in enforcers().values() if getattr(enforcer, "resources", ())]
+    theirs = [cast("ResourceEnforcer", enforcer) for enforcer in made]
+    return {kind: enforcer for enforcer in theirs for kind in enforcer.resources}
+
+
+def resource_flaws(system: System) -> Iterator[Flaw]:
+    """What the enforcers find wrong with resources and with the channels to them."""
+    for resource in system.resources.values():
+        enforcer = resource_enforcers().get(resource.kind)
+        if enforcer is not None:
+            yield from enforcer.check(system, resource)

@@ -2,20 +2,25 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 import structlog
 
+from watertight.errors import WatertightError
 from watertight.identity.clock import Clock, system_clock
-from watertight.identity.credential_files import CredentialFiles, DeliveryError, Owner
+from watertight.identity.credential_files import CredentialFiles, Owner
 from watertight.identity.entitlement import Entitlement
-from watertight.identity.reload import ReloadFailed, ReloadHook, reload
+from watertight.identity.reload import ReloadHook, reload
 from watertight.identity.source import IdentitySource
 
 log = structlog.get_logger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 60
+
+Hook: TypeAlias = ReloadHook | Callable[[], Awaitable[None]]
+"""A command, or a function of ours that raises WatertightError if the software did not reload."""
 
 
 class FileDelivery:
@@ -30,7 +35,7 @@ class FileDelivery:
         source: IdentitySource,
         workload: str,
         directory: Path,
-        hook: ReloadHook | None = None,
+        hook: Hook | None = None,
         owner: Owner | None = None,
         *,
         now: Clock = system_clock,
@@ -42,7 +47,8 @@ class FileDelivery:
         self._hook = hook
         # Also at first: the run before may have ended between the files and the reload.
         self._reload_due = True
-        self.failure: DeliveryError | ReloadFailed | None = None
+        self._settling = asyncio.Lock()
+        self.failure: WatertightError | None = None
         """Why the last attempt failed; None if all is well. It is tried again until it is."""
 
     async def deliver(self) -> bool:
@@ -66,6 +72,22 @@ class FileDelivery:
         await asyncio.to_thread(self._files.remove)
         log.info("identity.files.withdrawn", workload=self._workload)
 
+    async def settle(self) -> bool:
+        """Delivers, and reloads if that is due, now; False if there is no SVID.
+
+        Raises :class:`DeliveryError`, or what the hook raises.
+        """
+        async with self._settling:
+            if not await self.deliver():
+                return False
+            if self._reload_due and self._hook is not None:
+                if isinstance(self._hook, ReloadHook):
+                    await reload(self._hook)
+                else:
+                    await self._hook()
+                self._reload_due = False
+            return True
+
     async def run(self) -> NoReturn:
         """Delivers and reloads now and after each change; tries again, with pauses, what failed."""
         failures = 0
@@ -80,10 +102,8 @@ class FileDelivery:
 
     async def _attempt(self) -> None:
         try:
-            if await self.deliver() and self._reload_due and self._hook is not None:
-                await reload(self._hook)
-                self._reload_due = False
-        except (DeliveryError, ReloadFailed) as error:
+            await self.settle()
+        except WatertightError as error:
             log.error("identity.files.failed", workload=self._workload, reason=str(error))
             self.failure = error
         else:

@@ -276,7 +276,7 @@ class Init:
             child.stop_trying()
             return
         child.stopping(time.monotonic() + grace_seconds)
-        self._kill(child.pid, signal.SIGTERM)
+        self._kill(child.pid, child.wire["stop_signal"])
 
     def _kill(self, pid: int, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -14,7 +14,7 @@ from watertight.runtime.host import Isolation
 from watertight.runtime.layout import Layout
 from watertight.runtime.linux import Namespace
 from watertight.runtime.proc import start_time
-from watertight.runtime.spec import APP, PodSpec, ProcessSpec
+from watertight.runtime.spec import PROXY, PodSpec, ProcessSpec
 from watertight.runtime.waiting import readable
 from watertight.runtime.wire import PodWire, ProcessWire
 
@@ -36,11 +36,12 @@ def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> Process
         "environment": environment,
         "directory": str(process.directory),
         "umask": process.umask,
+        "stop_signal": int(process.stop_signal),
         "view": [list(step) for step in process.view],
         "credentials": list(process.credentials) if process.credentials else None,
-        "nested_user_namespace": isolation is Isolation.USER_NAMESPACES and process.name == APP,
+        "nested_user_namespace": isolation is Isolation.USER_NAMESPACES and process.name != PROXY,
         "low_ports": process.low_ports and process.credentials is not None,
-        "confined": process.name == APP,
+        "confined": process.name != PROXY,
         "log": str(layout.log(spec.name, process.name)),
     }
 

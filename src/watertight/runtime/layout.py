@@ -6,6 +6,7 @@ vanishes at reboot. Nothing is made where another user could have prepared a tra
 
 import hashlib
 import os
+import pwd
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from watertight.enforcers.contract import Placement
 from watertight.errors import WatertightError
 from watertight.model.system import GATEWAY, System
-from watertight.runtime.files import given_directory, own_directory
+from watertight.runtime.files import given_directory, own_directory, write_atomically
 from watertight.runtime.host import HostCapabilities, Isolation
 from watertight.runtime.uids import Users, allocate
 
@@ -81,6 +82,10 @@ class Layout:
         """The one place where a service may write; it survives."""
         return self.state / "data" / service
 
+    def users_file(self, resource: str) -> Path:
+        """The /etc/passwd that a server sees (passwd(5))."""
+        return self.pod(resource) / "passwd"
+
     def owner_of_proxy(self, workload: str) -> tuple[int, int] | None:
         """Whose a proxy's sockets and files are; None: ours."""
         return tuple(self.users.proxy(workload)) if self.users else None  # type: ignore[return-value]
@@ -127,16 +132,15 @@ def lay_out(
     _check_sockets(layout, system)
     _point(state / "run", run)
     own_directory(layout.pods)
-    for name in ("xds", "proxies", "workload"):
+    for name in ("xds", "proxies", "workload", "credentials", "servers", "sockets"):
         own_directory(run / name, 0o711)
     given_directory(run / "mesh", (0, users.proxies) if users else None, 0o710)
     for workload in system.workloads():
-        prepare_workload(layout, workload)
+        _prepare_workload(layout, system, workload)
     return layout
 
 
-def prepare_workload(layout: Layout, workload: str) -> None:
-    """Makes the directories of one workload (also of one that appears later)."""
+def _prepare_workload(layout: Layout, system: System, workload: str) -> None:
     placement = layout.placement
     owner = layout.owner_of_proxy(workload)
     given_directory(placement.door_directory(workload), owner, 0o710)
@@ -145,8 +149,39 @@ def prepare_workload(layout: Layout, workload: str) -> None:
     own_directory(layout.pod(workload))
     own_directory(layout.pod(workload) / "root")
     if workload != GATEWAY:
+        own_directory(placement.credentials(workload).parent, 0o711)
+    if workload in system.services:
         given_directory(placement.workload_api_socket(workload).parent, None, 0o711)
         given_directory(layout.data(workload), layout.owner_of_app(workload), 0o700)
+    if (resource := system.resources.get(workload)) and not resource.external:
+        owner = layout.owner_of_app(workload)
+        own_directory(placement.server_directory(workload), 0o755)
+        given_directory(placement.server_sockets(workload), owner, 0o700)
+        given_directory(placement.server_data(workload), owner, 0o700)
+        _write_users(layout, workload)
+
+
+def server_user(layout: Layout) -> str:
+    """The server's user, by the name that it has in its sandbox."""
+    isolated = layout.capabilities.isolation is not Isolation.NONE
+    return "server" if isolated else operator_user(layout)
+
+
+def operator_user(layout: Layout) -> str:
+    """The operator, by the name that it has in a server's sandbox."""
+    if layout.capabilities.isolation is Isolation.USER_NAMESPACES:
+        return "server"  # the same number
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def _write_users(layout: Layout, resource: str) -> None:
+    """Servers look their own user up, and whoever connects to their Unix socket."""
+    uid, gid = layout.owner_of_app(resource) or (os.geteuid(), os.getegid())
+    home = layout.placement.server_data(resource)
+    lines = [f"server:x:{uid}:{gid}::{home}:/bin/sh"]
+    if uid:
+        lines.append("root:x:0:0:root:/root:/bin/sh")
+    write_atomically(layout.users_file(resource), "\n".join([*lines, ""]).encode(), 0o644)
 
 
 def _point(link: Path, target: Path) -> None:
@@ -167,7 +202,8 @@ def _sockets(layout: Layout, system: System) -> Iterable[Path]:
     for workload in system.workloads():
         yield placement.admin_socket(workload)
         yield placement.xds_socket(workload)
-        yield placement.workload_api_socket(workload)
+        if workload in system.services:
+            yield placement.workload_api_socket(workload)
         yield layout.pod(workload) / "pod.sock"
     for channel in system.channels:
         yield placement.door(channel.target, channel.source)

@@ -29,10 +29,27 @@ class AppSight:
     """Its own, writable."""
     workload_api: Path
     """The directory of its Workload API socket."""
+    credentials: Path
+    """The directory of its SVID as files; empty if it has no channel to a resource."""
     programs: tuple[Path, ...] = ()
     """Where its interpreter and libraries lie, read-only."""
     hidden_directories: tuple[Path, ...] = ()
     hidden_files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSight:
+    """What one database or broker may see besides the system."""
+
+    data: Path
+    """Its own, writable."""
+    sockets: Path
+    """Where it makes its Unix sockets, writable."""
+    configuration: Path
+    credentials: Path
+    users: Path
+    """The /etc/passwd that it sees: its own user has a name there."""
+    programs: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +121,28 @@ def app_view(
             *(Mount("empty", str(p)) for p in sight.hidden_files),
             Mount("bind", str(sight.data), str(sight.data), writable=True),
             Mount("bind", str(sight.workload_api), str(sight.workload_api)),
+            Mount("bind", str(sight.credentials), str(sight.credentials)),
+        ]
+    )
+
+
+def server_view(
+    system: Sequence[Mount], network: Sequence[Mount], sight: ServerSight
+) -> tuple[Mount, ...]:
+    """All that a server sees: no project, and nobody's files but its own."""
+    shown = [step.target for step in system]
+    more = [p for p in sight.programs if not any(p.is_relative_to(target) for target in shown)]
+    return _in_order(
+        [
+            *system,
+            *network,
+            *_everywhere(),
+            Mount("bind", "/etc/passwd", str(sight.users)),
+            *(Mount("bind", str(p), str(p)) for p in more),
+            Mount("bind", str(sight.configuration), str(sight.configuration)),
+            Mount("bind", str(sight.credentials), str(sight.credentials)),
+            Mount("bind", str(sight.data), str(sight.data), writable=True),
+            Mount("bind", str(sight.sockets), str(sight.sockets), writable=True),
         ]
     )
 

@@ -10,22 +10,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from watertight.enforcers.resource import ServerProcess
 from watertight.model.addresses import callee_addresses
-from watertight.model.system import GATEWAY, Protocol, Service, System
+from watertight.model.system import GATEWAY, Protocol, Resource, Service, System
 from watertight.runtime.host import Isolation
 from watertight.runtime.layout import Layout
 from watertight.runtime.mounts import (
     AppSight,
     ProxySight,
+    ServerSight,
     app_view,
     network_files,
     proxy_view,
+    server_view,
     system_directories,
 )
 from watertight.runtime.programs import find_program, needed_by, search_path
 from watertight.runtime.spec import (
     APP,
     PROXY,
+    SERVER,
     AdminReady,
     HTTPReady,
     PodSpec,
@@ -58,12 +62,33 @@ class Machine:
         return cls(envoy.resolve(), dict(os.environ), system_directories(), interpreter)
 
 
-def pod_specs(system: System, layout: Layout, machine: Machine) -> dict[str, PodSpec]:
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What the enforcers of resources say of the pods."""
+
+    processes: Mapping[str, ServerProcess] = field(default_factory=dict)
+    """How each managed server is started, by resource; without one, only its proxy is."""
+    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What each service's clients read, by service."""
+
+
+NO_SERVERS = Servers()
+
+
+def pod_specs(
+    system: System, layout: Layout, machine: Machine, servers: Servers = NO_SERVERS
+) -> dict[str, PodSpec]:
     """Every pod of the system, by name. Reads the file system (programs, links), changes nothing.
 
     Raises :class:`watertight.runtime.programs.ProgramNotFoundError`.
     """
-    pods = {name: _service_pod(system, layout, machine, name) for name in system.services}
+    pods = {
+        name: _service_pod(system, layout, machine, name, servers.environments.get(name, {}))
+        for name in system.services
+    }
+    for name, resource in system.resources.items():
+        server = servers.processes.get(name)
+        pods[name] = _resource_pod(layout, machine, resource, server)
     if system.gateway is not None:
         proxy = _proxy(layout, machine, GATEWAY, ())
         proxy = replace(proxy, low_ports=system.gateway.port < _FIRST_FREE_PORT)
@@ -71,15 +96,74 @@ def pod_specs(system: System, layout: Layout, machine: Machine) -> dict[str, Pod
     return pods
 
 
-def _service_pod(system: System, layout: Layout, machine: Machine, name: str) -> PodSpec:
+def _service_pod(
+    system: System, layout: Layout, machine: Machine, name: str, clients: Mapping[str, str]
+) -> PodSpec:
     shared = layout.capabilities.shared_network
     addresses = callee_addresses(system, name, shared_network=shared)
     network = () if shared else network_files(layout.pod(name) / "hosts")
     processes = [_proxy(layout, machine, name, network)]
     if system.services[name].run:
-        processes.append(_app(system, layout, machine, name, network))
+        app = _app(system, layout, machine, name, network)
+        # What the declaration itself says of the environment comes last.
+        own = {**clients, **system.services[name].environment}
+        processes.append(replace(app, environment={**app.environment, **own}))
     hosts = {"localhost": "127.0.0.1", name: "127.0.0.1", **addresses}
     return PodSpec(name, "host" if shared else "namespace", hosts, tuple(processes))
+
+
+def _resource_pod(
+    layout: Layout, machine: Machine, resource: Resource, server: ServerProcess | None
+) -> PodSpec:
+    """One that somebody else runs is reached from the host's network; ours has one of its own."""
+    name = resource.name
+    in_host = layout.capabilities.shared_network or resource.external
+    network = () if in_host else network_files(layout.pod(name) / "hosts")
+    processes = [_proxy(layout, machine, name, network)]
+    if server is not None:
+        processes.append(_server(layout, machine, resource, server, network))
+    hosts = {"localhost": "127.0.0.1", name: "127.0.0.1"}
+    return PodSpec(name, "host" if in_host else "namespace", hosts, tuple(processes))
+
+
+def _server(
+    layout: Layout,
+    machine: Machine,
+    resource: Resource,
+    server: ServerProcess,
+    network: Sequence[Mount],
+) -> ProcessSpec:
+    placement = layout.placement
+    data = placement.server_data(resource.name)
+    needed = [path for program in server.programs for path in needed_by(program)]
+    sight = ServerSight(
+        data=data,
+        sockets=placement.server_sockets(resource.name),
+        configuration=placement.server_directory(resource.name),
+        credentials=placement.credentials(resource.name).parent,
+        users=layout.users_file(resource.name),
+        # Our own interpreter, for the prober's agent runs as a server too.
+        programs=(*needed, *machine.visible),
+    )
+    isolated = layout.capabilities.isolation is not Isolation.NONE
+    locale = {k: machine.environment[k] for k in ("TZ",) if k in machine.environment}
+    return ProcessSpec(
+        name=SERVER,
+        argv=server.argv,
+        environment={
+            "HOME": str(data),
+            "PATH": os.defpath,
+            "LANG": "C.UTF-8",
+            **locale,
+            **server.environment,
+        },
+        directory=data,
+        view=server_view(machine.system, network, sight) if isolated else (),
+        credentials=layout.users.app(resource.name) if layout.users else None,
+        ready=PortReady(resource.port),
+        umask=0o077,
+        stop_signal=server.stop_signal,
+    )
 
 
 def _proxy(
@@ -128,6 +212,7 @@ def _app(
         project=layout.project,
         data=layout.data(name),
         workload_api=layout.placement.workload_api_socket(name).parent,
+        credentials=layout.placement.credentials(name).parent,
         programs=(*needed_by(program), *machine.visible, directory),
         hidden_directories=(layout.state,),
         hidden_files=_private_keys(system, layout.project),
@@ -163,6 +248,7 @@ def _environment(system: System, layout: Layout, machine: Machine, name: str) ->
         "PATH": search_path(machine.environment),
         "PYTHONUNBUFFERED": "1",
         "SPIFFE_ENDPOINT_SOCKET": f"unix://{layout.placement.workload_api_socket(name)}",
+        "WATERTIGHT_CHANNELS": str(layout.placement.channels_file(name)),
     }
     environment |= {k: machine.environment[k] for k in _INHERITED if k in machine.environment}
     for callee, address in callee_addresses(system, name, shared_network=shared).items():
@@ -173,7 +259,7 @@ def _environment(system: System, layout: Layout, machine: Machine, name: str) ->
             host = address if shared else callee
             variable = f"{callee.upper().replace('-', '_')}_URL"
             environment[variable] = f"{scheme}://{host}:{listens.port}"
-    return environment | dict(system.services[name].environment)
+    return environment
 
 
 def _readiness(service: Service) -> Readiness:

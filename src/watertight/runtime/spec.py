@@ -1,9 +1,10 @@
 """What is to run: pods and their processes, as the supervisor is told.
 
-A pod is one service: its proxy, and its app. The gateway is a pod with a proxy only, in the host's
-network.
+A pod is one service: its proxy, and its app; or one resource: its proxy, and its server. The
+gateway is a pod with a proxy only, in the host's network; so is a resource that others run.
 """
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from watertight.runtime.wire import Credentials, Mount
 
 PROXY = "proxy"
 APP = "app"
+SERVER = "server"
+"""A database or broker: the one process beside the proxy in the pod of a resource."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class ProcessSpec:
     credentials: Credentials | None = None
     ready: Readiness = None
     umask: int = 0o022
+    stop_signal: signal.Signals = signal.SIGTERM
+    """What asks it to end."""
     low_ports: bool = False
     """May listen below port 1024 of the host, if root starts it."""
 

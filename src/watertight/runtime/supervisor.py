@@ -22,7 +22,7 @@ from watertight.runtime.leftovers import end_marked
 from watertight.runtime.listeners import listening_in
 from watertight.runtime.proc import family
 from watertight.runtime.readiness import ready_once
-from watertight.runtime.spec import APP, HTTPReady, PodSpec, PortReady, ProcessSpec
+from watertight.runtime.spec import APP, SERVER, HTTPReady, PodSpec, PortReady, ProcessSpec
 from watertight.runtime.states import PodStatus, ProcessState
 
 STOP_GRACE_SECONDS = 5.0
@@ -201,11 +201,13 @@ class Supervisor:
     async def run_inside(
         self, service: str, argv: Sequence[str]
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Runs a program in the service's pod, with the rights and the view of its app.
+        """Runs a program in the pod, with the rights and the view of its app or its server.
 
         The streams are its stdout and stdin; closing them does not end it, its reading EOF does.
         """
-        return await self._pod(service).execute(APP, list(argv))
+        pod = self._pod(service)
+        names = {process.name for process in (await self._status(service)).processes}
+        return await pod.execute(SERVER if SERVER in names else APP, list(argv))
 
     def workload_process(self, service: str) -> tuple[Process, frozenset[int]]:
         """For attestation: the root of the service's process tree, and the uids of its app."""
@@ -245,7 +247,7 @@ class Supervisor:
         ):
             end = f":{spec.ready.port}"
             sockets = listening_in(status, family())
-            if not any(s.address.endswith(end) for s in sockets if s.process == APP):
+            if not any(s.address.endswith(end) for s in sockets if s.process == spec.name):
                 return f"another program listens on its port {spec.ready.port}"
         return ""
 

@@ -41,6 +41,7 @@ class ProcessWire(TypedDict):
     umask: int
     view: list[list[Any]]
     """:class:`Mount` as lists; empty: the host's file system as it is."""
+    stop_signal: int
     credentials: list[int] | None
     """uid and gid to change to; None: stay."""
     nested_user_namespace: bool

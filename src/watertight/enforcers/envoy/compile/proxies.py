@@ -5,7 +5,7 @@ from itertools import chain
 from types import MappingProxyType
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import edge, inbound, outbound
+from watertight.enforcers.envoy.compile import edge, inbound, native, outbound
 from watertight.enforcers.envoy.compile.bootstrap import bootstrap
 from watertight.enforcers.envoy.compile.callee import callee, is_ours
 from watertight.enforcers.envoy.compile.inbound import Door
@@ -30,6 +30,9 @@ def compile_envoy(
         name: ProxyPlan(name, bootstrap(placement, name), sidecar(system, placement, service))
         for name, service in system.services.items()
     }
+    for name, resource in system.resources.items():
+        resources = native.resource_proxy(system, placement, resource)
+        proxies[name] = ProxyPlan(name, bootstrap(placement, name), resources)
     gateway = system.gateway
     if gateway is not None:
         resources = edge.resources(system, placement, gateway, keys)
@@ -58,8 +61,9 @@ def sidecar(system: System, placement: Placement, service: Service) -> tuple[Res
     made += chain.from_iterable(inbound.resources(system, placement, door) for door in doors)
     made += chain.from_iterable(
         outbound.resources(system, placement, channel)
-        for channel in system.outgoing(service.name)
         if is_ours(system, channel)
+        else native.outbound(system, placement, channel)
+        for channel in system.outgoing(service.name)
     )
     return tuple(made)
 

@@ -4,6 +4,8 @@ Sources: ``DownstreamTlsContext``, ``UpstreamTlsContext`` and ``CommonTlsContext
 X509-SVID section 5 for the URI SAN; SPIRE's SDS names for the secrets.
 """
 
+from collections.abc import Sequence
+
 from watertight.enforcers.envoy.compile.blocks import ADS, Json, extension
 
 OWN_SVID = "default"
@@ -20,6 +22,8 @@ GATEWAY_CERTIFICATE = "gateway-https"
 
 MESH_GROUPS = ("X25519MLKEM768", "X25519")
 EDGE_GROUPS = ("X25519MLKEM768", "X25519", "P-256")
+SERVER_GROUPS = EDGE_GROUPS
+"""Of databases and brokers: an older OpenSSL knows no hybrid, and some servers set P-256 alone."""
 EDGE_CIPHERS = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
     "ECDHE-RSA-AES128-GCM-SHA256",
@@ -38,7 +42,7 @@ def _secret(name: str) -> Json:
     return {"name": name, "sds_config": dict(ADS)}
 
 
-def _common(peer: str) -> Json:
+def _common(peer: str, alpn: Sequence[str] = ("h2",), groups: Sequence[str] = MESH_GROUPS) -> Json:
     """Both ends show their SVID and accept exactly one peer.
 
     The maximum is set as well as the minimum: Envoy's client side stops at TLS 1.2 by default.
@@ -49,7 +53,7 @@ def _common(peer: str) -> Json:
         "tls_params": {
             "tls_minimum_protocol_version": "TLSv1_3",
             "tls_maximum_protocol_version": "TLSv1_3",
-            "ecdh_curves": list(MESH_GROUPS),
+            "ecdh_curves": list(groups),
         },
         "tls_certificate_sds_secret_configs": [_secret(OWN_SVID)],
         "combined_validation_context": {
@@ -59,7 +63,7 @@ def _common(peer: str) -> Json:
             },
             "validation_context_sds_secret_config": _secret(TRUST_BUNDLE),
         },
-        "alpn_protocols": ["h2"],
+        **({"alpn_protocols": list(alpn)} if alpn else {}),
     }
 
 
@@ -85,6 +89,17 @@ def connect(peer: str, server_name: str) -> Json:
         "envoy.transport_sockets.tls",
         "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         common_tls_context=_common(peer),
+        sni=server_name,
+        max_session_keys=0,
+    )
+
+
+def originate(peer: str, server_name: str, alpn: Sequence[str]) -> Json:
+    """The client side, in place of a client that cannot: to a server of another make."""
+    return extension(
+        "envoy.transport_sockets.tls",
+        "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        common_tls_context=_common(peer, alpn, SERVER_GROUPS),
         sni=server_name,
         max_session_keys=0,
     )

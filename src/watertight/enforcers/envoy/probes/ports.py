@@ -22,7 +22,7 @@ EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - looked for, never bound
 
 
 def probes(system: System) -> Iterator[Probe]:
-    """One for each service and the gateway; a resource's enforcer knows where its server listens."""
+    """One for each service and the gateway; a server's sockets are its enforcer's matter."""
     for workload in system.callers():
         yield attack(
             "ports.unknown",

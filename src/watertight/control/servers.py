@@ -1,0 +1,291 @@
+"""The databases and brokers of one running system, each held to its plan by its enforcer."""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from watertight.enforcers.contract import Applied, Placement
+from watertight.enforcers.registry import resource_enforcers
+from watertight.enforcers.resource import (
+    Client,
+    ClientSettings,
+    ResourceEnforcer,
+    ServerPlan,
+    ServerProcess,
+)
+from watertight.errors import WatertightError
+from watertight.identity.credential_files import Owner
+from watertight.identity.delivery import FileDelivery
+from watertight.identity.keeper import SVIDKeeper
+from watertight.model.addresses import callee_addresses
+from watertight.model.system import Channel, System
+from watertight.runtime.files import write_atomically
+from watertight.runtime.layout import Layout
+from watertight.runtime.pods import Servers as ServersInPods
+from watertight.runtime.programs import search_path
+from watertight.runtime.server import PodHost
+from watertight.runtime.supervisor import Supervisor
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+SBIN = ("/usr/local/sbin", "/usr/sbin")
+"""Where Debian puts servers; not on the path of an ordinary user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One managed server as it must be."""
+
+    plan: ServerPlan
+    process: ServerProcess
+
+
+@dataclass(frozen=True, slots=True)
+class ServersWanted:
+    """All that follows from a declaration for its servers and their clients."""
+
+    system: System
+    """Without the channels of revoked identities."""
+    servers: Mapping[str, Server]
+    clients: Mapping[str, Mapping[str, tuple[Client, ClientSettings]]]
+    """Service → resource → how it is reached."""
+
+    @property
+    def in_pods(self) -> ServersInPods:
+        """What the pods must know."""
+        environments = {
+            service: _environment(settings for _, settings in reached.values())
+            for service, reached in self.clients.items()
+        }
+        return ServersInPods({n: s.process for n, s in self.servers.items()}, environments)
+
+
+class Servers:
+    """Lives in the control plane's event loop; one change at a time."""
+
+    def __init__(self, supervisor: Supervisor, keeper: SVIDKeeper) -> None:
+        self._supervisor = supervisor
+        self._keeper = keeper
+        self._in_force: dict[str, Server] = {}
+        self._deliveries: dict[str, FileDelivery] = {}
+        self._changed = asyncio.Event()
+
+    async def apply(self, wanted: ServersWanted) -> Mapping[str, Applied]:
+        """Gives everybody their files, then starts and converges every server.
+
+        Raises WatertightError; what a server granted before, it grants still.
+        """
+        self._deliver_to(wanted)
+        for delivery in self._deliveries.values():
+            await delivery.deliver()
+        await asyncio.to_thread(self._tell_clients, wanted)
+        applied = dict(
+            zip(
+                wanted.servers,
+                await asyncio.gather(*(self._apply(s) for s in wanted.servers.values())),
+                strict=True,
+            )
+        )
+        self._in_force = dict(wanted.servers)
+        self._changed.set()
+        return applied
+
+    async def _apply(self, server: Server) -> Applied:
+        name = server.plan.resource
+        host, enforcer = self._host(server), enforcer_of(server.plan)
+        before = self._in_force.get(name)
+        if before is not None and before.process != server.process and await host.running():
+            await host.stop()
+        return await enforcer.apply(server.plan, host)
+
+    async def revoke(self, wanted: ServersWanted, service: str) -> int:
+        """Ends a service's sessions at every server that it had a channel to; how many."""
+        had = [
+            server
+            for name, server in wanted.servers.items()
+            if name in self._in_force and self._in_force[name].plan != server.plan
+        ]
+        ended = await asyncio.gather(
+            *(enforcer_of(s.plan).revoke(s.plan, self._host(s), service) for s in had)
+        )
+        return sum(ended)
+
+    async def drift(self) -> Mapping[str, tuple[str, ...]]:
+        """What differs from the plan at each server now."""
+
+        async def look(server: Server) -> tuple[str, ...]:
+            try:
+                return tuple(await enforcer_of(server.plan).drift(server.plan, self._host(server)))
+            except (WatertightError, OSError) as error:
+                return (f"cannot be asked: {error}",)
+
+        found = await asyncio.gather(*(look(server) for server in self._in_force.values()))
+        return dict(zip(self._in_force, found, strict=True))
+
+    async def settle(self) -> None:
+        """Returns once every server uses the identity and the roots that are current.
+
+        Raises WatertightError for the first that does not.
+        """
+        await asyncio.gather(*(delivery.settle() for delivery in self._deliveries.values()))
+
+    async def run(self) -> None:
+        """Keeps files and servers current, until cancelled; what fails is tried again."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            version = self._keeper.version
+            self._changed.clear()
+            try:
+                await self.settle()
+                pause = FIRST_PAUSE_SECONDS
+                await self._news(version)
+            except (WatertightError, OSError) as error:
+                log.warning("credentials_not_in_use", reason=str(error), retry_seconds=pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _news(self, version: int) -> None:
+        """Returns once an identity, the bundle, or who gets files has changed."""
+        waits = [
+            asyncio.ensure_future(self._keeper.changed(version)),
+            asyncio.ensure_future(self._changed.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _deliver_to(self, wanted: ServersWanted) -> None:
+        """A server reloads when its files change; a client reads them when it next connects."""
+        layout = self._supervisor.layout
+        kept = self._deliveries
+        self._deliveries = {
+            name: kept.get(name) or self._delivery(layout, name)
+            for name in (*wanted.servers, *wanted.clients)
+        }
+
+    def _delivery(self, layout: Layout, name: str) -> FileDelivery:
+        owner = layout.owner_of_app(name)
+
+        async def rotate() -> None:
+            server = self._in_force.get(name)
+            if server is not None:
+                await enforcer_of(server.plan).rotate(server.plan, self._host(server))
+
+        return FileDelivery(
+            self._keeper,
+            name,
+            layout.placement.credentials(name).parent,
+            rotate,
+            Owner(*owner) if owner else None,
+        )
+
+    def _tell_clients(self, wanted: ServersWanted) -> None:
+        """The file that ``watertight.sdk`` reads, and those of other ecosystems beside it."""
+        placement = self._supervisor.layout.placement
+        for service in wanted.system.services:
+            file = placement.channels_file(service)
+            reached = wanted.clients.get(service, {})
+            files = {
+                f"{name}.{extra}": text
+                for name, (_, settings) in reached.items()
+                for extra, text in settings.files.items()
+            }
+            if reached:
+                files[file.name] = channels_document(wanted.system, placement, service, reached)
+            for name, text in files.items():
+                write_atomically(file.with_name(name), text.encode(), 0o644)
+            if not reached:
+                file.unlink(missing_ok=True)
+
+    def _host(self, server: Server) -> PodHost:
+        layout = self._supervisor.layout
+        return PodHost(self._supervisor, layout, server.plan, server.process)
+
+
+def want(system: System, placement: Placement) -> ServersWanted:
+    """What the servers and their clients must be. Looks for programs, changes nothing.
+
+    Raises ServerMissing, or what a ``compile`` raises.
+    """
+    path = os.pathsep.join((search_path(os.environ), *SBIN))
+    servers = {}
+    for enforcer in {id(e): e for e in resource_enforcers().values()}.values():
+        for name, plan in enforcer.compile(system, placement).items():
+            servers[name] = Server(plan, enforcer.locate(plan, placement, path))
+    clients: dict[str, dict[str, tuple[Client, ClientSettings]]] = {}
+    for channel in system.channels:
+        if channel.target in system.resources:
+            reached = clients.setdefault(channel.source, {})
+            reached[channel.target] = client_of(system, placement, channel)
+    return ServersWanted(system, servers, clients)
+
+
+def client_of(
+    system: System, placement: Placement, channel: Channel
+) -> tuple[Client, ClientSettings]:
+    """How the service at the start of a channel reaches its resource. Pure."""
+    resource = system.resources[channel.target]
+    shared = placement.shared_network
+    addresses = callee_addresses(system, channel.source, shared_network=shared)
+    client = Client(
+        host=resource.name,
+        address=addresses[resource.name],
+        port=resource.port,
+        credentials=placement.credentials(channel.source),
+        originate=channel.originate,
+    )
+    return client, resource_enforcers()[resource.kind].client(system, channel, client)
+
+
+def channels_document(
+    system: System,
+    placement: Placement,
+    service: str,
+    reached: Mapping[str, tuple[Client, ClientSettings]],
+) -> str:
+    """What one service is told of its resources, as JSON."""
+    document = {
+        "service": service,
+        "trust_domain": system.trust_domain,
+        "credentials": str(placement.credentials(service)),
+        "channels": {
+            name: {
+                "kind": system.resources[name].kind,
+                "host": client.host,
+                "address": client.address,
+                "port": client.port,
+                "originate": client.originate,
+                "parameters": dict(settings.parameters),
+            }
+            for name, (client, settings) in sorted(reached.items())
+        },
+    }
+    return json.dumps(document, indent=1)
+
+
+def enforcer_of(plan: ServerPlan) -> ResourceEnforcer:
+    """Who made a plan."""
+    return resource_enforcers()[plan.kind]
+
+
+def _environment(all_settings: Iterable[ClientSettings]) -> dict[str, str]:
+    """What the clients of a service read; a variable that two resources claim says nothing."""
+    found: dict[str, str] = {}
+    claimed: set[str] = set()
+    for settings in all_settings:
+        for key, value in settings.environment.items():
+            if key in claimed and found.get(key) != value:
+                found.pop(key, None)
+                continue
+            if key not in claimed:
+                found[key] = value
+            claimed.add(key)
+    return found

@@ -1,0 +1,95 @@
+"""Channels to resources: bytes passed through untouched, for TLS goes from client to server.
+
+At the resource each caller has a door of its own, as at a service: what is removed is cut, and who
+has none reaches nothing. The door asks nobody who he is; the server does. Where the channel says
+``originate``, the caller's proxy is the TLS client, with the caller's SVID.
+"""
+
+from watertight.enforcers.contract import Placement
+from watertight.enforcers.envoy.compile import tls
+from watertight.enforcers.envoy.compile.blocks import (
+    APP_ADDRESS,
+    Json,
+    cluster,
+    extension,
+    listener,
+    pipe_address,
+    tcp_address,
+)
+from watertight.enforcers.envoy.compile.outbound import CONNECT_ATTEMPTS, name
+from watertight.enforcers.envoy.resources import Resource as EnvoyResource
+from watertight.enforcers.envoy.resources import ResourceType
+from watertight.model.addresses import callee_addresses
+from watertight.model.kinds import KINDS
+from watertight.model.system import Channel, Position, Resource, System
+
+SERVER_CLUSTER = "server"
+
+
+def resource_proxy(
+    system: System, placement: Placement, resource: Resource
+) -> tuple[EnvoyResource, ...]:
+    """What the proxy beside one server is sent: a door for each caller, and the way to it."""
+    made = [
+        (
+            ResourceType.LISTENER,
+            _passing(
+                f"in|{channel.source}",
+                pipe_address(placement.door(resource.name, channel.source), mode=0o660),
+                SERVER_CLUSTER,
+            ),
+            channel.at,
+        )
+        for channel in system.incoming(resource.name)
+    ]
+    if not made:
+        return ()
+    return _resources([(ResourceType.CLUSTER, _server(resource), resource.at), *made])
+
+
+def outbound(system: System, placement: Placement, channel: Channel) -> tuple[EnvoyResource, ...]:
+    """Everything of one channel to a resource in the caller's proxy."""
+    resource = system.resources[channel.target]
+    addresses = callee_addresses(system, channel.source, shared_network=placement.shared_network)
+    there = name(resource.name)
+    listening = _passing(there, tcp_address(addresses[resource.name], resource.port), there)
+    return _resources(
+        [
+            (ResourceType.CLUSTER, _door(system, placement, channel, resource), channel.at),
+            (ResourceType.LISTENER, listening, channel.at),
+        ]
+    )
+
+
+def _door(system: System, placement: Placement, channel: Channel, resource: Resource) -> Json:
+    door = pipe_address(placement.door(resource.name, channel.source))
+    if not channel.originate:
+        return cluster(name(resource.name), door)
+    alpn = KINDS[resource.kind].originates or ()
+    secure = tls.originate(system.spiffe_id(resource.name), resource.name, alpn)
+    return cluster(name(resource.name), door, transport_socket=secure)
+
+
+def _server(resource: Resource) -> Json:
+    if resource.address is None:
+        return cluster(SERVER_CLUSTER, tcp_address(APP_ADDRESS, resource.port))
+    address = tcp_address(resource.address, resource.port)
+    return {**cluster(SERVER_CLUSTER, address, connect_timeout_seconds=5.0), "type": "STRICT_DNS"}
+
+
+def _passing(listener_name: str, address: Json, to: str) -> Json:
+    """Sessions of a database may be silent for hours: none is cut for that."""
+    proxy = extension(
+        "envoy.filters.network.tcp_proxy",
+        "extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        stat_prefix=listener_name,
+        cluster=to,
+        idle_timeout="0s",
+        max_connect_attempts=CONNECT_ATTEMPTS,
+        backoff_options={"base_interval": "0.05s", "max_interval": "0.5s"},
+    )
+    return listener(listener_name, address, [proxy])
+
+
+def _resources(made: list[tuple[ResourceType, Json, Position]]) -> tuple[EnvoyResource, ...]:
+    return tuple(EnvoyResource(kind, body["name"], body, at) for kind, body, at in made)
