@@ -19,6 +19,7 @@ WITHOUT_EXAMPLE = {
     codes.TOO_DEEP,
     codes.UNREADABLE,
     codes.TOO_MANY_FINDINGS,
+    codes.NO_PORT,
 }
 """What cannot be shown in a short readable text; the tests at the end of this file show them."""
 

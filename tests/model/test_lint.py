@@ -40,6 +40,13 @@ channels: [{from: web, to: db}]
 """
 
 
+def test_a_kind_that_is_not_well_known_needs_a_port() -> None:
+    text = DATABASE.replace("postgresql", "cassandra")
+    assert codes_of(text, resource_kinds=("cassandra",)) == [codes.NO_PORT]
+    mended = text.replace("kind: cassandra", "kind: cassandra, port: 9142")
+    assert codes_of(mended, resource_kinds=("cassandra",)) == []
+
+
 def test_a_resource_needs_an_enforcer_of_its_kind() -> None:
     assert codes_of(DATABASE, resource_kinds=("postgresql",)) == []
     [finding] = lint(load_text(DATABASE), resource_kinds=("postgres",))

@@ -109,7 +109,9 @@ def test_everything_that_a_declaration_can_say() -> None:
             ),
         },
         resources={
-            "orders-db": Resource("orders-db", "postgresql", {"database": "orders"}, at(14, 3))
+            "orders-db": Resource(
+                "orders-db", "postgresql", 5432, options={"database": "orders"}, at=at(14, 3)
+            )
         },
         channels=(
             Channel(
