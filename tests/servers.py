@@ -249,8 +249,13 @@ class Rig:
 
 
 @asynccontextmanager
-async def running_server(enforcer: ResourceEnforcer, declaration: str) -> AsyncIterator[Rig]:
-    """The one resource of ``declaration``, applied, until the block ends."""
+async def running_server(
+    enforcer: ResourceEnforcer, declaration: str, files: Mapping[str, str] | None = None
+) -> AsyncIterator[Rig]:
+    """The one resource of ``declaration``, applied, until the block ends.
+
+    ``files``: name → text of what stands beside the declaration.
+    """
     system = load_text(declaration.replace("{port}", str(free_port())))
     (resource,) = system.resources
     base = Path(tempfile.mkdtemp(prefix="wt-", dir="/tmp")).resolve()
@@ -258,6 +263,9 @@ async def running_server(enforcer: ResourceEnforcer, declaration: str) -> AsyncI
     run = base / "r"
     for directory in (run, base / ".watertight"):
         directory.mkdir(mode=0o711)
+    for name, text in (files or {}).items():
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).write_text(text)
     placement = Placement(run, base, shared_network=True)
     plan = enforcer.compile(system, placement)[resource]
     process = enforcer.locate(plan, placement, f"{os.environ['PATH']}:/usr/sbin")

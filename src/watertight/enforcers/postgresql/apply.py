@@ -1,0 +1,100 @@
+"""One server, from nothing to its plan: initialised, started, converged; and looked at, and cut."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+
+from watertight.enforcers.contract import Applied
+from watertight.enforcers.postgresql.admin import POLL_SECONDS, administer, until_ready
+from watertight.enforcers.postgresql.compile import IDENTITIES, operator_identity
+from watertight.enforcers.postgresql.converge import (
+    converge,
+    differences,
+    end_sessions,
+    file_differences,
+)
+from watertight.enforcers.postgresql.initialise import initialise, refuse_root
+from watertight.enforcers.postgresql.reload import reload
+from watertight.enforcers.postgresql.steps import disable
+from watertight.enforcers.resource import ServerHost, ServerPlan
+from watertight.errors import WatertightError
+
+REVOKE_SECONDS = 5.0
+
+
+def files_of(plan: ServerPlan, host: ServerHost) -> Mapping[str, str]:
+    """The configuration, with the operator, whom the host alone knows."""
+    operator = operator_identity(host.operator)
+    return {**plan.files, IDENTITIES: plan.files[IDENTITIES] + operator}
+
+
+async def apply(plan: ServerPlan, host: ServerHost) -> Applied:
+    """See ``ResourceEnforcer.apply``.
+
+    The database is converged before the files of a running server change, so that an error in
+    what is granted leaves who may come in as it was.
+    """
+    refuse_root(host)
+    files = files_of(plan, host)
+    changed = ["data directory made"] if await initialise(host) else []
+    if await host.running():
+        changed += await converge(plan, host)
+        changed += await host.write(files)
+        await reload(plan, host)
+    else:
+        changed += await host.write(files)
+        await host.start()
+        await until_ready(plan, host, host.process.start_seconds)
+        done = await converge(plan, host)
+        changed += done
+        if any(step.startswith("ALTER SYSTEM") for step in done):
+            await reload(plan, host)
+    versions = {name: _version(text) for name, text in files.items()}
+    versions["grants"] = _version(repr(plan.grants))
+    return Applied(versions, tuple(changed))
+
+
+def _version(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+async def drift(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
+    """See ``ResourceEnforcer.drift``."""
+    directory = host.placement.server_directory(plan.resource)
+    lines = file_differences(dict(files_of(plan, host)), directory)
+    if not await host.running():
+        return [*lines, "the server does not run"]
+    return [*lines, *await differences(plan, host)]
+
+
+async def revoke(plan: ServerPlan, host: ServerHost, service: str) -> int:
+    """See ``ResourceEnforcer.revoke``: no new session, then the end of those that are there.
+
+    What was granted to the role, the next ``apply`` takes from it. Raises WatertightError if a
+    session outlives the deadline.
+    """
+    files = files_of(plan, host)
+    if not await host.running():
+        await host.write(files)
+        return 0
+    async with administer(plan, host) as connection:
+        there = await connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [service])
+        if there.rowcount == 0:
+            ended = 0
+        else:
+            await connection.execute(disable(service).encode())
+            ended = await end_sessions(connection, service)
+    await host.write(files)
+    await reload(plan, host)
+    deadline = time.monotonic() + REVOKE_SECONDS
+    async with administer(plan, host) as connection:
+        # One that was logging in while we looked, or is slow to go.
+        while await end_sessions(connection, service):
+            if time.monotonic() > deadline:
+                raise WatertightError(
+                    f"A session of {service} at {plan.resource} does not end.",
+                    remedy="`watertight up` restarts the server.",
+                )
+            await asyncio.sleep(POLL_SECONDS)
+    return ended

@@ -1,0 +1,152 @@
+"""Makes the database grant what the plan says, and nothing else, in one transaction."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg
+
+from watertight.enforcers.postgresql.admin import MAINTENANCE, Connection, administer
+from watertight.enforcers.postgresql.catalog import databases, read
+from watertight.enforcers.postgresql.compile import OWNER, DatabasePlan
+from watertight.enforcers.postgresql.schema_file import is_applied, run_schema_file, schema_text
+from watertight.enforcers.postgresql.steps import (
+    Absent,
+    Step,
+    grant_steps,
+    ground_steps,
+    identifier,
+    missing_extension,
+    role_steps,
+)
+from watertight.enforcers.resource import ServerHost, ServerPlan, ServerRefused
+from watertight.errors import WatertightError
+
+ROUNDS = 5
+"""A REVOKE on a table takes its columns' privileges along, so that we look again."""
+_TURN = "SELECT pg_advisory_xact_lock(hashtext('watertight'))"
+
+
+async def converge(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
+    """Creates the database, and makes it as planned; says what was not so.
+
+    Raises WatertightError, and has then changed nothing in a database that was there.
+    """
+    database: DatabasePlan = plan.grants
+    text = schema_text(plan, host.placement.project_directory)
+    changed = await _make_database(plan, host)
+    async with administer(plan, host, database.name) as connection:
+        found = await read(connection, database)
+        if wrong := missing_extension(found, database):
+            raise ServerRefused(plan.at, *wrong)
+        done: list[Step] = []
+        try:
+            async with connection.transaction():
+                await connection.execute(_TURN)
+                done += await _ground(connection, database)
+                if not is_applied(found, database, text) and text is not None:
+                    await run_schema_file(connection, plan, text)
+                    done.append(Step(f"schema file {database.schema_file} run", ""))
+                done += await _grants(connection, plan)
+        except psycopg.Error as error:
+            raise WatertightError(
+                f"The server of {plan.resource} refuses: {error.diag.message_primary or error}.",
+                remedy="Nothing was changed.",
+            ) from error
+        if found.settings:
+            await connection.execute("ALTER SYSTEM RESET ALL")
+            done.append(Step("ALTER SYSTEM undone: " + ", ".join(found.settings), ""))
+        for role in sorted({step.ends for step in done if step.ends}):
+            await end_sessions(connection, role)
+    return (*changed, *dict.fromkeys(step.says for step in done))
+
+
+async def differences(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
+    """What :func:`converge` would change, and what it waits for; changes nothing."""
+    database: DatabasePlan = plan.grants
+    async with administer(plan, host) as connection:
+        if database.name not in await databases(connection):
+            return [f"database {database.name}: not there"]
+    text = schema_text(plan, host.placement.project_directory)
+    async with administer(plan, host, database.name) as connection:
+        found = await read(connection, database)
+    steps, absent = grant_steps(found, database)
+    lines = [s.says for s in (*role_steps(found, database), *ground_steps(found, database), *steps)]
+    if not is_applied(found, database, text):
+        lines.append(f"schema file {database.schema_file}: changed, not run yet")
+    lines += [f"ALTER SYSTEM set {name}" for name in found.settings]
+    lines += [f"pending: {each}" for each in absent]
+    return lines
+
+
+async def _make_database(plan: ServerPlan, host: ServerHost) -> list[str]:
+    """A database cannot be made within a transaction; that nobody may use it yet is as good."""
+    name = plan.grants.name
+    async with administer(plan, host, MAINTENANCE) as connection:
+        if name in await databases(connection):
+            return []
+        there = await connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [OWNER])
+        if there.rowcount == 0:
+            await connection.execute(f"CREATE ROLE {identifier(OWNER)}".encode())
+        await connection.execute(
+            f"CREATE DATABASE {identifier(name)} OWNER {identifier(OWNER)} "
+            "TEMPLATE template0 ENCODING 'UTF8' ALLOW_CONNECTIONS true".encode()
+        )
+    return [f"database {name} made"]
+
+
+async def _ground(connection: Connection, database: DatabasePlan) -> list[Step]:
+    """Roles first: what belongs to whom is said with them."""
+    done = await _execute(connection, list(role_steps(await read(connection, database), database)))
+    found = await read(connection, database)
+    return done + await _execute(connection, list(ground_steps(found, database)))
+
+
+async def _grants(connection: Connection, plan: ServerPlan) -> list[Step]:
+    """Revokes and grants until there is nothing left to do."""
+    done: list[Step] = []
+    database: DatabasePlan = plan.grants
+    for _ in range(ROUNDS):
+        found = await read(connection, database)
+        steps, absent = grant_steps(found, database)
+        _refuse(database, absent)
+        if not steps:
+            return done
+        done += await _execute(connection, steps)
+    raise WatertightError(
+        f"The privileges of {plan.resource} do not come to rest: {steps[0].says}."
+    )
+
+
+def _refuse(database: DatabasePlan, absent: Sequence[Absent]) -> None:
+    """What nobody may make will not come by itself."""
+    for each in absent:
+        if not database.pending(each.grant):
+            message = each.message[0].upper() + each.message[1:]
+            raise ServerRefused(each.role.at, message, each.remedy)
+
+
+async def _execute(connection: Connection, steps: list[Step]) -> list[Step]:
+    for step in steps:
+        await connection.execute(step.sql.encode())
+    return steps
+
+
+async def end_sessions(connection: Connection, role: str) -> int:
+    """Ends every session of ``role``; how many there were."""
+    ended = await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role]
+    )
+    return ended.rowcount
+
+
+def file_differences(files: dict[str, str], directory: Path) -> list[str]:
+    """Which configuration files are not as they should be."""
+    lines = []
+    for name, text in files.items():
+        try:
+            same = (directory / name).read_text() == text
+        except OSError:
+            same = False
+        if not same:
+            lines.append(f"{name}: not as compiled")
+    return lines

@@ -1,0 +1,65 @@
+"""PostgreSQL as an enforcer, in the shape that every server's enforcer has."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from watertight.enforcers.contract import Applied, Capability, Placement, Probe
+from watertight.enforcers.postgresql.apply import apply, drift, revoke
+from watertight.enforcers.postgresql.client import client_settings
+from watertight.enforcers.postgresql.compile import compile_postgresql
+from watertight.enforcers.postgresql.declaration import KIND, check
+from watertight.enforcers.postgresql.locate import locate
+from watertight.enforcers.postgresql.probes import postgresql_probes
+from watertight.enforcers.postgresql.reload import rotate
+from watertight.enforcers.resource import (
+    Client,
+    ClientSettings,
+    ServerHost,
+    ServerPlan,
+    ServerProcess,
+)
+from watertight.model.rules import Flaw
+from watertight.model.system import Channel, Resource, System
+
+
+class PostgreSQLEnforcer:
+    """Enforces channels to databases by roles and privileges of PostgreSQL's own."""
+
+    kind = KIND
+    resources = frozenset({KIND})
+    capability = Capability()
+
+    def check(self, system: System, resource: Resource) -> Iterable[Flaw]:
+        """See ``ResourceEnforcer``."""
+        return check(system, resource)
+
+    def compile(self, system: System, placement: Placement) -> Mapping[str, ServerPlan]:
+        """See ``ResourceEnforcer``."""
+        return compile_postgresql(system, placement)
+
+    def client(self, system: System, channel: Channel, client: Client) -> ClientSettings:
+        """See ``ResourceEnforcer``."""
+        return client_settings(system, channel, client)
+
+    def locate(self, plan: ServerPlan, placement: Placement, search_path: str) -> ServerProcess:
+        """See ``ResourceEnforcer``."""
+        return locate(plan, placement, search_path)
+
+    async def apply(self, plan: ServerPlan, host: ServerHost) -> Applied:
+        """See ``ResourceEnforcer``."""
+        return await apply(plan, host)
+
+    async def drift(self, plan: ServerPlan, host: ServerHost) -> Sequence[str]:
+        """See ``ResourceEnforcer``."""
+        return await drift(plan, host)
+
+    async def rotate(self, plan: ServerPlan, host: ServerHost) -> None:
+        """See ``ResourceEnforcer``."""
+        await rotate(plan, host)
+
+    async def revoke(self, plan: ServerPlan, host: ServerHost, service: str) -> int:
+        """See ``ResourceEnforcer``."""
+        return await revoke(plan, host, service)
+
+    def probes(self, system: System) -> Iterable[Probe]:
+        """See ``ResourceEnforcer``."""
+        return postgresql_probes(system)

@@ -1,0 +1,63 @@
+"""Makes the data directory of a server that has none, all or nothing.
+
+``initdb`` writes into a directory beside the final one, which is moved into place when it is
+done. So what bears the final name is whole, and what bears the other never held anybody's data.
+"""
+
+from pathlib import Path
+
+from watertight.enforcers.postgresql.compile import OPERATOR
+from watertight.enforcers.postgresql.locate import cluster
+from watertight.enforcers.resource import ServerHost
+from watertight.errors import WatertightError
+
+UNFINISHED = ".unfinished"
+INITDB_SECONDS = 300.0
+"""A slow disk takes long to make 40 MB durable."""
+
+
+async def initialise(host: ServerHost) -> bool:
+    """Makes the data directory if there is none; says whether it did. Raises WatertightError."""
+    data = cluster(host.placement, host.resource)
+    if data.exists():
+        if not (data / "PG_VERSION").exists():
+            raise WatertightError(
+                f"{data} is there and holds no PostgreSQL data.",
+                remedy="Look at what it is, and move it away; we delete nothing that we did not "
+                "make.",
+            )
+        return False
+    unfinished = data.with_name(data.name + UNFINISHED)
+    await _must(host, "/bin/rm", "-rf", "--", str(unfinished))
+    await _must(
+        host,
+        str(Path(host.process.argv[0]).with_name("initdb")),
+        f"--pgdata={unfinished}",
+        f"--username={OPERATOR}",
+        "--auth=reject",  # what is in force is our own file; this one lets nobody in
+        "--encoding=UTF8",
+        "--locale=C.UTF-8",
+        "--data-checksums",
+        "--no-instructions",
+    )
+    await _must(host, "/bin/mv", "-T", "--", str(unfinished), str(data))
+    return True
+
+
+def refuse_root(host: ServerHost) -> None:
+    """PostgreSQL does not run as root. Raises WatertightError."""
+    if host.user == "root":
+        raise WatertightError(
+            f"{host.resource} would run as root, and PostgreSQL refuses to.",
+            remedy="Run Watertight where it can give its servers a user of their own "
+            "(as root on a host with namespaces), or run it as an ordinary user.",
+        )
+
+
+async def _must(host: ServerHost, *argv: str) -> None:
+    done = await host.run(argv, timeout_seconds=INITDB_SECONDS)
+    if done.status != 0:
+        said = " ".join(done.output.split())[-500:]
+        raise WatertightError(
+            f"The data directory of {host.resource} cannot be made: {Path(argv[0]).name}: {said}"
+        )

