@@ -14,6 +14,7 @@ WIRE: ProcessWire = {
     "environment": {},
     "directory": "/",
     "umask": 0o022,
+    "stop_signal": 15,
     "view": [],
     "credentials": None,
     "nested_user_namespace": False,

@@ -3,18 +3,15 @@
 import asyncio
 import datetime as dt
 import signal
-import ssl
 import time
 from pathlib import Path
 
-from cryptography import x509
-
 from watertight.enforcers.postgresql.admin import POLL_SECONDS, administer, until_ready
-from watertight.enforcers.resource import BUNDLE, CERTIFICATE, ServerHost, ServerPlan
+from watertight.enforcers.resource import ServerHost, ServerPlan
+from watertight.enforcers.served import look_at_leaf
 from watertight.errors import WatertightError
 
 DEADLINE_SECONDS = 10.0
-HANDSHAKE_SECONDS = 5.0
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 """Manual, section 55.7: length 8, code 80877103."""
 _NOT_TAKEN = "SSL configuration was not reloaded"
@@ -81,7 +78,7 @@ async def rotate(plan: ServerPlan, host: ServerHost) -> None:
     while True:
         try:
             await reload(plan, host)
-            await look_at_leaf(plan, host)
+            await look_at_leaf(plan, host, ask_for_tls)
         except WatertightError:
             if time.monotonic() > deadline:
                 raise
@@ -90,43 +87,12 @@ async def rotate(plan: ServerPlan, host: ServerHost) -> None:
             return
 
 
-async def look_at_leaf(plan: ServerPlan, host: ServerHost) -> None:
-    """Whether the leaf of the credential file is what the server serves, verified up to our roots.
-
-    Raises WatertightError.
-    """
-    credentials = host.placement.credentials(plan.resource)
-    leaf = x509.load_pem_x509_certificate((credentials / CERTIFICATE).read_bytes())
-    try:
-        served = await _served(plan, host, credentials / BUNDLE)
-    except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-        raise WatertightError(
-            f"{plan.resource} does not serve TLS as it should: {error or 'no answer'}."
-        ) from error
-    if served.serial_number != leaf.serial_number:
-        raise WatertightError(
-            f"{plan.resource} serves the certificate {served.serial_number:x} "
-            f"and not the one of its file, {leaf.serial_number:x}."
-        )
-
-
-async def _served(plan: ServerPlan, host: ServerHost, roots: Path) -> x509.Certificate:
-    """The leaf that the server shows to whoever asks for TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(roots)
-    async with asyncio.timeout(HANDSHAKE_SECONDS):
-        reader, writer = await asyncio.open_connection(sock=await host.connect(plan.port))
-        try:
-            writer.write(SSL_REQUEST)
-            answer = await reader.readexactly(1)
-            if answer != b"S":
-                raise ConnectionError(f"it answered {answer!r} to the request for TLS")
-            await writer.start_tls(context, server_hostname=plan.resource)
-            der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        finally:
-            writer.close()
-    return x509.load_der_x509_certificate(der)
+async def ask_for_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The SSLRequest that comes before TLS (manual, section 55.2.10)."""
+    writer.write(SSL_REQUEST)
+    answer = await reader.readexactly(1)
+    if answer != b"S":
+        raise ConnectionError(f"it answered {answer!r} to the request for TLS")
 
 
 _RESTART = "SELECT name FROM pg_settings WHERE pending_restart"

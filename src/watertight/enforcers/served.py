@@ -1,0 +1,55 @@
+"""Looks at the certificate that a server serves: a failed reload is often only logged."""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from cryptography import x509
+
+from watertight.enforcers.resource import BUNDLE, CERTIFICATE, ServerHost, ServerPlan
+from watertight.errors import WatertightError
+
+HANDSHAKE_SECONDS = 5.0
+
+Prelude: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""What a protocol says before TLS begins; raises OSError if the server does not want TLS."""
+
+
+async def look_at_leaf(plan: ServerPlan, host: ServerHost, prelude: Prelude | None = None) -> None:
+    """Whether the server serves the leaf of its credential file, verified up to our roots.
+
+    Raises WatertightError.
+    """
+    credentials = host.placement.credentials(plan.resource)
+    leaf = x509.load_pem_x509_certificate((credentials / CERTIFICATE).read_bytes())
+    try:
+        served = await _served(plan, host, credentials / BUNDLE, prelude)
+    except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+        raise WatertightError(
+            f"{plan.resource} does not serve TLS as it should: {error or 'no answer'}."
+        ) from error
+    if served.serial_number != leaf.serial_number:
+        raise WatertightError(
+            f"{plan.resource} serves the certificate {served.serial_number:x} "
+            f"and not the one of its file, {leaf.serial_number:x}."
+        )
+
+
+async def _served(
+    plan: ServerPlan, host: ServerHost, roots: Path, prelude: Prelude | None
+) -> x509.Certificate:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(roots)
+    async with asyncio.timeout(HANDSHAKE_SECONDS):
+        reader, writer = await asyncio.open_connection(sock=await host.connect(plan.port))
+        try:
+            if prelude is not None:
+                await prelude(reader, writer)
+            await writer.start_tls(context, server_hostname=plan.resource)
+            der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        finally:
+            writer.close()
+    return x509.load_der_x509_certificate(der)
