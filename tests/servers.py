@@ -258,14 +258,8 @@ async def running_server(
     """
     system = load_text(declaration.replace("{port}", str(free_port())))
     (resource,) = system.resources
-    base = Path(tempfile.mkdtemp(prefix="wt-", dir="/tmp")).resolve()
-    base.chmod(0o711)
+    base = _project(files or {})
     run = base / "r"
-    for directory in (run, base / ".watertight"):
-        directory.mkdir(mode=0o711)
-    for name, text in (files or {}).items():
-        (base / name).parent.mkdir(parents=True, exist_ok=True)
-        (base / name).write_text(text)
     placement = Placement(run, base, shared_network=True)
     plan = enforcer.compile(system, placement)[resource]
     process = enforcer.locate(plan, placement, f"{os.environ['PATH']}:/usr/sbin")
@@ -306,6 +300,18 @@ async def running_server(
         await agents.stop()
         await host.stop()
         shutil.rmtree(base)
+
+
+def _project(files: Mapping[str, str]) -> Path:
+    """A short directory through which the server's user may pass, with the declaration's files."""
+    base = Path(tempfile.mkdtemp(prefix="wt-", dir="/tmp"))
+    base.chmod(0o711)
+    for directory in (base / "r", base / ".watertight"):
+        directory.mkdir(mode=0o711)
+    for name, text in files.items():
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).write_text(text)
+    return base
 
 
 def _workloads(system: System) -> list[Workload]:

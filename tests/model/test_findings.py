@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from watertight.enforcers.registry import resource_enforcers, resource_flaws
 from watertight.model import codes
 from watertight.model.findings import DeclarationError, Finding, Severity
 from watertight.model.lint import lint
@@ -27,7 +28,9 @@ WITHOUT_EXAMPLE = {
 def findings_of(text: bytes | str) -> list[Finding]:
     """What a person sees of this declaration: errors of the load, else what lint says."""
     try:
-        return list(lint(load_text(text)))
+        system = load_text(text)
+        more = resource_flaws(system)
+        return list(lint(system, resource_kinds=resource_enforcers(), more=more))
     except DeclarationError as error:
         return list(error.findings)
 
@@ -55,7 +58,8 @@ def test_codes_are_used_once_and_stand_in_one_file_only() -> None:
 
 
 def test_every_code_is_emitted_somewhere() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in SOURCES.glob("*.py"))
+    sources = SOURCES.parent.glob("*/**/*.py")
+    text = "".join(path.read_text(encoding="utf-8") for path in sources)
     names = {name for name in vars(codes) if name.isupper()}
     assert {name for name in names if f"codes.{name}" not in text} == set()
 

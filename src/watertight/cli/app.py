@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from watertight import __version__
-from watertight.cli import declaring, identities, proving, running
+from watertight.cli import declaring, identities, proving, resources, running
 from watertight.cli.logging import log_warnings_to_stderr
 
 app = typer.Typer(
@@ -47,6 +47,8 @@ for command in (
     running.status,
     running.down,
     declaring.explain,
+    resources.env,
+    resources.render,
     proving.verify,
     identities.rotate,
     identities.revoke,

@@ -180,7 +180,8 @@ def status(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.T
         print_json(document)
     else:
         _print_status(document)
-    if any(not _is_well(service) for service in document["services"]):
+    drifted = any(document["drift"].values())
+    if drifted or any(not _is_well(service) for service in document["services"]):
         raise typer.Exit(ExitCode.FOUND_WRONG)
 
 
@@ -212,6 +213,12 @@ def _print_status(document: dict[str, Any]) -> None:
     gateway = document["gateway"]
     if gateway:
         stdout.print(f"\nGateway: https://{gateway['hostname']} at {gateway['address']}")
+    for resource, differences in document["drift"].items():
+        for difference in differences:
+            stderr.print(
+                f"[yellow]drift[/yellow] {escape(f'{resource}: {difference}')} "
+                "(`watertight apply` takes it back)"
+            )
     if document["finding"]:
         stderr.print(f"[red]{escape(document['finding'])}[/red]")
 
@@ -224,7 +231,7 @@ def _service_row(service: dict[str, Any]) -> tuple[str, ...]:
     return (
         service["name"],
         proxy if service["proxy"]["connected"] else f"{proxy}, not connected",
-        processes["app"]["state"] if "app" in processes else "-",
+        app["state"] if (app := processes.get("app") or processes.get("server")) else "-",
         str(sum(process["restarts"] for process in processes.values())),
         expiry,
         service["proxy"]["version"] or "-",

@@ -60,7 +60,7 @@ class ServersWanted:
     def in_pods(self) -> ServersInPods:
         """What the pods must know."""
         environments = {
-            service: _environment(settings for _, settings in reached.values())
+            service: environment_of(settings for _, settings in reached.values())
             for service, reached in self.clients.items()
         }
         return ServersInPods({n: s.process for n, s in self.servers.items()}, environments)
@@ -72,7 +72,8 @@ class Servers:
     def __init__(self, supervisor: Supervisor, keeper: SVIDKeeper) -> None:
         self._supervisor = supervisor
         self._keeper = keeper
-        self._in_force: dict[str, Server] = {}
+        self.in_force: dict[str, Server] = {}
+        """The managed servers, each as it is now held to be."""
         self._deliveries: dict[str, FileDelivery] = {}
         self._changed = asyncio.Event()
 
@@ -92,14 +93,14 @@ class Servers:
                 strict=True,
             )
         )
-        self._in_force = dict(wanted.servers)
+        self.in_force = dict(wanted.servers)
         self._changed.set()
         return applied
 
     async def _apply(self, server: Server) -> Applied:
         name = server.plan.resource
-        host, enforcer = self._host(server), enforcer_of(server.plan)
-        before = self._in_force.get(name)
+        host, enforcer = self.host(server), enforcer_of(server.plan)
+        before = self.in_force.get(name)
         if before is not None and before.process != server.process and await host.running():
             await host.stop()
         return await enforcer.apply(server.plan, host)
@@ -109,10 +110,10 @@ class Servers:
         had = [
             server
             for name, server in wanted.servers.items()
-            if name in self._in_force and self._in_force[name].plan != server.plan
+            if name in self.in_force and self.in_force[name].plan != server.plan
         ]
         ended = await asyncio.gather(
-            *(enforcer_of(s.plan).revoke(s.plan, self._host(s), service) for s in had)
+            *(enforcer_of(s.plan).revoke(s.plan, self.host(s), service) for s in had)
         )
         return sum(ended)
 
@@ -121,12 +122,12 @@ class Servers:
 
         async def look(server: Server) -> tuple[str, ...]:
             try:
-                return tuple(await enforcer_of(server.plan).drift(server.plan, self._host(server)))
+                return tuple(await enforcer_of(server.plan).drift(server.plan, self.host(server)))
             except (WatertightError, OSError) as error:
                 return (f"cannot be asked: {error}",)
 
-        found = await asyncio.gather(*(look(server) for server in self._in_force.values()))
-        return dict(zip(self._in_force, found, strict=True))
+        found = await asyncio.gather(*(look(server) for server in self.in_force.values()))
+        return dict(zip(self.in_force, found, strict=True))
 
     async def settle(self) -> None:
         """Returns once every server uses the identity and the roots that are current.
@@ -175,9 +176,9 @@ class Servers:
         owner = layout.owner_of_app(name)
 
         async def rotate() -> None:
-            server = self._in_force.get(name)
+            server = self.in_force.get(name)
             if server is not None:
-                await enforcer_of(server.plan).rotate(server.plan, self._host(server))
+                await enforcer_of(server.plan).rotate(server.plan, self.host(server))
 
         return FileDelivery(
             self._keeper,
@@ -193,11 +194,7 @@ class Servers:
         for service in wanted.system.services:
             file = placement.channels_file(service)
             reached = wanted.clients.get(service, {})
-            files = {
-                f"{name}.{extra}": text
-                for name, (_, settings) in reached.items()
-                for extra, text in settings.files.items()
-            }
+            files = {k: v for _, settings in reached.values() for k, v in settings.files.items()}
             if reached:
                 files[file.name] = channels_document(wanted.system, placement, service, reached)
             for name, text in files.items():
@@ -205,7 +202,8 @@ class Servers:
             if not reached:
                 file.unlink(missing_ok=True)
 
-    def _host(self, server: Server) -> PodHost:
+    def host(self, server: Server) -> PodHost:
+        """A server's place on this host, for its enforcer."""
         layout = self._supervisor.layout
         return PodHost(self._supervisor, layout, server.plan, server.process)
 
@@ -276,7 +274,7 @@ def enforcer_of(plan: ServerPlan) -> ResourceEnforcer:
     return resource_enforcers()[plan.kind]
 
 
-def _environment(all_settings: Iterable[ClientSettings]) -> dict[str, str]:
+def environment_of(all_settings: Iterable[ClientSettings]) -> dict[str, str]:
     """What the clients of a service read; a variable that two resources claim says nothing."""
     found: dict[str, str] = {}
     claimed: set[str] = set()

@@ -169,7 +169,8 @@ class ClientSettings:
     environment: Mapping[str, str] = field(default_factory=dict)
     """In the words of each ecosystem: ``PGSSLCERT`` …; no secrets, only where they lie."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """Further configuration files, name → text, that stand beside ``channels.json``."""
+    """Further configuration files that stand beside ``channels.json``: name → text. A name begins
+    with the resource's."""
 
 
 class ResourceEnforcer(Protocol):
@@ -190,6 +191,10 @@ class ResourceEnforcer(Protocol):
 
     def client(self, system: System, channel: Channel, client: Client) -> ClientSettings:
         """Pure: what the service at the start of ``channel`` needs to know."""
+        ...
+
+    def render(self, system: System, resource: Resource) -> Mapping[str, str]:
+        """Pure: for a server that others run, the files and commands for its administrator."""
         ...
 
     def locate(self, plan: ServerPlan, placement: Placement, search_path: str) -> ServerProcess:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -12,6 +13,8 @@ from watertight.enforcers.resource import BUNDLE, CERTIFICATE, ServerHost, Serve
 from watertight.errors import WatertightError
 
 HANDSHAKE_SECONDS = 5.0
+DEADLINE_SECONDS = 10.0
+POLL_SECONDS = 0.05
 
 Prelude: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """What a protocol says before TLS begins; raises OSError if the server does not want TLS."""
@@ -35,6 +38,20 @@ async def look_at_leaf(plan: ServerPlan, host: ServerHost, prelude: Prelude | No
             f"{plan.resource} serves the certificate {served.serial_number:x} "
             f"and not the one of its file, {leaf.serial_number:x}."
         )
+
+
+async def until_served(plan: ServerPlan, host: ServerHost, prelude: Prelude | None = None) -> None:
+    """Returns once :func:`look_at_leaf` is content. Raises what it raised last, at the deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        try:
+            await look_at_leaf(plan, host, prelude)
+        except WatertightError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(POLL_SECONDS)
+        else:
+            return
 
 
 async def _served(

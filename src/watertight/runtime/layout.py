@@ -105,6 +105,12 @@ def run_base() -> Path:
     return Path(f"/tmp/watertight-{os.geteuid()}")  # noqa: S108  made 0700 and checked
 
 
+def run_directory(declaration: Path, base: Path | None = None) -> Path:
+    """The run directory of the system that a resolved path declares; makes nothing."""
+    digest = hashlib.sha256(os.fsencode(declaration)).hexdigest()[:10]
+    return (base or run_base()) / digest
+
+
 def lay_out(
     declaration: Path,
     system: System,
@@ -126,8 +132,7 @@ def lay_out(
     # Without a root of its own, a process with another uid must pass through.
     passable = 0o711 if capabilities.isolation is Isolation.NONE else 0o700
     base = own_directory(base or run_base(), 0o711)
-    digest = hashlib.sha256(os.fsencode(declaration)).hexdigest()[:10]
-    run = own_directory(base / digest, passable)
+    run = own_directory(run_directory(declaration, base), passable)
     layout = Layout(declaration, state, run, capabilities, users)
     _check_sockets(layout, system)
     _point(state / "run", run)

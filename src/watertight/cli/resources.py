@@ -1,0 +1,94 @@
+"""Commands about databases and brokers: how a service reaches them, what a server must be told."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from watertight.cli.output import Output, OutputOption, print_json, speaks_plainly, stdout
+from watertight.cli.project import DEFAULT_FILE, FileOption, find_declaration, load_checked
+from watertight.control.servers import client_of, environment_of
+from watertight.enforcers.contract import Placement
+from watertight.enforcers.registry import resource_enforcers
+from watertight.errors import ExitCode, WatertightError
+from watertight.model.nearest import did_you_mean
+from watertight.runtime.host import detect
+from watertight.runtime.layout import run_directory
+
+
+class Unknown(WatertightError):
+    """A name that the declaration does not have."""
+
+    exit_code = ExitCode.MISUSE
+
+
+@speaks_plainly
+def env(
+    service: Annotated[str, typer.Argument(help="A service.")],
+    *,
+    file: FileOption = DEFAULT_FILE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """List what a service's clients are told: environment variables and files. No secrets."""
+    system, _ = load_checked(file)
+    if service not in system.services:
+        raise Unknown(
+            f"There is no service `{service}`.", remedy=did_you_mean(service, system.services)
+        )
+    declaration = find_declaration(file).resolve()
+    placement = Placement(run_directory(declaration), declaration.parent, detect().shared_network)
+    reached = {
+        channel.target: client_of(system, placement, channel)
+        for channel in system.outgoing(service)
+        if channel.target in system.resources
+    }
+    variables = environment_of(settings for _, settings in reached.values())
+    variables["WATERTIGHT_CHANNELS"] = str(placement.channels_file(service))
+    files = [str(placement.credentials(service) / name) for name in CREDENTIALS] if reached else []
+    files += [
+        str(placement.channels_file(service).with_name(name))
+        for _, settings in reached.values()
+        for name in settings.files
+    ]
+    if output is Output.JSON:
+        print_json({"environment": variables, "files": files})
+        return
+    for key, value in sorted(variables.items()):
+        stdout.print(f"{key}={value}", markup=False, soft_wrap=True)
+    for path in files:
+        stdout.print(path, markup=False, soft_wrap=True)
+
+
+@speaks_plainly
+def render(
+    resource: Annotated[str, typer.Argument(help="A database or broker.")],
+    *,
+    directory: Annotated[
+        Path | None, typer.Option("--directory", "-d", help="Write the files there.")
+    ] = None,
+    file: FileOption = DEFAULT_FILE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Print what a server that others run must be told: configuration, principals, grants."""
+    system, _ = load_checked(file)
+    declared = system.resources.get(resource)
+    if declared is None:
+        raise Unknown(
+            f"There is no resource `{resource}`.", remedy=did_you_mean(resource, system.resources)
+        )
+    files = resource_enforcers()[declared.kind].render(system, declared)
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (directory / name).write_text(text, encoding="utf-8")
+    if output is Output.JSON:
+        print_json({"files": dict(files)})
+        return
+    for name, text in files.items():
+        if directory is not None:
+            stdout.print(str(directory / name), markup=False, soft_wrap=True)
+        else:
+            stdout.print(f"# --- {name}\n{text}", markup=False, soft_wrap=True, highlight=False)
+
+
+CREDENTIALS = ("certificate.pem", "private_key.pem", "combined.pem", "bundle.pem")
