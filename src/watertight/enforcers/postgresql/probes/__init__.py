@@ -1,11 +1,30 @@
 """Every attack on PostgreSQL servers, and every permitted use, from the declaration alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from watertight.enforcers.contract import Probe
-from watertight.model.system import System
+from watertight.enforcers.attack.server import server_probes
+from watertight.enforcers.contract import Arena, Probe
+from watertight.enforcers.postgresql.declaration import KIND
+from watertight.enforcers.postgresql.probes import escalation, grants, logins, uses
+from watertight.enforcers.postgresql.probes.dialect import DIALECT
+from watertight.enforcers.postgresql.probes.scope import scopes
+from watertight.model.system import Resource, System
 
 
 def postgresql_probes(system: System) -> Iterator[Probe]:
-    """All probes of all databases that ``system`` declares."""
-    yield from ()
+    """All probes of all databases that ``system`` declares and that we run."""
+    yield from server_probes(DIALECT, system, forgeries=logins.forgeries, sockets=_sockets)
+    for resource in system.resources.values():
+        if resource.kind != KIND or resource.external:
+            continue
+        for scope in scopes(system, resource):
+            yield from logins.probes(scope.login)
+            yield from uses.probes(scope)
+            yield from grants.probes(scope)
+            yield from escalation.probes(scope)
+
+
+def _sockets(arena: Arena, resource: Resource) -> Iterable[str]:
+    """The operator's way in."""
+    directory = arena.placement.server_sockets(resource.name)
+    yield f"unix:{directory}/.s.PGSQL.{resource.port}"

@@ -1,0 +1,121 @@
+"""Statements that must be refused, or must work, and how the server's answer is judged.
+
+No attempt changes what the users have: each runs in a transaction that is rolled back, and
+touches no row (``WHERE false``, ``LIMIT 0``); PostgreSQL judges permissions all the same.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from watertight.enforcers.attack.server import Login, as_itself
+from watertight.enforcers.attack.wire import Absent, Closed
+from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
+from watertight.enforcers.postgresql.declaration import Kind, Target
+from watertight.enforcers.postgresql.probes.dialect import DIALECT
+from watertight.enforcers.postgresql.probes.session import Answer, Session
+
+DENIED = "42501"
+"""insufficient_privilege"""
+NOT_GRANTED = "01007"
+"""privilege_not_granted: a warning; nothing was done."""
+MISSING = frozenset({"42P01", "3F000", "42883"})
+"""undefined_table, invalid_schema_name, undefined_function"""
+CONSTRAINT = "23"
+"""Class 23: the row was refused for what it holds, so the permission was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One statement."""
+
+    sql: str
+    after: frozenset[str] = frozenset()
+    """SQLSTATEs that come only once the permission was there."""
+    begin: str | None = "BEGIN"
+    """None: it cannot run in a transaction."""
+    undo: str = ""
+    """What takes it back, where no transaction can."""
+    lookup: str = ""
+    """A query whose one value stands for ``{}`` in ``sql``."""
+
+
+def identifier(name: str) -> str:
+    """A name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A string as SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def spelled(target: Target) -> str:
+    """The thing's name as SQL."""
+    if target.kind is Kind.SCHEMA:
+        return identifier(target.schema)
+    return f"{identifier(target.schema)}.{identifier(target.name)}"
+
+
+@asynccontextmanager
+async def session_of(arena: Arena, login: Login) -> AsyncIterator[Session]:
+    """A session of the right caller. Raises as ``attack.server.enter``."""
+    wire = await as_itself(arena, DIALECT, login)
+    try:
+        yield Session(wire)
+    finally:
+        await wire.close()
+
+
+async def run(session: Session, attempt: Attempt) -> Answer:
+    """Runs it, and takes it back."""
+    sql = attempt.sql
+    if attempt.lookup:
+        found = await session.query(attempt.lookup)
+        if not found.rows:
+            raise Absent(f"nothing to try it on: {attempt.lookup}")
+        sql = sql.replace("{}", str(found.rows[0][0]))
+    if attempt.begin:
+        await session.query(attempt.begin)
+    answer = await session.query(sql)
+    if attempt.begin:
+        await session.query("ROLLBACK")
+    if attempt.undo and not answer.sqlstate:
+        await session.query(attempt.undo)
+    return answer
+
+
+def passed(answer: Answer, attempt: Attempt) -> bool:
+    """Whether the permission was there, whatever came of it."""
+    if not answer.sqlstate:
+        return NOT_GRANTED not in answer.warnings
+    return answer.sqlstate in attempt.after or answer.sqlstate.startswith(CONSTRAINT)
+
+
+def denied(answer: Answer) -> bool:
+    """Whether the server said that it was not."""
+    return answer.sqlstate == DENIED or NOT_GRANTED in answer.warnings
+
+
+async def all_refused(arena: Arena, login: Login, attempts: Sequence[Attempt]) -> Observation:
+    """Tries them one after the other, in one session; one that passes is enough."""
+    async with session_of(arena, login) as session:
+        for attempt in attempts:
+            answer = await run(session, attempt)
+            if passed(answer, attempt):
+                return served(f"{attempt.sql}: {answer}")
+            if not denied(answer):
+                return not_run(f"{attempt.sql}: {answer}")
+    return refused(f"{len(attempts)} refused, the last with: {answer}")
+
+
+async def works(arena: Arena, login: Login, attempt: Attempt) -> Observation:
+    """Whether a permitted statement is let through."""
+    try:
+        async with session_of(arena, login) as session:
+            answer = await run(session, attempt)
+    except Closed as end:
+        return refused(f"no login: {end}")
+    if answer.sqlstate in MISSING - attempt.after:
+        return not_run(f"{attempt.sql}: {answer}")
+    return (served if passed(answer, attempt) else refused)(f"{attempt.sql}: {answer}")

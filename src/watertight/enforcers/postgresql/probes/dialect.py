@@ -1,0 +1,53 @@
+"""PostgreSQL for the attacks that every server has: how TLS is asked for, and a login."""
+
+import ssl
+from dataclasses import dataclass
+
+from watertight.enforcers.attack.server import Login
+from watertight.enforcers.attack.wire import Closed, Wire
+from watertight.enforcers.postgresql.declaration import KIND, declared
+from watertight.enforcers.postgresql.probes.session import SSL_REQUEST, Session
+
+
+@dataclass(slots=True)
+class PostgreSQLDialect:
+    """Implements ``attack.server.Dialect``; the fields make it ask for what it should not get."""
+
+    enforcer: str = KIND
+    alpn: tuple[str, ...] = ("postgresql",)
+    lowest_tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    database: str | None = None
+    """Another than the declared one."""
+    role: str | None = None
+    """Another than the service's own."""
+    replication: str | None = None
+    """``true`` or ``database``: a session that copies everything there is."""
+    direct: bool = False
+    """TLS from the first byte, as since PostgreSQL 17."""
+
+    async def prelude(self, wire: Wire, *, secure: bool) -> None:
+        """Asks for TLS. Raises ``Closed`` if the server has none."""
+        if not secure or self.direct:
+            return
+        await wire.send(SSL_REQUEST)
+        if (answer := await Session(wire).byte()) != b"S":
+            raise Closed(f"answered {answer!r} to the request for TLS")
+
+    async def login(self, wire: Wire, login: Login) -> None:
+        """Logs in and has a query answered. Raises as ``Session``."""
+        parameters = {
+            "user": self.role or login.service,
+            "database": self.database or declared(login.resource).database,
+        }
+        if self.replication:
+            parameters["replication"] = self.replication
+        session = Session(wire)
+        await session.log_in(parameters)
+        asked = "IDENTIFY_SYSTEM" if self.replication else "SELECT 1"
+        answer = await session.query(asked)
+        if answer.sqlstate:
+            raise Closed(f"logged in, and then: {answer}")
+
+
+DIALECT = PostgreSQLDialect()
+DIRECT = PostgreSQLDialect(direct=True)

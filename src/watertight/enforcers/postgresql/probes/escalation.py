@@ -1,0 +1,222 @@
+"""Becoming more than one is: other roles, the server's files and programs, its settings, others."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from watertight.enforcers.attack.server import attack
+from watertight.enforcers.contract import Probe
+from watertight.enforcers.postgresql.declaration import DEFAULT_SCHEMA, OUR_SCHEMA
+from watertight.enforcers.postgresql.probes.attempts import Attempt, all_refused, identifier
+from watertight.enforcers.postgresql.probes.dialect import DIALECT
+from watertight.enforcers.postgresql.probes.logins import OPERATOR, OWNER
+from watertight.enforcers.postgresql.probes.privileges import PROBE
+from watertight.enforcers.postgresql.probes.scope import Scope
+
+PREDEFINED = (
+    "pg_read_all_data",
+    "pg_write_all_data",
+    "pg_read_server_files",
+    "pg_write_server_files",
+    "pg_execute_server_program",
+    "pg_signal_backend",
+    "pg_monitor",
+    "pg_checkpoint",
+)
+"""Roles that every server since 15 has (manual, section 22.5)."""
+NO_SUCH_FUNCTION = frozenset({"42883"})
+
+
+def probes(scope: Scope) -> Iterator[Probe]:
+    """Each way up, for one channel; each tries several statements, and one is enough."""
+    for name, (what, attempts) in _ways(scope).items():
+        yield attack(
+            DIALECT,
+            f"escalation.{name}",
+            scope.login.channel,
+            what,
+            all_refused,
+            scope.login,
+            attempts,
+        )
+
+
+def _ways(scope: Scope) -> Mapping[str, tuple[str, Sequence[Attempt]]]:
+    me = identifier(scope.login.service)
+    named = [identifier(name) for name in (OPERATOR, OWNER, *scope.others)]
+    above = [*named, *PREDEFINED]
+    own = f"{PROBE}_{scope.login.service.replace('-', '_')}"
+    return {
+        "set-role": (
+            "SET ROLE to each role that there is",
+            [Attempt(f"SET ROLE {role}") for role in above],
+        ),
+        "session-authorization": (
+            "SET SESSION AUTHORIZATION to each role that there is",
+            [Attempt(f"SET SESSION AUTHORIZATION {role}") for role in named],
+        ),
+        "membership": (
+            "membership of each role that there is, granted to itself",
+            [Attempt(f"GRANT {role} TO {me}") for role in above],
+        ),
+        "create-role": (
+            "CREATE ROLE",
+            [Attempt(f"CREATE ROLE {own}"), Attempt(f"CREATE ROLE {own} SUPERUSER")],
+        ),
+        "alter-role": (
+            "attributes of its own and of others, changed",
+            [
+                *(
+                    Attempt(f"ALTER ROLE {me} {word}")
+                    for word in ("SUPERUSER", "CREATEROLE", "CREATEDB", "REPLICATION", "BYPASSRLS")
+                ),
+                *(Attempt(f"ALTER ROLE {role} PASSWORD 'known'") for role in named),
+                *(Attempt(f"ALTER ROLE {role} SET search_path = 'x'") for role in named),
+            ],
+        ),
+        "default-privileges": (
+            "privileges on what others will make",
+            [
+                Attempt(f"ALTER DEFAULT PRIVILEGES FOR ROLE {role} GRANT ALL ON TABLES TO {me}")
+                for role in named
+            ],
+        ),
+        "create-database": (
+            "CREATE DATABASE",
+            [Attempt(f"CREATE DATABASE {own}", begin=None, undo=f"DROP DATABASE {own}")],
+        ),
+        "create-schema": ("CREATE SCHEMA", [Attempt(f"CREATE SCHEMA {own}")]),
+        "create-extension": (
+            "CREATE EXTENSION",
+            [
+                Attempt(
+                    f'CREATE EXTENSION "{{}}" SCHEMA {DEFAULT_SCHEMA}',
+                    after=frozenset({"42704"}),
+                    lookup="SELECT name FROM pg_available_extensions "
+                    "WHERE installed_version IS NULL ORDER BY name <> 'pgcrypto', name LIMIT 1",
+                )
+            ],
+        ),
+        "temporary-table": (
+            "CREATE TEMPORARY TABLE",
+            [Attempt(f"CREATE TEMPORARY TABLE {PROBE} ()")],
+        ),
+        "program": (
+            "a program of the server's machine, run by COPY",
+            [Attempt("COPY (SELECT 1) TO PROGRAM 'true'")],
+        ),
+        "server-files": (
+            "files of the server's machine, read and written",
+            [
+                Attempt("COPY (SELECT 1) TO '/dev/null'"),
+                Attempt("SELECT pg_read_file('PG_VERSION')"),
+                Attempt("SELECT pg_read_binary_file('PG_VERSION')"),
+                Attempt("SELECT pg_ls_dir('.')"),
+                Attempt("SELECT pg_stat_file('PG_VERSION')"),
+                Attempt("SELECT lo_import('/dev/null')"),
+                Attempt("SELECT lo_export(0, '/dev/null')", after=frozenset({"42704"})),
+            ],
+        ),
+        "large-objects": (
+            "large objects, which belong to no table",
+            [
+                Attempt("SELECT lo_create(0)"),
+                Attempt("SELECT lo_creat(-1)"),
+                Attempt("SELECT lo_from_bytea(0, '')"),
+            ],
+        ),
+        "alter-system": (
+            "ALTER SYSTEM",
+            [
+                Attempt(
+                    "ALTER SYSTEM SET deadlock_timeout = '1s'",
+                    begin=None,
+                    undo="ALTER SYSTEM RESET deadlock_timeout",
+                )
+            ],
+        ),
+        "settings": (
+            "settings of its session that are not its own to set",
+            [
+                Attempt("SET session_replication_role = 'replica'"),
+                Attempt("SET log_statement = 'none'"),
+                Attempt("SET session_preload_libraries = ''"),
+            ],
+        ),
+        "language": (
+            "functions in C"
+            + ("" if scope.creates else ", and blocks of code in the server's languages"),
+            [
+                Attempt(
+                    f"CREATE FUNCTION {identifier(_home(scope))}.{PROBE}() RETURNS int "
+                    "LANGUAGE internal AS 'pg_backend_pid'"
+                ),
+                *([] if scope.creates else [Attempt("DO 'BEGIN END'")]),
+            ],
+        ),
+        "load": ("a library, loaded into the server", [Attempt("LOAD 'plpgsql'")]),
+        "signal": (
+            "a process of the server's own, interrupted",
+            [
+                Attempt(
+                    "SELECT pg_cancel_backend({})",
+                    lookup="SELECT pid FROM pg_stat_activity WHERE usesysid = 10 "
+                    "AND datid IS NULL LIMIT 1",
+                )
+            ],
+        ),
+        "catalogs": (
+            "password hashes and others' secrets, read; the catalogs, written",
+            [
+                Attempt("SELECT rolpassword FROM pg_authid LIMIT 0"),
+                Attempt("SELECT passwd FROM pg_shadow LIMIT 0"),
+                Attempt("SELECT FROM pg_largeobject LIMIT 0"),
+                Attempt("SELECT FROM pg_statistic LIMIT 0"),
+                Attempt("SELECT FROM pg_hba_file_rules LIMIT 0"),
+                Attempt("UPDATE pg_authid SET rolsuper = true WHERE false"),
+                Attempt("DELETE FROM pg_class WHERE false"),
+            ],
+        ),
+        "bookkeeping": (
+            "our own records in the database",
+            [
+                Attempt(f"SELECT FROM {OUR_SCHEMA}.schema_files LIMIT 0"),
+                Attempt(f"DELETE FROM {OUR_SCHEMA}.schema_files WHERE false"),
+            ],
+        ),
+        "foreign-data": (
+            "connections from the server to others",
+            [
+                Attempt(f"CREATE FOREIGN DATA WRAPPER {PROBE}"),
+                Attempt(
+                    f"CREATE SUBSCRIPTION {PROBE} CONNECTION 'host=127.0.0.1 password=x' "
+                    "PUBLICATION p WITH (connect = false)"
+                ),
+                Attempt(f"CREATE PUBLICATION {PROBE} FOR ALL TABLES"),
+            ],
+        ),
+        "event-trigger": (
+            "CREATE EVENT TRIGGER",
+            [
+                Attempt(
+                    f"CREATE EVENT TRIGGER {PROBE} ON ddl_command_start EXECUTE FUNCTION {PROBE}()",
+                    after=NO_SUCH_FUNCTION,
+                )
+            ],
+        ),
+        "replication-slot": (
+            "a replication slot",
+            [Attempt(f"SELECT pg_create_physical_replication_slot('{own}', false, true)")],
+        ),
+        "administration": (
+            "checkpoints, reloads and switches of the log",
+            [
+                Attempt("CHECKPOINT", begin=None),
+                Attempt("SELECT pg_reload_conf()"),
+                Attempt("SELECT pg_switch_wal()"),
+            ],
+        ),
+    }
+
+
+def _home(scope: Scope) -> str:
+    """A schema where only the language can be what is refused, if there is one."""
+    return min(scope.creates, default=DEFAULT_SCHEMA)
