@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo check test test-all bench reference lock clean
+.PHONY: help setup demo servers check test test-all bench reference lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,8 +23,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY) ## the shop, sealed, attacked and proven; KEEP=1 leaves it running
-	$(BIN)/python examples/shop/demo.py $(if $(KEEP),--keep)
+demo: $(READY) ## the shop, sealed, attacked and proven; KEEP=1 leaves it running, FULL=1 adds RabbitMQ
+	@$(if $(FULL),bash tools/servers.sh)
+	$(BIN)/python examples/shop/demo.py $(if $(KEEP),--keep) $(if $(FULL),--full)
+
+servers: ## the databases and brokers of the tests, from Debian, if root says so
+	@bash tools/servers.sh
 
 check: $(READY) ## lint, format, types, layers
 	$(BIN)/ruff check .
@@ -32,10 +36,10 @@ check: $(READY) ## lint, format, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## every gate and every test but the exhaustive ones
+test: check servers ## every gate and every test but the exhaustive ones
 	$(BIN)/pytest -m "not slow"
 
-test-all: check ## also the exhaustive ones
+test-all: check servers ## also the exhaustive ones
 	$(BIN)/pytest
 
 bench: $(READY) ## speed, as ratios in one run; writes docs/performance.md

@@ -22,11 +22,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
+
 from tests.verify.live import Agents, sockets_of
 from watertight.enforcers.contract import Listening, Placement, Probe, Verdict
 from watertight.enforcers.resource import (
     Completed,
     ResourceEnforcer,
+    ServerMissing,
     ServerPlan,
     ServerProcess,
 )
@@ -262,7 +265,7 @@ async def running_server(
     run = base / "r"
     placement = Placement(run, base, shared_network=True)
     plan = enforcer.compile(system, placement)[resource]
-    process = enforcer.locate(plan, placement, f"{os.environ['PATH']}:/usr/sbin")
+    process = located(enforcer, plan, placement)
     host = PlainHost(plan, placement, process)
     host.prepare()
     agents, doors = Agents(), _Doors(host, placement)
@@ -300,6 +303,16 @@ async def running_server(
         await agents.stop()
         await host.stop()
         shutil.rmtree(base)
+
+
+def located(enforcer: ResourceEnforcer, plan: ServerPlan, placement: Placement) -> ServerProcess:
+    """The server's programs; the test is skipped without, or fails where all are required."""
+    try:
+        return enforcer.locate(plan, placement, f"{os.environ['PATH']}:/usr/sbin")
+    except ServerMissing as missing:
+        if os.environ.get("WATERTIGHT_REQUIRE_ALL"):
+            raise
+        pytest.skip(f"{missing} {missing.remedy}")
 
 
 def _project(files: Mapping[str, str]) -> Path:
