@@ -92,6 +92,12 @@ def program(outside: Outside) -> Iterator[Step]:
         yield outside.step("read back", 200, "GET", f"/api/orders/{number}", headers=read)
 
 
+def books(outside: Outside) -> Iterator[Step]:
+    """What was sold, from the database."""
+    read = bearer("orders:read")
+    yield outside.step("what was sold", 200, "GET", "/api/turnover", headers=read)
+
+
 def stranger(outside: Outside) -> Iterator[Step]:
     """What is not declared does not work."""
     yield outside.step("no token", 401, "GET", "/api/orders/1")
@@ -114,6 +120,7 @@ def main() -> int:
     parser.add_argument("--gateway", default="127.0.0.1:8443", help="address:port")
     parser.add_argument("--ca", required=True, help="PEM file of the authorities to trust")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-books", action="store_true", help="no database runs behind it")
     arguments = parser.parse_args()
     if not re.fullmatch(r"[^/@]+:\d+", arguments.gateway):
         parser.error("--gateway is address:port")
@@ -121,9 +128,10 @@ def main() -> int:
         parser.error(f"there is no {arguments.ca}: is the shop up?")
     outside = Outside(arguments.gateway, arguments.ca)
     steps: list[Step] = []
+    extra = () if arguments.no_books else (books,)
     try:
         for number in range(arguments.rounds):
-            for part in (customer, program, stranger):
+            for part in (customer, program, stranger, *extra):
                 for step in part(outside):
                     steps.append(step)
                     if number == 0 or not step.good:

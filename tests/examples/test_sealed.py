@@ -142,7 +142,7 @@ async def test_traffic_through_the_gateway_is_as_declared(tmp_path: Path) -> Non
         gateway = f"127.0.0.1:{mesh.system.gateway.port}"
         traffic = tmp_path / "shop" / "traffic.py"
         status, output = await run_python(
-            traffic, "--gateway", gateway, "--ca", roots, "--rounds", "2"
+            traffic, "--gateway", gateway, "--ca", roots, "--rounds", "2", "--no-books"
         )
         assert status == 0, output
         assert "18 requests, 0 wrong" in output
@@ -150,7 +150,7 @@ async def test_traffic_through_the_gateway_is_as_declared(tmp_path: Path) -> Non
         # It says no as well: with nobody behind the gateway's route, and by another authority.
         await mesh.envoys["orders"].stop()
         status, output = await run_python(
-            traffic, "--gateway", gateway, "--ca", roots, "--rounds", "1"
+            traffic, "--gateway", gateway, "--ca", roots, "--rounds", "1", "--no-books"
         )
         assert status == 1
         assert "(expected 201)" in output

@@ -1,11 +1,13 @@
 """The shop's orders: `POST /orders`, `GET /orders/{id}`, `GET /orders`, `DELETE /orders/{id}`.
 
 Placing one asks the catalogue for the price (gRPC), the stock for the goods (TCP lines), payments
-for the money (HTTP) and the mailer for a confirmation (HTTP).
+for the money (HTTP) and the mailer for a confirmation (HTTP), and tells everybody who listens to
+the events of the shop (NATS JetStream), where there are any.
 """
 
 import asyncio
 import contextlib
+import json
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -21,10 +23,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+import watertight
+
 CATALOGUE = urlsplit(os.environ.get("CATALOGUE_URL", "http://catalogue:8082"))
 PAYMENTS = os.environ.get("PAYMENTS_URL", "http://payments:8083")
 MAILER = os.environ.get("MAILER_URL", "http://mailer:8084")
 STOCK = urlsplit(os.environ.get("STOCK_URL", "tcp://stock:8085"))
+EVENTS = "WATERTIGHT_CHANNELS" in os.environ
 MOST = 100
 
 database = sqlite3.connect(":memory:")
@@ -37,7 +42,12 @@ database.execute(
 
 @contextlib.asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    async with httpx.AsyncClient() as http, grpc.aio.insecure_channel(CATALOGUE.netloc) as channel:
+    events = watertight.channel("events") if EVENTS else contextlib.nullcontext()
+    async with (
+        httpx.AsyncClient() as http,
+        grpc.aio.insecure_channel(CATALOGUE.netloc) as channel,
+        events as app.state.events,
+    ):
         app.state.http = http
         app.state.product = channel.unary_unary(
             "/shop.Catalogue/Get",
@@ -90,10 +100,21 @@ async def place(request: Request) -> Response:
         "insert into orders (sku, quantity, total, customer, charge) values (?, ?, ?, ?, ?)",
         (sku, quantity, total, customer, charge.json()["id"]),
     )
+    await tell(
+        request, {"order": charge.json()["id"], "sku": sku, "quantity": quantity, "total": total}
+    )
     text = f"Order {cursor.lastrowid}: {quantity} × {sku}, {total:.2f}"
     mail = await http.post(f"{MAILER}/messages", json={"to": customer, "text": text})
     found = read(cursor.lastrowid) | {"confirmed": mail.status_code == httpx.codes.ACCEPTED}
     return JSONResponse(found, 201, headers={"location": f"/orders/{cursor.lastrowid}"})
+
+
+async def tell(request: Request, sale: dict[str, object]) -> None:
+    """Once the stream has it, it is told."""
+    if request.app.state.events is not None:
+        await request.app.state.events.jetstream().publish(
+            "orders.placed", json.dumps(sale).encode()
+        )
 
 
 def read(number: int | None) -> dict[str, object]:
