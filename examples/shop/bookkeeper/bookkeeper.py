@@ -12,7 +12,8 @@ import nats.errors
 import watertight
 
 BOOK = """
-INSERT INTO sales ("order", sku, quantity, total) VALUES (%(order)s, %(sku)s, %(quantity)s, %(total)s)
+INSERT INTO sales ("order", sku, quantity, total)
+VALUES (%(order)s, %(sku)s, %(quantity)s, %(total)s)
 ON CONFLICT DO NOTHING
 """
 
