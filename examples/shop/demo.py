@@ -35,9 +35,7 @@ def main() -> int:
     arguments = parser.parse_args()
     say("A signing key for the shop's login service, made now and only for this demo")
     print(login.prepare())
-    say(
-        "watertight up: nine services, a database and a broker, each in a sandbox beside its own proxy"
-    )
+    say("watertight up: nine services, a database and a broker, each in a sandbox of its own")
     began = time.monotonic()
     if not run(WATERTIGHT, "up", "--detach", DECLARATION):
         return 1
