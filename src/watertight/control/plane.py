@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 PROXY_READY_SECONDS = 30.0
 APP_READY_SECONDS = 60.0
+SERVER_STOP_SECONDS = 20.0
+"""A database writes down what it holds in memory."""
 STARTS_AT_ONCE = 8
 """Pods that start at the same time: more would only make each slower."""
 WORKLOAD_API_MODE = 0o666
@@ -214,6 +216,13 @@ class ControlPlane:
             await asyncio.gather(
                 *(self.supervisor.stop_pod(name) for name in wave if name in self._specs)
             )
+        await asyncio.gather(
+            *(
+                self.supervisor.stop_pod(name, grace_seconds=SERVER_STOP_SECONDS)
+                for name in self.declared.resources
+                if name in self.supervisor.pods
+            )
+        )
         await self.supervisor.stop_all()
         await self.close()
         self.supervisor.remove_run_directory()

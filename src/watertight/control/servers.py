@@ -82,9 +82,7 @@ class Servers:
 
         Raises WatertightError; what a server granted before, it grants still.
         """
-        self._deliver_to(wanted)
-        for delivery in self._deliveries.values():
-            await delivery.deliver()
+        await self._deliver_to(wanted)
         await asyncio.to_thread(self._tell_clients, wanted)
         applied = dict(
             zip(
@@ -163,14 +161,17 @@ class Servers:
             for wait in waits:
                 wait.cancel()
 
-    def _deliver_to(self, wanted: ServersWanted) -> None:
+    async def _deliver_to(self, wanted: ServersWanted) -> None:
         """A server reloads when its files change; a client reads them when it next connects."""
-        layout = self._supervisor.layout
-        kept = self._deliveries
+        layout, before = self._supervisor.layout, self._deliveries
         self._deliveries = {
-            name: kept.get(name) or self._delivery(layout, name)
+            name: before.get(name) or self._delivery(layout, name)
             for name in (*wanted.servers, *wanted.clients)
         }
+        for delivery in self._deliveries.values():
+            await delivery.deliver()
+        for name in before.keys() - self._deliveries.keys():
+            await before[name].withdraw()
 
     def _delivery(self, layout: Layout, name: str) -> FileDelivery:
         owner = layout.owner_of_app(name)
