@@ -3,6 +3,7 @@
 import re
 
 from tests.docs.test_links import REPOSITORY
+from watertight.enforcers.registry import resource_enforcers, resource_flaws
 from watertight.model.lint import lint
 from watertight.model.load import load_text
 
@@ -15,5 +16,8 @@ def test_the_first_declaration_is_right() -> None:
     assert [channel.name for channel in system.channels] == [
         "storefront -> orders",
         "orders -> mailer",
+        "orders -> orders-db",
     ]
-    assert [str(finding) for finding in lint(system)] == []
+    more = resource_flaws(system)
+    found = lint(system, resource_kinds=resource_enforcers(), more=more)
+    assert [str(finding) for finding in found] == []

@@ -3,14 +3,15 @@
 import re
 
 from tests.docs.test_links import REPOSITORY
-from watertight.enforcers.envoy.probes import envoy_probes
+from watertight.enforcers.registry import enforcers
 from watertight.model.load import load_file
 
 PAGE = (REPOSITORY / "docs" / "threat-model.md").read_text()
 PROBES = {
     probe.id
     for example in ("shop", "unmodified")
-    for probe in envoy_probes(load_file(REPOSITORY / "examples" / example / "watertight.yaml"))
+    for enforcer in enforcers().values()
+    for probe in enforcer().probes(load_file(REPOSITORY / "examples" / example / "watertight.yaml"))
 }
 FAMILIES = {probe.partition(".")[0] for probe in PROBES}
 
