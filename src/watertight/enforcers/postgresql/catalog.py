@@ -171,7 +171,7 @@ async def _schema_files(connection: Connection) -> Mapping[str, str]:
 
 
 _ROLES = f"""
-SELECT r.*,
+SELECT r.rolname, {", ".join(ATTRIBUTES)},
     r.rolpassword IS NOT NULL OR r.rolconnlimit <> -1
         OR coalesce(r.rolvaliduntil, 'infinity') <> 'infinity' AS limited,
     EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass

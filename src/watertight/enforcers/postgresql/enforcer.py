@@ -7,6 +7,7 @@ from watertight.enforcers.postgresql.apply import apply, drift, revoke
 from watertight.enforcers.postgresql.client import client_settings
 from watertight.enforcers.postgresql.compile import compile_postgresql
 from watertight.enforcers.postgresql.declaration import KIND, check
+from watertight.enforcers.postgresql.external import render
 from watertight.enforcers.postgresql.locate import locate
 from watertight.enforcers.postgresql.probes import postgresql_probes
 from watertight.enforcers.postgresql.reload import rotate
@@ -59,6 +60,10 @@ class PostgreSQLEnforcer:
     async def revoke(self, plan: ServerPlan, host: ServerHost, service: str) -> int:
         """See ``ResourceEnforcer``."""
         return await revoke(plan, host, service)
+
+    def render(self, system: System, resource: Resource) -> Mapping[str, str]:
+        """What the administrator of a server of somebody else's puts in place: name → text."""
+        return render(system, resource)
 
     def probes(self, system: System) -> Iterable[Probe]:
         """See ``ResourceEnforcer``."""

@@ -1,11 +1,17 @@
 """Becoming more than one is: other roles, the server's files and programs, its settings, others."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from watertight.enforcers.attack.server import attack
-from watertight.enforcers.contract import Probe
+from watertight.enforcers.contract import Arena, Observation, Probe
 from watertight.enforcers.postgresql.declaration import DEFAULT_SCHEMA, OUR_SCHEMA
-from watertight.enforcers.postgresql.probes.attempts import Attempt, all_refused, identifier
+from watertight.enforcers.postgresql.probes.attempts import (
+    Attempt,
+    all_refused,
+    identifier,
+    session_of,
+)
 from watertight.enforcers.postgresql.probes.dialect import DIALECT
 from watertight.enforcers.postgresql.probes.logins import OPERATOR, OWNER
 from watertight.enforcers.postgresql.probes.privileges import PROBE
@@ -22,6 +28,8 @@ PREDEFINED = (
     "pg_checkpoint",
 )
 """Roles that every server since 15 has (manual, section 22.5)."""
+SUPERUSER = 10
+"""The role that a server is born with (src/include/catalog/pg_authid.dat)."""
 NO_SUCH_FUNCTION = frozenset({"42883"})
 
 
@@ -37,6 +45,26 @@ def probes(scope: Scope) -> Iterator[Probe]:
             scope.login,
             attempts,
         )
+    yield attack(
+        DIALECT,
+        "escalation.signal",
+        scope.login.channel,
+        "somebody else's session, interrupted",
+        _signal,
+        scope,
+    )
+
+
+async def _signal(arena: Arena, scope: Scope) -> Observation:
+    """An idle session of another service, or else a process of the server's: no work is lost."""
+    lookup = f"SELECT pid FROM pg_stat_activity WHERE usesysid = {SUPERUSER} LIMIT 1"
+    if not scope.others:
+        cancel = Attempt("SELECT pg_cancel_backend({})", lookup=lookup)
+        return await all_refused(arena, scope.login, [cancel])
+    async with session_of(arena, replace(scope.login, service=scope.others[0])) as victim:
+        ((pid,),) = (await victim.query("SELECT pg_backend_pid()")).rows
+        cancel = Attempt(f"SELECT pg_cancel_backend({pid})")
+        return await all_refused(arena, scope.login, [cancel])
 
 
 def _ways(scope: Scope) -> Mapping[str, tuple[str, Sequence[Attempt]]]:
@@ -153,16 +181,6 @@ def _ways(scope: Scope) -> Mapping[str, tuple[str, Sequence[Attempt]]]:
             ],
         ),
         "load": ("a library, loaded into the server", [Attempt("LOAD 'plpgsql'")]),
-        "signal": (
-            "a process of the server's own, interrupted",
-            [
-                Attempt(
-                    "SELECT pg_cancel_backend({})",
-                    lookup="SELECT pid FROM pg_stat_activity WHERE usesysid = 10 "
-                    "AND datid IS NULL LIMIT 1",
-                )
-            ],
-        ),
         "catalogs": (
             "password hashes and others' secrets, read; the catalogs, written",
             [

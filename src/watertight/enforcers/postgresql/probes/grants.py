@@ -118,7 +118,8 @@ def _tables(scope: Scope) -> Iterator[Probe]:
         }
         for identifier, attempts in changes.items():
             what = f"{identifier.partition('.')[2].replace('-', ' ')} {target}"
-            yield attack(DIALECT, identifier, channel, what, _changed, scope, target, attempts)
+            ask = may_on_table(target, "trigger") if identifier == "grants.trigger" else None
+            yield attack(DIALECT, identifier, channel, what, _changed, scope, target, attempts, ask)
 
 
 async def _table(arena: Arena, scope: Scope, target: Target, privilege: str) -> Observation:
@@ -135,11 +136,13 @@ async def _table(arena: Arena, scope: Scope, target: Target, privilege: str) -> 
             attempts = [on_table(target, privilege, name) for name in names]
         else:
             attempts = [on_whole_table(target, privilege)]
-        return await _judged(session, target, privilege, attempts)
+        # A view has no hidden columns: there is nothing left to ask when all of it was refused.
+        ask = None if privilege == "select" else may_on_table(target, privilege)
+        return await _judged(session, attempts, ask)
 
 
 async def _judged(
-    session: Session, target: Target, privilege: str, attempts: list[Attempt]
+    session: Session, attempts: list[Attempt], ask: Attempt | None = None
 ) -> Observation:
     """All refused; where a statement is of the wrong kind for the thing, the server is asked."""
     said, sure = "nothing to try", bool(attempts)
@@ -151,19 +154,19 @@ async def _judged(
         if answer.sqlstate not in WRONG_KIND:
             return (served if passed(answer, attempt) else not_run)(said)
         sure = False
-    if not sure and privilege != "select":
-        answer = await run(session, may_on_table(target, privilege))
+    if ask is not None and not sure:
+        answer = await run(session, ask)
         if answer.sqlstate != NO:
-            return (not_run if answer.sqlstate else served)(f"may {privilege}: {answer}")
+            return (not_run if answer.sqlstate else served)(f"{ask.sql}: {answer}")
     return refused(f"{len(attempts)} tried, the last: {said}")
 
 
 async def _changed(
-    arena: Arena, scope: Scope, target: Target, attempts: list[Attempt]
+    arena: Arena, scope: Scope, target: Target, attempts: list[Attempt], ask: Attempt | None
 ) -> Observation:
     async with session_of(arena, scope.login) as session:
         await columns(session, target, writable=False)
-        return await _judged(session, target, "trigger", attempts)
+        return await _judged(session, attempts, ask)
 
 
 async def _function(arena: Arena, scope: Scope, target: Target) -> Observation:

@@ -37,7 +37,9 @@ class Answer:
 
     def __str__(self) -> str:
         said = f"{self.sqlstate} {self.message}".strip() or "done"
-        return said + (f", with a warning {', '.join(sorted(self.warnings))}" if self.warnings else "")
+        return said + (
+            f", with a warning {', '.join(sorted(self.warnings))}" if self.warnings else ""
+        )
 
 
 class Session:

@@ -1,0 +1,315 @@
+"""What is weakened on the running server, and exactly which probes must turn red for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+TLS = ("tls.", "identity.", "sessions.", "login.", "reach.", "ports.", "use.login")
+CHANNELS = ("orders -> orders-db",)
+USES = ("use.function", "use.login", "use.schema", "use.sequence", "use.table")
+
+Files = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """One weakening; among ``family`` on ``channels``, exactly ``breaks`` must break.
+
+    Mended by ``apply``, which must name it.
+    """
+
+    name: str
+    breaks: frozenset[str]
+    sql: tuple[str, ...] = ()
+    files: Callable[[Files], Files] | None = None
+    family: tuple[str, ...] = ()
+    channels: tuple[str, ...] = field(default=CHANNELS)
+
+
+def sql(name: str, statements: str, *breaks: str) -> Sabotage:
+    """Weakened by statements of the superuser."""
+    family = tuple({broken.partition(".")[0] + "." for broken in breaks})
+    return Sabotage(name, frozenset(breaks), tuple(statements.split(";")), family=family)
+
+
+def access(name: str, *lines: str, breaks: tuple[str, ...], also: str = "") -> Sabotage:
+    """Weakened by lines that stand before ours in ``pg_hba.conf``."""
+
+    def files(right: Files) -> Files:
+        # The operator's line stays the first.
+        text = right["pg_hba.conf"].replace("hostssl", "\n".join(lines) + "\nhostssl", 1)
+        return {"pg_hba.conf": text}
+
+    statements = tuple(also.split(";")) if also else ()
+    channels = (*CHANNELS, "lonely -> orders-db")
+    return Sabotage(name, frozenset(breaks), statements, files, TLS, channels)
+
+
+def settings(name: str, lines: str, *breaks: str, hba: str | None = None) -> Sabotage:
+    """Weakened by settings, which override ours above them."""
+
+    def files(right: Files) -> Files:
+        changed = {"postgresql.conf": right["postgresql.conf"] + lines + "\n"}
+        if hba is not None:
+            local = [line for line in right["pg_hba.conf"].splitlines() if line[:5] == "local"]
+            changed["pg_hba.conf"] = "\n".join([*local, hba, ""])
+        return changed
+
+    channels = (*CHANNELS, "anyone -> orders-db")
+    return Sabotage(name, frozenset(breaks), (), files, TLS, channels)
+
+
+def mapped(name: str, line: str, *breaks: str) -> Sabotage:
+    """Weakened by a line of ``pg_ident.conf``."""
+
+    def files(right: Files) -> Files:
+        return {"pg_ident.conf": right["pg_ident.conf"] + line + "\n"}
+
+    return Sabotage(name, frozenset(breaks), (), files, TLS, CHANNELS)
+
+
+ESCALATIONS = (
+    "escalation.administration",
+    "escalation.alter-role",
+    "escalation.alter-system",
+    "escalation.bookkeeping",
+    "escalation.catalogs",
+    "escalation.create-database",
+    "escalation.create-extension",
+    "escalation.create-role",
+    "escalation.create-schema",
+    "escalation.default-privileges",
+    "escalation.event-trigger",
+    "escalation.foreign-data",
+    "escalation.language",
+    "escalation.large-objects",
+    "escalation.load",
+    "escalation.membership",
+    "escalation.program",
+    "escalation.replication-slot",
+    "escalation.server-files",
+    "escalation.session-authorization",
+    "escalation.set-role",
+    "escalation.settings",
+    "escalation.signal",
+    "escalation.temporary-table",
+)
+GRANTS = (
+    "grants.alter-table",
+    "grants.column",
+    "grants.drop-table",
+    "grants.function",
+    "grants.passed-on",
+    "grants.schema",
+    "grants.sequence",
+    "grants.table",
+    "grants.trigger",
+)
+SUBJECTS = (
+    "identity.common-name-case",
+    "identity.longer-common-name",
+    "identity.no-common-name",
+    "identity.no-organization",
+    "identity.other-common-name",
+    "identity.other-organization",
+    "identity.other-workload",
+    "identity.server-unit",
+    "identity.whole-subject-in-common-name",
+)
+UNVERIFIED = (
+    "identity.expired",
+    "identity.foreign-authority",
+    "identity.not-yet-valid",
+    "identity.null-in-common-name",
+    "identity.self-signed",
+    "identity.server-only-usage",
+    "sessions.resumption-after-expiry",
+)
+
+SABOTAGES = (
+    # --- roles
+    sql(
+        "superuser",
+        "ALTER ROLE orders SUPERUSER",
+        *ESCALATIONS,
+        *GRANTS,
+        "login.replication",
+    ),
+    sql(
+        "create-role",
+        "ALTER ROLE orders CREATEROLE",
+        "escalation.create-role",
+        "escalation.membership",
+        "escalation.alter-role",
+    ),
+    sql("create-database", "ALTER ROLE orders CREATEDB", "escalation.create-database"),
+    sql(
+        "replication",
+        "ALTER ROLE orders REPLICATION",
+        "escalation.replication-slot",
+        "login.replication",
+    ),
+    sql("no-login", "ALTER ROLE orders NOLOGIN", *USES),
+    sql(
+        "member-of-owner",
+        "GRANT watertight_owner TO orders",
+        "escalation.set-role",
+        "escalation.default-privileges",
+    ),
+    sql(
+        "member-with-admin",
+        "GRANT billing TO orders WITH ADMIN OPTION",
+        "escalation.set-role",
+        "escalation.default-privileges",
+        "escalation.membership",
+    ),
+    sql(
+        "program",
+        "ALTER ROLE orders INHERIT; GRANT pg_execute_server_program TO orders",
+        "escalation.program",
+        "escalation.set-role",
+    ),
+    sql(
+        "files",
+        "ALTER ROLE orders INHERIT; GRANT pg_read_server_files, pg_write_server_files TO orders",
+        "escalation.server-files",
+        "escalation.set-role",
+    ),
+    sql(
+        "signal",
+        "ALTER ROLE orders INHERIT; GRANT pg_signal_backend TO orders",
+        "escalation.set-role",
+        "escalation.signal",
+    ),
+    # --- privileges
+    sql("table", "GRANT DELETE ON orders TO orders", "grants.table"),
+    sql("table-to-everybody", "GRANT SELECT ON customers TO PUBLIC", "grants.column"),
+    sql("column", "GRANT UPDATE (secret) ON customers TO orders", "grants.column"),
+    sql("column-insert", "GRANT INSERT (secret) ON customers TO orders", "grants.table"),
+    sql("trigger", "GRANT TRIGGER ON orders TO orders", "grants.trigger"),
+    sql(
+        "grant-option",
+        "GRANT SELECT ON orders TO orders WITH GRANT OPTION",
+        "grants.passed-on",
+    ),
+    sql(
+        "ownership",
+        "ALTER TABLE orders OWNER TO orders",
+        "grants.alter-table",
+        "grants.drop-table",
+        "grants.passed-on",
+        "grants.table",
+        "grants.trigger",
+    ),
+    sql("create-in-public", "GRANT CREATE ON SCHEMA public TO PUBLIC", "grants.schema"),
+    sql("sequence", "GRANT UPDATE ON SEQUENCE tickets TO orders", "grants.sequence"),
+    sql("function", "GRANT EXECUTE ON FUNCTION place TO PUBLIC", "grants.function"),
+    sql(
+        "create-on-database",
+        "GRANT CREATE ON DATABASE orders TO orders",
+        "escalation.create-extension",
+        "escalation.create-schema",
+    ),
+    sql(
+        "temporary",
+        "GRANT TEMPORARY ON DATABASE orders TO PUBLIC",
+        "escalation.temporary-table",
+    ),
+    sql(
+        "large-objects",
+        "GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC",
+        "escalation.large-objects",
+    ),
+    sql(
+        "parameter",
+        "GRANT ALTER SYSTEM ON PARAMETER deadlock_timeout TO orders;"
+        "GRANT SET ON PARAMETER log_statement TO PUBLIC",
+        "escalation.alter-system",
+        "escalation.settings",
+    ),
+    sql("language", "GRANT USAGE ON LANGUAGE plpgsql TO PUBLIC", "escalation.language"),
+    sql("catalog", "GRANT SELECT ON pg_authid TO orders", "escalation.catalogs"),
+    sql(
+        "bookkeeping",
+        "GRANT USAGE ON SCHEMA watertight TO orders;"
+        "GRANT DELETE, SELECT ON watertight.schema_files TO orders",
+        "escalation.bookkeeping",
+    ),
+    sql(
+        "system-function",
+        "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO PUBLIC",
+        "escalation.administration",
+    ),
+    # --- what was declared, taken away
+    sql("no-table", "REVOKE SELECT ON orders FROM orders", "use.table"),
+    sql("no-sequence", "REVOKE USAGE ON SEQUENCE tickets FROM orders", "use.sequence"),
+    sql("no-function", "REVOKE EXECUTE ON FUNCTION greet FROM orders", "use.function"),
+    sql(
+        "no-schema",
+        "REVOKE USAGE ON SCHEMA public FROM orders",
+        "use.function",
+        "use.schema",
+        "use.sequence",
+        "use.table",
+    ),
+    # --- who may come in
+    access("plaintext", "hostnossl all all all trust", breaks=("tls.plaintext",)),
+    access(
+        "anybody-over-tls",
+        "hostssl orders all all trust",
+        breaks=(
+            *SUBJECTS,
+            "login.other-role",
+            "login.password",
+            "reach.doors",
+            "tls.no-certificate",
+        ),
+    ),
+    settings(
+        "unverified",
+        "ssl_ca_file = ''",
+        *SUBJECTS,
+        *UNVERIFIED,
+        "login.other-role",
+        "login.password",
+        "tls.no-certificate",
+        hba="hostssl orders all all trust",
+    ),
+    access(
+        "common-name-alone",
+        "hostssl orders orders all cert",
+        breaks=(
+            "identity.no-organization",
+            "identity.other-organization",
+            "identity.server-unit",
+        ),
+    ),
+    access(
+        "password",
+        "hostssl orders orders all scram-sha-256",
+        breaks=("login.password", "login.replication", "use.login"),
+    ),
+    access(
+        "other-databases",
+        "hostssl all orders all cert clientname=DN map=services",
+        breaks=("login.other-database",),
+        also="GRANT CONNECT ON DATABASE postgres TO PUBLIC",
+    ),
+    mapped(
+        "loose-map",
+        'services "/^CN=orders" orders',
+        "identity.longer-common-name",
+        "identity.no-organization",
+        "identity.other-organization",
+        "identity.other-workload",
+        "identity.server-unit",
+        "identity.whole-subject-in-common-name",
+    ),
+    settings("tls-1.2", "ssl_min_protocol_version = 'TLSv1.2'", "tls.version-1.2"),
+    settings(
+        "tls-1.1",
+        "ssl_min_protocol_version = 'TLSv1'\nssl_ciphers = 'ALL:@SECLEVEL=0'",
+        "tls.version-1.1",
+        "tls.version-1.2",
+    ),
+    settings("another-address", "listen_addresses = '127.0.0.1,127.0.0.2'", "ports.unknown"),
+)

@@ -1,0 +1,91 @@
+"""Every probe bites, and whatever weakened the server, ``apply`` finds and mends."""
+
+import math
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.postgresql.rig import as_operator, shop_database, write_files
+from tests.postgresql.sabotages import SABOTAGES, Sabotage
+from tests.servers import SANDBOXED, Rig, not_held
+from watertight.enforcers.contract import Probe, Verdict
+from watertight.verify.results import Result
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ELSEWHERE = frozenset({"tls.direct-no-certificate", "use.direct-tls"})
+"""Only PostgreSQL 17 has what they attack: tests/postgresql/test_newer.py."""
+SLOW = "sessions."
+"""Seconds each: run only where they must break."""
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def database() -> AsyncIterator[Rig]:
+    async with shop_database() as rig:
+        yield rig
+
+
+async def test_every_probe_holds_on_the_database_as_it_is_applied(database: Rig) -> None:
+    results = await database.run(database.probes)
+    assert not_held(results) == {}
+    assert len(results) >= 250
+
+
+async def test_the_probes_leave_nothing_behind(database: Rig) -> None:
+    assert await database.enforcer.drift(database.plan, database.host) == []
+
+
+@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda s: s.name)
+async def test_a_weakened_server_turns_exactly_these_probes_red(
+    database: Rig, sabotage: Sabotage
+) -> None:
+    probes = [p for p in database.probes if wanted(p, sabotage)]
+    await weaken(database, sabotage)
+    try:
+        assert await broken_among(database, probes) == sabotage.breaks
+        drift = await database.enforcer.drift(database.plan, database.host)
+        assert drift != []
+    finally:
+        applied = await database.enforcer.apply(database.plan, database.host)
+    assert applied.changed != ()
+    mended = [p for p in probes if p.id in sabotage.breaks and not p.id.startswith(SLOW)]
+    assert not_held(await run(database, mended)) == {}
+    assert (await database.enforcer.apply(database.plan, database.host)).changed == ()
+
+
+async def test_every_probe_has_a_sabotage_test(database: Rig) -> None:
+    tried = {probe for sabotage in SABOTAGES for probe in sabotage.breaks}
+    declared = {p.id for p in database.probes if not p.id.startswith(SANDBOXED)}
+    assert tried == declared
+    assert not tried & ELSEWHERE
+
+
+def wanted(probe: Probe, sabotage: Sabotage) -> bool:
+    """Of the sabotage's family and channels; the slow ones only where they must break."""
+    return (
+        probe.channel in sabotage.channels
+        and probe.id.startswith(sabotage.family)
+        and (probe.id in sabotage.breaks or not probe.id.startswith(SLOW))
+    )
+
+
+async def weaken(rig: Rig, sabotage: Sabotage) -> None:
+    """Does what the sabotage says."""
+    if sabotage.sql:
+        await as_operator(rig, *sabotage.sql)
+    if sabotage.files:
+        directory = rig.host.placement.server_directory(rig.resource)
+        right = {path.name: path.read_text() for path in directory.iterdir()}
+        await write_files(rig, right | sabotage.files(right))
+
+
+async def broken_among(rig: Rig, probes: list[Probe]) -> set[str]:
+    """The ids of what breaks."""
+    return {r.id for r in await run(rig, probes) if r.verdict is Verdict.BROKEN}
+
+
+async def run(rig: Rig, probes: list[Probe]) -> tuple[Result, ...]:
+    """What comes of the probes now: what listened a second ago does not count."""
+    rig.arena._listed_at = -math.inf
+    return await rig.run(probes)
