@@ -209,14 +209,16 @@ def server_probes(
     *,
     forgeries: Callable[[Login], Mapping[str, tuple[str, Forgery]]],
     sockets: Callable[[Arena, Resource], Iterable[str]],
+    resources: Iterable[Resource] | None = None,
 ) -> Iterator[Probe]:
     """Every attack on TLS, identity, sessions, reach and ports, for each resource of the kind.
 
     ``forgeries``: probe id → what is wrong, and a credential that the server must refuse, besides
     :func:`common_forgeries`. ``sockets``: the addresses on which the server may listen besides
-    its TLS port, as ``Listening`` writes them.
+    its TLS port, as ``Listening`` writes them. ``resources``: only these, where not all of the
+    kind speak the same dialect.
     """
-    for resource in system.resources.values():
+    for resource in system.resources.values() if resources is None else resources:
         if resource.kind != dialect.enforcer or resource.external:
             continue
         logins = [Login(system, resource, c.source) for c in system.incoming(resource.name)]

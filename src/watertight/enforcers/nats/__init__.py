@@ -1,0 +1,1 @@
+"""NATS and JetStream: subjects, streams and inboxes, granted by SPIFFE ID."""

@@ -1,0 +1,318 @@
+"""What a declaration says of a NATS server: its own keys, and what channels grant.
+
+Read by both sides, as the model is: by the compiler, and by the probes that attack its work.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator
+
+from watertight.enforcers.nats.subjects import covers, overlap, parse_subject
+from watertight.enforcers.resource import channels_to, keys
+from watertight.model import codes
+from watertight.model.declaration import Shape
+from watertight.model.document import DocumentPath, quoted
+from watertight.model.findings import Severity
+from watertight.model.nearest import did_you_mean
+from watertight.model.rules import Flaw
+from watertight.model.system import Channel, Resource, System
+from watertight.model.units import size_text
+from watertight.model.values import Malformed
+
+KIND = "nats"
+MAX_STREAM_NAME = 255
+"""Characters; a stream is a directory, too (JSMaxNameLen in nats-server)."""
+MAX_PAYLOAD_BYTES = 64 << 20
+"""MAX_PAYLOAD_MAX_SIZE in nats-server."""
+GIB = 1 << 30
+_STREAM = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_STREAM_NAME}}}")
+_SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB|TiB)")
+_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": GIB, "TiB": 1 << 40}
+_AGE = re.compile(r"([0-9]{1,6})(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _size(value: Any) -> int:
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    size = int(match[1]) * _BYTES[match[2]] if match else 0
+    if not size:
+        raise Malformed(
+            codes.BAD_SIZE,
+            f"{quoted(value)} is not a size.",
+            "Write a whole number above 0 and `B`, `KiB`, `MiB`, `GiB` or `TiB`: `10GiB`.",
+        )
+    return size
+
+
+def _payload(value: Any) -> int:
+    size = _size(value)
+    if size > MAX_PAYLOAD_BYTES:
+        raise Malformed(
+            codes.OUT_OF_RANGE, f"`max_payload` is {quoted(value)}: at most 64MiB is allowed."
+        )
+    return size
+
+
+def _age(value: Any) -> int:
+    match = _AGE.fullmatch(value) if isinstance(value, str) else None
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
+    if not seconds:
+        raise Malformed(
+            codes.BAD_DURATION,
+            f"{quoted(value)} is not an age.",
+            "Write a whole number above 0 and `s`, `m`, `h` or `d`: `7d`.",
+        )
+    return seconds
+
+
+def _minimum_tls(value: Any) -> str:
+    """Also as YAML's number, which it is without quotes."""
+    if str(value) not in ("1.2", "1.3"):
+        raise Malformed(
+            codes.BAD_CHOICE, f"`minimum_tls` is {quoted(value)}; allowed: `1.2`, `1.3`."
+        )
+    return str(value)
+
+
+def _stream_name(value: Any) -> str:
+    if not isinstance(value, str) or not _STREAM.fullmatch(value):
+        raise Malformed(
+            codes.RESOURCE_NAME,
+            f"{quoted(value)} is not a stream's name.",
+            f"Use up to {MAX_STREAM_NAME} letters, digits, `_` and `-`: `ORDERS`.",
+            on_key=True,
+        )
+    return value
+
+
+Subject = Annotated[str, PlainValidator(parse_subject)]
+
+
+class ServerKeys(Shape):
+    """A NATS server."""
+
+    streams: dict[Annotated[str, PlainValidator(_stream_name)], Any] = Field(default={})
+    """The JetStream streams, by name: the subjects that each keeps, or its keys."""
+    storage: Annotated[int, PlainValidator(_size)] = 10 * GIB
+    """How much all streams may keep on disk; 10GiB unless stated."""
+    max_payload: Annotated[int, PlainValidator(_payload)] = 1 << 20
+    """The largest message; 1MiB unless stated."""
+    minimum_tls: Annotated[str, PlainValidator(_minimum_tls)] = "1.3"
+    """1.3 needs nats-server 2.11 or newer and has TLS from the first byte; 1.2 is for older
+    ones, which cannot be held to 1.3 and say their INFO in the clear first."""
+
+
+class StreamKeys(Shape):
+    """A JetStream stream: kept on disk, the oldest messages make room for new ones."""
+
+    subjects: list[Subject] = Field(min_length=1)
+    """What it keeps."""
+    max_size: Annotated[int, PlainValidator(_size)] = GIB
+    """How much it keeps; 1GiB unless stated."""
+    max_age: Annotated[int | None, PlainValidator(_age)] = None
+    """How long it keeps a message (`7d`); for as long as there is room unless stated."""
+
+
+class ChannelKeys(Shape):
+    """What a service may do at a NATS server."""
+
+    publish: list[Subject] = Field(default=[])
+    """The subjects that it may publish to."""
+    subscribe: list[Subject] = Field(default=[])
+    """The subjects that it may subscribe to."""
+    consume: list[str] = Field(default=[])
+    """The streams that it may read, each by a durable consumer with the service's name."""
+    reply: bool = False
+    """It may answer what it receives: once a message, within a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One declared stream."""
+
+    name: str
+    subjects: tuple[str, ...]
+    max_bytes: int
+    max_age_seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What one resource says."""
+
+    streams: Mapping[str, Stream]
+    storage_bytes: int
+    max_payload_bytes: int
+    minimum_tls: Literal["1.2", "1.3"]
+
+    @property
+    def tls_first(self) -> bool:
+        """Whether the server speaks TLS from the first byte (``handshake_first``)."""
+        return self.minimum_tls == "1.3"
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What one channel says."""
+
+    publish: tuple[str, ...] = ()
+    subscribe: tuple[str, ...] = ()
+    consume: tuple[str, ...] = ()
+    reply: bool = False
+
+
+def server(resource: Resource) -> Server:
+    """What a resource that passed :func:`check` says."""
+    found, flaws = _read_server(resource)
+    if found is None:
+        raise ValueError("; ".join(f.message for f in flaws))
+    return found
+
+
+def grants(channel: Channel) -> Grants:
+    """What a channel that passed :func:`check` says."""
+    found, flaws = keys(ChannelKeys, (), channel.options)
+    if found is None:
+        raise ValueError("; ".join(f.message for f in flaws))
+    return Grants(
+        tuple(found.publish), tuple(found.subscribe), tuple(found.consume), reply=found.reply
+    )
+
+
+def check(system: System, resource: Resource) -> Iterator[Flaw]:
+    """What is wrong with the resource's own keys, and with the channels to it."""
+    found, flaws = _read_server(resource)
+    yield from flaws
+    if found is not None:
+        yield from _overlapping(found, resource)
+        yield from _room(found, resource)
+    declared = _stream_keys(resource)
+    for path, channel in channels_to(system, resource.name):
+        said, flaws = keys(ChannelKeys, path, channel.options)
+        yield from flaws
+        if said is not None:
+            yield from _channel(path, channel, said, declared)
+
+
+def _stream_keys(resource: Resource) -> Sequence[str]:
+    streams = resource.options.get("streams")
+    return [str(name) for name in streams] if isinstance(streams, Mapping) else []
+
+
+def _read_server(resource: Resource) -> tuple[Server | None, tuple[Flaw, ...]]:
+    path: DocumentPath = ("resources", resource.name)
+    said, flaws = keys(ServerKeys, path, resource.options)
+    if said is None:
+        return None, flaws
+    streams = {}
+    wrong: list[Flaw] = []
+    for name, value in said.streams.items():
+        options = value if isinstance(value, Mapping) else {"subjects": value}
+        one, flaws = keys(StreamKeys, (*path, "streams", name), options)
+        if one is not None:
+            streams[name] = Stream(name, tuple(one.subjects), one.max_size, one.max_age)
+        short = options is not value
+        wrong += (_short_form(f, (*path, "streams", name)) if short else f for f in flaws)
+    if wrong:
+        return None, tuple(wrong)
+    minimum: Literal["1.2", "1.3"] = "1.2" if said.minimum_tls == "1.2" else "1.3"
+    return Server(streams, said.storage, said.max_payload, minimum), ()
+
+
+def _short_form(flaw: Flaw, path: DocumentPath) -> Flaw:
+    """``ORDERS: [orders.>]`` has no key ``subjects`` to point at."""
+    inner = flaw.path[len(path) + 1 :]
+    return Flaw(flaw.code, (*path, *inner), flaw.message, flaw.remedy)
+
+
+def _overlapping(found: Server, resource: Resource) -> Iterator[Flaw]:
+    """The server would refuse the second: a message is kept once."""
+    seen: list[tuple[str, str]] = []
+    for stream in found.streams.values():
+        for subject in stream.subjects:
+            other = next((o for o in seen if overlap(o[1], subject)), None)
+            if other is not None:
+                yield Flaw(
+                    codes.RESOURCE_KEY,
+                    ("resources", resource.name, "streams", stream.name),
+                    f"{quoted(subject)} overlaps {quoted(other[1])} of the stream "
+                    f"{quoted(other[0])}: a message is kept by one stream, once.",
+                    "Take it out of one of them.",
+                )
+            seen.append((stream.name, subject))
+
+
+def _room(found: Server, resource: Resource) -> Iterator[Flaw]:
+    wanted = sum(stream.max_bytes for stream in found.streams.values())
+    if wanted > found.storage_bytes:
+        yield Flaw(
+            codes.RESOURCE_KEY,
+            ("resources", resource.name, "streams"),
+            f"The streams may keep {size_text(wanted)} together, "
+            f"and `storage` is {size_text(found.storage_bytes)}.",
+            "Raise `storage`, or lower the `max_size` of streams (1GiB each unless stated).",
+            on_key=True,
+        )
+
+
+def _channel(
+    path: DocumentPath, channel: Channel, said: ChannelKeys, streams: Sequence[str]
+) -> Iterator[Flaw]:
+    if not (said.publish or said.subscribe or said.consume):
+        yield Flaw(
+            codes.GRANTS_NOTHING,
+            path,
+            f"The channel `{channel.name}` grants nothing: {quoted(channel.source)} may log in, "
+            "and that is all.",
+            "Give it `publish`, `subscribe` or `consume`.",
+            Severity.WARNING,
+        )
+    if said.reply and not said.subscribe:
+        yield Flaw(
+            codes.RESOURCE_GRANT,
+            (*path, "reply"),
+            f"{quoted(channel.source)} subscribes to nothing, so there is nothing to reply to.",
+            "Give it `subscribe`, or delete `reply`.",
+            on_key=True,
+        )
+    for key, listed in (("publish", said.publish), ("subscribe", said.subscribe)):
+        yield from _repeated((*path, key), listed)
+    for number, name in enumerate(said.consume):
+        if name not in streams:
+            yield Flaw(
+                codes.RESOURCE_GRANT,
+                (*path, "consume", number),
+                f"{quoted(channel.target)} has no stream {quoted(name)}.",
+                did_you_mean(name, streams)
+                or f"Declare it: `streams: {{{name}: [SUBJECT]}}` of {quoted(channel.target)}.",
+            )
+        elif name in said.consume[:number]:
+            yield _twice((*path, "consume", number), name)
+
+
+def _repeated(path: DocumentPath, listed: Sequence[str]) -> Iterator[Flaw]:
+    for number, subject in enumerate(listed):
+        if subject in listed[:number]:
+            yield _twice((*path, number), subject)
+            continue
+        wider = next((w for w in listed if w != subject and covers(w, subject)), None)
+        if wider is not None:
+            yield Flaw(
+                codes.COVERED_GRANT,
+                (*path, number),
+                f"{quoted(wider)} grants all that {quoted(subject)} does.",
+                "Delete one of them.",
+                Severity.WARNING,
+            )
+
+
+def _twice(path: DocumentPath, what: str) -> Flaw:
+    return Flaw(
+        codes.DUPLICATE_GRANT,
+        path,
+        f"The grant {quoted(what)} stands here already.",
+        "Delete one of them.",
+    )

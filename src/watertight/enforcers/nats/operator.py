@@ -1,0 +1,204 @@
+"""The operator: how we ask a running server, with the server's own SVID, over its own TLS port.
+
+A small client of the text protocol (NATS documentation, "Client Protocol"), for nothing but
+requests whose answer is JSON. It verifies the server as every client must.
+"""
+
+import asyncio
+import itertools
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from watertight.enforcers.nats.compile import NATSGrants, inbox
+from watertight.enforcers.resource import (
+    BUNDLE,
+    CERTIFICATE,
+    PRIVATE_KEY,
+    ServerHost,
+    ServerPlan,
+    ServerRefused,
+)
+from watertight.errors import WatertightError
+
+TIMEOUT_SECONDS = 5.0
+_MAX_LINE_BYTES = 1 << 16
+_MAX_ANSWER_BYTES = 64 << 20
+_BROKEN = (OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError)
+"""How a connection may end, TLS errors (OSError) and answers of another shape among them."""
+_CONNECT = {
+    "verbose": False,
+    "pedantic": False,
+    "headers": True,
+    "no_responders": True,
+    "protocol": 1,
+    "lang": "watertight",
+    "version": "1",
+    "name": "watertight",
+}
+
+
+class ServerUnreachable(WatertightError):
+    """The server does not let the operator in, or does not answer."""
+
+
+class Refused(WatertightError):
+    """JetStream's API answered with an error; ``code`` is its ``err_code`` (0: none)."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Operator:
+    """An open session of the operator. Made by :func:`operator`; one request at a time."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, plan: ServerPlan
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._inbox = inbox(plan.resource)
+        self._plan = plan
+        self._numbers = itertools.count(1)
+
+    @property
+    def served_certificate(self) -> bytes:
+        """The leaf that the server shows, as DER."""
+        tls: ssl.SSLObject = self._writer.get_extra_info("ssl_object")
+        return tls.getpeercert(binary_form=True) or b""
+
+    def close(self) -> None:
+        """Ends it at once: nothing is on its way that anybody waits for."""
+        self._writer.transport.abort()
+
+    async def enter(self) -> None:
+        """Says who we are, and listens on our own inbox."""
+        subscribe = f"SUB {self._inbox}.* 1\r\nPING\r\n"
+        self._writer.write(f"CONNECT {json.dumps(_CONNECT)}\r\n{subscribe}".encode())
+        while True:
+            verb, rest, _ = await self._next()
+            if verb == "PONG":
+                return
+            if verb == "-ERR":
+                raise Refused(rest)
+
+    async def ask(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One request and its answer. Raises :class:`Refused`, :class:`ServerUnreachable`."""
+        reply = f"{self._inbox}.{next(self._numbers)}"
+        payload = json.dumps(body).encode() if body is not None else b""
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                self._writer.write(f"PUB {subject} {reply} {len(payload)}\r\n".encode())
+                self._writer.write(payload + b"\r\n")
+                answer = await self._answer(subject, reply)
+        except _BROKEN as error:
+            raise _unreachable(self._plan, error) from error
+        fault = answer.get("error")
+        if fault:
+            said = fault.get("description", fault) if isinstance(fault, dict) else fault
+            code = fault.get("err_code", 0) if isinstance(fault, dict) else 0
+            raise Refused(str(said), code)
+        return answer
+
+    async def _answer(self, subject: str, reply: str) -> dict[str, Any]:
+        while True:
+            verb, rest, payload = await self._next()
+            if verb == "-ERR":
+                raise Refused(f"{subject}: {rest}")
+            if verb in ("MSG", "HMSG") and rest.split(" ", 1)[0] == reply:
+                if verb == "HMSG":  # a status without a body: nobody answers there
+                    raise Refused(f"{subject}: {payload.decode(errors='replace').strip()}")
+                answer: dict[str, Any] = json.loads(payload)
+                return answer
+
+    async def _next(self) -> tuple[str, str, bytes]:
+        """The next operation: verb, arguments, payload. PING is answered on the way."""
+        while True:
+            line = (await self._reader.readuntil(b"\r\n")).decode().rstrip("\r\n")
+            verb, _, rest = line.partition(" ")
+            if verb == "PING":
+                self._writer.write(b"PONG\r\n")
+            elif verb in ("MSG", "HMSG"):
+                size = int(rest.rsplit(" ", 1)[1])
+                if size > _MAX_ANSWER_BYTES:
+                    raise ValueError(f"an answer of {size} bytes")
+                payload = (await self._reader.readexactly(size + 2))[:-2]
+                return verb, rest, payload
+            else:
+                return verb, rest, b""
+
+
+@asynccontextmanager
+async def operator(plan: ServerPlan, host: ServerHost) -> AsyncIterator[Operator]:
+    """Logs in as the operator. Raises :class:`ServerUnreachable`."""
+    session = await _log_in(plan, host)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+async def _log_in(plan: ServerPlan, host: ServerHost) -> Operator:
+    grants: NATSGrants = plan.grants
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            context = _context(host.placement.credentials(plan.resource))
+            sock = await host.connect(plan.port)
+            try:
+                if not grants.tls_first:
+                    await _info(sock)
+                reader, writer = await asyncio.open_connection(
+                    sock=sock, ssl=context, server_hostname=plan.resource, limit=_MAX_LINE_BYTES
+                )
+            except BaseException:
+                sock.close()
+                raise
+            session = Operator(reader, writer, plan)
+            try:
+                await session.enter()
+            except BaseException:
+                session.close()
+                raise
+            return session
+    except (*_BROKEN, Refused) as error:
+        raise _unreachable(plan, error) from error
+
+
+async def _info(sock: Any) -> None:
+    """Reads the line that a server without ``handshake_first`` says before TLS.
+
+    A server that does not demand TLS in it is not spoken to.
+    """
+    data = b""
+    while not data.endswith(b"\r\n"):
+        more = await asyncio.get_running_loop().sock_recv(sock, 4096)
+        data += more
+        if not more or len(data) > _MAX_LINE_BYTES or not data.startswith(b"INFO "[: len(data)]):
+            raise ValueError("no INFO")
+    if json.loads(data[5:]).get("tls_required") is not True:
+        raise ValueError("the server does not demand TLS")
+
+
+def _context(credentials: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3  # every server that we support can
+    context.load_verify_locations(credentials / BUNDLE)
+    context.load_cert_chain(credentials / CERTIFICATE, credentials / PRIVATE_KEY)
+    return context
+
+
+def _unreachable(plan: ServerPlan, error: Exception) -> ServerUnreachable:
+    why = str(error) or type(error).__name__
+    return ServerUnreachable(
+        f"{plan.resource} does not answer its operator: {why}",
+        remedy=f"Look at the log of {plan.resource}.",
+    )
+
+
+def refused_at(plan: ServerPlan, what: str, error: WatertightError, remedy: str) -> ServerRefused:
+    """The server's refusal, at the line of the declaration."""
+    return ServerRefused(plan.at, f"{plan.resource} refuses {what}: {error.message}.", remedy)

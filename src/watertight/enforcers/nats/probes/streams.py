@@ -1,0 +1,84 @@
+"""JetStream: no service administers it, and none reads by another's consumer.
+
+Every attempt is a publication that the server judges and does not carry out (see ``dialect``):
+an attack that got through would not delete anything.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+from watertight.enforcers.contract import Probe
+from watertight.enforcers.nats.probes.declared import LEAF, Caller, callers
+from watertight.enforcers.nats.probes.dialect import NATSDialect, publish
+from watertight.model.system import Resource, System
+
+API = "$JS.API"
+ACCOUNT = (
+    f"{API}.INFO",
+    f"{API}.STREAM.LIST",
+    f"{API}.STREAM.NAMES",
+    f"{API}.STREAM.CREATE.{LEAF}",
+    f"{API}.ACCOUNT.PURGE.SERVICES",
+    f"{API}.META.LEADER.STEPDOWN",
+    f"{API}.SERVER.REMOVE",
+)
+STREAM = (
+    "STREAM.UPDATE.{stream}",
+    "STREAM.DELETE.{stream}",
+    "STREAM.PURGE.{stream}",
+    "STREAM.MSG.DELETE.{stream}",
+    "STREAM.SNAPSHOT.{stream}",
+    "STREAM.RESTORE.{stream}",
+    "STREAM.LEADER.STEPDOWN.{stream}",
+)
+READ = (
+    "STREAM.INFO.{stream}",
+    "STREAM.MSG.GET.{stream}",
+    "DIRECT.GET.{stream}",
+    "CONSUMER.LIST.{stream}",
+    "CONSUMER.NAMES.{stream}",
+)
+CONSUMER = (
+    "CONSUMER.CREATE.{stream}",
+    "CONSUMER.CREATE.{stream}.{name}",
+    "CONSUMER.DURABLE.CREATE.{stream}.{name}",
+    "CONSUMER.DELETE.{stream}.{name}",
+    "CONSUMER.PAUSE.{stream}.{name}",
+)
+
+
+def probes(dialect: NATSDialect, system: System, resource: Resource) -> Iterator[Probe]:
+    """For each channel; those on streams, for each stream."""
+    for caller in callers(dialect, system, resource):
+        for identifier, subject in _attempts(caller):
+            yield caller.attack(
+                identifier,
+                f"a request to {subject} as {caller.service} (not carried out)",
+                partial(publish, subject=subject),
+            )
+
+
+def _attempts(caller: Caller) -> Iterator[tuple[str, str]]:
+    """Probe id and subject."""
+    for subject in ACCOUNT:
+        yield "streams.administer", subject
+    for stream in caller.streams:
+        for form in STREAM:
+            yield "streams.administer", f"{API}.{form.format(stream=stream.name)}"
+        for form in READ:
+            yield "streams.read", f"{API}.{form.format(stream=stream.name)}"
+        for form in CONSUMER:
+            subject = form.format(stream=stream.name, name=caller.service)
+            yield "streams.consumers", f"{API}.{subject}"
+        yield from _readers(caller, stream.name)
+
+
+def _readers(caller: Caller, stream: str) -> Iterator[tuple[str, str]]:
+    names = [other.service for other in caller.others if stream in other.granted.consume]
+    if stream not in caller.granted.consume:
+        names.append(caller.service)
+    for name in (*names, LEAF):
+        yield "streams.fetch", f"{API}.CONSUMER.MSG.NEXT.{stream}.{name}"
+        yield "streams.fetch", f"{API}.CONSUMER.INFO.{stream}.{name}"
+        yield "streams.acknowledge", f"$JS.ACK.{stream}.{name}.1.1.1.1.0"
+    yield "streams.acknowledge", f"$JS.FC.{stream}.{LEAF}"

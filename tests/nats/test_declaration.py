@@ -1,0 +1,158 @@
+"""What may be declared of a NATS server, and what each mistake is called."""
+
+import pytest
+
+from tests.nats.shop import OLD_SHOP, SHOP
+from watertight.enforcers.nats.declaration import Grants, check, grants, server
+from watertight.enforcers.nats.subjects import covers, overlap
+from watertight.model import codes
+from watertight.model.document import path_text
+from watertight.model.findings import Severity
+from watertight.model.load import load_text
+from watertight.model.rules import Flaw
+from watertight.model.system import System
+
+PLAIN = """
+trust_domain: shop.internal
+services: {{orders: {{}}}}
+resources: {{events: {{kind: nats, {resource}}}}}
+channels: [{{from: orders, to: events, {channel}}}]
+"""
+
+
+def flaws(
+    resource: str = "streams: {ORDERS: [orders.>]}", channel: str = "publish: [a]"
+) -> list[Flaw]:
+    system = load_text(PLAIN.format(resource=resource, channel=channel))
+    return list(check(system, system.resources["events"]))
+
+
+def shop(text: str = SHOP) -> System:
+    return load_text(text.replace("{port}", "4222"))
+
+
+@pytest.mark.parametrize("text", [SHOP, OLD_SHOP])
+def test_the_shop_is_right_but_for_the_channel_that_grants_nothing(text: str) -> None:
+    system = shop(text)
+    (flaw,) = check(system, system.resources["events"])
+    assert (flaw.code, flaw.severity) == (codes.GRANTS_NOTHING, Severity.WARNING)
+    assert flaw.path == ("channels", 3)
+
+
+def test_what_is_not_said_has_a_sane_default() -> None:
+    said = server(shop().resources["events"])
+    assert (said.minimum_tls, said.tls_first) == ("1.3", True)
+    assert said.max_payload_bytes == 1 << 20
+    assert said.streams["ORDERS"].max_bytes == 1 << 30
+    assert said.streams["ORDERS"].max_age_seconds is None
+    assert said.streams["AUDIT"].max_age_seconds == 7 * 86_400
+
+
+def test_grants_are_read_as_written() -> None:
+    channel = shop().channel("prices", "events")
+    assert channel is not None
+    assert grants(channel) == Grants(("price.changed",), ("price.ask",), ("AUDIT",), reply=True)
+
+
+@pytest.mark.parametrize(
+    ("resource", "code", "where"),
+    [
+        ("stream: {A: [a]}", codes.UNKNOWN_KEY, "resources.events.stream"),
+        ("streams: [A]", codes.WRONG_TYPE, "resources.events.streams"),
+        ("streams: {A.B: [a]}", codes.RESOURCE_NAME, "resources.events.streams[`A.B`]"),
+        ("streams: {'A B': [a]}", codes.RESOURCE_NAME, "resources.events.streams[`A B`]"),
+        ("streams: {A: []}", codes.OUT_OF_RANGE, "resources.events.streams.A"),
+        ("streams: {A: [a..b]}", codes.RESOURCE_GRANT, "resources.events.streams.A[0]"),
+        ("streams: {A: [$JS.x]}", codes.RESOURCE_GRANT, "resources.events.streams.A[0]"),
+        ("streams: {A: ['>']}", codes.RESOURCE_GRANT, "resources.events.streams.A[0]"),
+        ("streams: {A: {}}", codes.MISSING_KEY, "resources.events.streams.A"),
+        (
+            "streams: {A: {subjects: [a], size: 1GiB}}",
+            codes.UNKNOWN_KEY,
+            "resources.events.streams.A.size",
+        ),
+        (
+            "streams: {A: {subjects: [a], max_size: lots}}",
+            codes.BAD_SIZE,
+            "resources.events.streams.A.max_size",
+        ),
+        (
+            "streams: {A: {subjects: [a], max_age: 3}}",
+            codes.BAD_DURATION,
+            "resources.events.streams.A.max_age",
+        ),
+        ("streams: {A: [a.>], B: [a.*.c]}", codes.RESOURCE_KEY, "resources.events.streams.B"),
+        ("streams: {A: [a, a]}", codes.RESOURCE_KEY, "resources.events.streams.A"),
+        (
+            "streams: {A: [a], B: [b]}, storage: 1GiB",
+            codes.RESOURCE_KEY,
+            "resources.events.streams",
+        ),
+        ("max_payload: 65MiB", codes.OUT_OF_RANGE, "resources.events.max_payload"),
+        ("minimum_tls: 1.1", codes.BAD_CHOICE, "resources.events.minimum_tls"),
+    ],
+)
+def test_a_wrong_key_of_the_server_is_named(resource: str, code: str, where: str) -> None:
+    (flaw,) = flaws(resource)
+    assert (flaw.code, path_text(flaw.path)) == (code, where)
+    assert flaw.severity is Severity.ERROR
+
+
+@pytest.mark.parametrize(
+    ("channel", "code", "where"),
+    [
+        ("publishes: [a]", codes.UNKNOWN_KEY, "channels[0].publishes"),
+        ("publish: a", codes.WRONG_TYPE, "channels[0].publish"),
+        ("publish: ['>']", codes.RESOURCE_GRANT, "channels[0].publish[0]"),
+        ("publish: ['*.placed']", codes.RESOURCE_GRANT, "channels[0].publish[0]"),
+        ("subscribe: [orders.placed, a b]", codes.RESOURCE_GRANT, "channels[0].subscribe[1]"),
+        ("subscribe: [orders.p*]", codes.RESOURCE_GRANT, "channels[0].subscribe[0]"),
+        ("subscribe: [orders.>.x]", codes.RESOURCE_GRANT, "channels[0].subscribe[0]"),
+        ("subscribe: [orders.]", codes.RESOURCE_GRANT, "channels[0].subscribe[0]"),
+        ("subscribe: [$SYS.ACCOUNT.>]", codes.RESOURCE_GRANT, "channels[0].subscribe[0]"),
+        ("subscribe: [_INBOX.mailer.>]", codes.RESOURCE_GRANT, "channels[0].subscribe[0]"),
+        ("subscribe: [_R_.x]", codes.RESOURCE_GRANT, "channels[0].subscribe[0]"),
+        ("publish: ['a\"b']", codes.RESOURCE_GRANT, "channels[0].publish[0]"),
+        ("publish: [7]", codes.RESOURCE_GRANT, "channels[0].publish[0]"),
+        ("publish: [a, a]", codes.DUPLICATE_GRANT, "channels[0].publish[1]"),
+        ("consume: [ORDER]", codes.RESOURCE_GRANT, "channels[0].consume[0]"),
+        ("consume: [ORDERS, ORDERS]", codes.DUPLICATE_GRANT, "channels[0].consume[1]"),
+        ("publish: [a], reply: true", codes.RESOURCE_GRANT, "channels[0].reply"),
+    ],
+)
+def test_a_wrong_grant_is_named(channel: str, code: str, where: str) -> None:
+    (flaw,) = [f for f in flaws(channel=channel) if f.severity is Severity.ERROR]
+    assert (flaw.code, path_text(flaw.path)) == (code, where)
+
+
+def test_a_stream_that_was_mistyped_is_found() -> None:
+    (flaw,) = flaws(channel="consume: [ORDER]")
+    assert flaw.remedy == "Did you mean `ORDERS`?"
+
+
+def test_a_grant_that_another_covers_is_a_warning() -> None:
+    (flaw,) = flaws(channel="publish: [orders.placed, orders.>]")
+    assert (flaw.code, flaw.severity) == (codes.COVERED_GRANT, Severity.WARNING)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "whole", "part"),
+    [
+        ("a", "a", True, True),
+        ("a", "b", False, False),
+        ("a.*", "a.b", True, True),
+        ("a.b", "a.*", False, True),
+        ("a.>", "a.b.c", True, True),
+        ("a.>", "a", False, False),
+        ("a.>", "a.*.c", True, True),
+        ("a.*", "a.>", False, True),
+        ("a.*.c", "a.b.*", False, True),
+        ("a.*.c", "a.b.d", False, False),
+        ("a.b.c", "a.b", False, False),
+        ("a.>", "b.>", False, False),
+        ("a.>", "a.>", True, True),
+    ],
+)
+def test_which_subject_covers_which(wide: str, narrow: str, whole: bool, part: bool) -> None:
+    assert covers(wide, narrow) is whole
+    assert overlap(wide, narrow) is overlap(narrow, wide) is part
