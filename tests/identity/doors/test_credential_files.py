@@ -24,7 +24,7 @@ STORES = {"keystore.p12", "truststore.p12"}
 def read(directory: Path) -> dict[str, bytes]:
     """All but the stores, which are tested by who reads them (``test_keystores``)."""
     found = {path.name: path.read_bytes() for path in (directory / "current").iterdir()}
-    assert STORES <= found.keys()
+    assert found.keys() >= STORES
     return {name: data for name, data in found.items() if name not in STORES}
 
 
