@@ -1,4 +1,4 @@
-"""One private server process for a test: unprivileged, on loopback, ended with everything below it."""
+"""One private server process for a test: unprivileged, on loopback, ended with all below it."""
 
 import asyncio
 import os

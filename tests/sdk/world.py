@@ -1,4 +1,4 @@
-"""A service's sandbox without a sandbox: its credential files and its channels file, kept by hand."""
+"""A service's sandbox without a sandbox: its credential files and channels file, kept by hand."""
 
 import json
 import os
@@ -15,10 +15,12 @@ import pytest
 
 from watertight.identity.authority import Authority
 from watertight.identity.credential_files import CredentialFiles, Owner
+from watertight.identity.hazmat import open_issuer
 from watertight.identity.keeper import SVIDKeeper, Workload
 from watertight.identity.kek import FileKEK
 from watertight.identity.profiles import Role
 from watertight.sdk.endpoints import VARIABLE, Endpoint, find
+from watertight.verify.forge import Forger, Signer
 
 TRUST_DOMAIN = "shop.internal"
 SERVICE = "orders"
@@ -33,6 +35,7 @@ class World:
 
     base: Path
     keeper: SVIDKeeper
+    forger: Forger
     channels: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -89,12 +92,18 @@ class World:
         new.replace(self.base / "channels.json")
 
 
-@asynccontextmanager
-async def living_world() -> AsyncIterator[World]:
-    """A world with everybody's files, whose channels this process sees."""
+def _base() -> Path:
+    """Others pass through, to files of their own."""
     base = Path(tempfile.mkdtemp(prefix="wt-", dir="/tmp"))
     base.chmod(0o711)
     (base / "credentials").mkdir(mode=0o711)
+    return base
+
+
+@asynccontextmanager
+async def living_world() -> AsyncIterator[World]:
+    """A world with everybody's files, whose channels this process sees."""
+    base = _base()
     workloads = [
         *(Workload(name) for name in (SERVICE, NOT_US)),
         *(Workload(name, role=Role.SERVERS) for name in SERVERS),
@@ -104,7 +113,10 @@ async def living_world() -> AsyncIterator[World]:
         try:
             kek = FileKEK(base / "kek")
             with Authority.open_or_create(base / "authority", TRUST_DOMAIN, kek=kek) as authority:
-                world = World(base, SVIDKeeper(authority, workloads))
+                issuer = open_issuer(base / "authority", kek=kek, reason="a test")
+                signer = Signer(issuer.certificate, issuer.private_key, issuer.chain)
+                forger = Forger(signer, parent=base)
+                world = World(base, SVIDKeeper(authority, workloads), forger)
                 await world.keeper.refresh()
                 world.deliver()
                 world.write()

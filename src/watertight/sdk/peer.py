@@ -32,6 +32,7 @@ class PeerContext(ssl.SSLContext):
         context.spiffe_id = spiffe_id
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.verify_flags |= ssl.VERIFY_X509_STRICT
+        context.hostname_checks_common_name = False  # RFC 9525 section 2: a CN is no host name.
         context.sslobject_class = _PeerObject
         context.sslsocket_class = _PeerSocket
         context.load_verify_locations(directory / "bundle.pem")
