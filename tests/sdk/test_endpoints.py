@@ -63,7 +63,7 @@ async def test_outside_of_a_system_there_are_no_channels(monkeypatch: pytest.Mon
         '{"service": "orders"}',
         '{"channels": {"orders-db": {}}}',
         '{"service": "orders", "trust_domain": "t", "channels": {"orders-db": {}}}',
-        '{"service": "orders", "trust_domain": "t", "credentials": "/", "channels": {"orders-db": 1}}',
+        '{"service": "orders", "trust_domain": "t", "channels": {"orders-db": 1}}',
     ],
 )
 async def test_a_file_that_is_not_one_is_said_to_be_none(world: World, text: str) -> None:

@@ -30,6 +30,7 @@ _RECONNECT_SECONDS = 0.5
 @asynccontextmanager
 async def client(
     name: str,
+    /,
     *,
     error_cb: Callable[[Exception], Awaitable[None]] | None = None,
     open_seconds: float = OPEN_SECONDS,

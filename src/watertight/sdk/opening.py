@@ -40,26 +40,26 @@ T = TypeVar("T")
 
 @overload
 def channel(
-    name: str, *, driver: Literal["psycopg"], **options: Any
+    name: str, /, *, driver: Literal["psycopg"], **options: Any
 ) -> "AbstractAsyncContextManager[AsyncConnectionPool[AsyncConnection]]": ...
 @overload
 def channel(
-    name: str, *, driver: Literal["asyncpg"], **options: Any
+    name: str, /, *, driver: Literal["asyncpg"], **options: Any
 ) -> "AbstractAsyncContextManager[asyncpg.Pool]": ...
 @overload
 def channel(
-    name: str, *, driver: Literal["nats-py"], **options: Any
+    name: str, /, *, driver: Literal["nats-py"], **options: Any
 ) -> "AbstractAsyncContextManager[Client]": ...
 @overload
 def channel(
-    name: str, *, driver: Literal["aio-pika"], **options: Any
+    name: str, /, *, driver: Literal["aio-pika"], **options: Any
 ) -> "AbstractAsyncContextManager[AbstractRobustConnection]": ...
 @overload
 def channel(
-    name: str, *, driver: None = None, **options: Any
+    name: str, /, *, driver: None = None, **options: Any
 ) -> AbstractAsyncContextManager[Any]: ...
 def channel(
-    name: str, *, driver: str | None = None, **options: Any
+    name: str, /, *, driver: str | None = None, **options: Any
 ) -> AbstractAsyncContextManager[Any]:
     """The channel to the resource ``name``, open while the block runs.
 

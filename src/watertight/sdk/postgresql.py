@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 
 from watertight.sdk.credentials import Credentials
 from watertight.sdk.endpoints import Endpoint, find
-from watertight.sdk.opening import OPEN_SECONDS, driver_of, persistently
+from watertight.sdk.opening import OPEN_SECONDS, driver_of, persistently, unavailable
 from watertight.sdk.rotation import RotatingContext, retiring
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ KIND = "postgresql"
 @asynccontextmanager
 async def pool(
     name: str,
+    /,
     *,
     min_size: int = 1,
     max_size: int = 10,
@@ -48,7 +49,7 @@ async def pool(
     endpoint = find(name, KIND)
     with driver_of(endpoint):
         from psycopg import AsyncConnection, Error  # noqa: PLC0415
-        from psycopg_pool import AsyncConnectionPool  # noqa: PLC0415
+        from psycopg_pool import AsyncConnectionPool, PoolTimeout  # noqa: PLC0415
     credentials = _credentials(endpoint)
 
     def connection_kwargs() -> dict[str, Any]:
@@ -69,13 +70,17 @@ async def pool(
         **{"max_lifetime": inf, "name": endpoint.name, **options},
     )
     async with opened, retiring(credentials, opened.drain):
-        await opened.wait(open_seconds)
+        try:
+            await opened.wait(open_seconds)
+        except PoolTimeout as error:
+            raise unavailable(endpoint, error) from error
         yield opened
 
 
 @asynccontextmanager
 async def asyncpg_pool(
     name: str,
+    /,
     *,
     min_size: int = 1,
     max_size: int = 10,
@@ -108,7 +113,7 @@ async def asyncpg_pool(
         yield opened
 
 
-def connect(name: str, **kwargs: Any) -> "Connection":
+def connect(name: str, /, **kwargs: Any) -> "Connection":
     """One blocking psycopg connection; ``kwargs`` as for ``psycopg.connect``.
 
     Raises :class:`~watertight.sdk.ChannelError`, and what psycopg raises.
@@ -137,7 +142,7 @@ def dsn(name: str) -> str:
     return f"postgresql://{user}@{host}:{port}/{database}?{query}"
 
 
-def engine(name: str, **options: Any) -> "Engine":
+def engine(name: str, /, **options: Any) -> "Engine":
     """A SQLAlchemy engine on psycopg; ``options`` as for ``create_engine``.
 
     Raises :class:`~watertight.sdk.ChannelError`.
@@ -156,7 +161,7 @@ def engine(name: str, **options: Any) -> "Engine":
     return made
 
 
-def async_engine(name: str, *, driver: str = "psycopg", **options: Any) -> "AsyncEngine":
+def async_engine(name: str, /, *, driver: str = "psycopg", **options: Any) -> "AsyncEngine":
     """An asyncio SQLAlchemy engine on psycopg, or on asyncpg (``driver="asyncpg"``).
 
     ``options`` as for ``create_async_engine``. Raises :class:`~watertight.sdk.ChannelError`.

@@ -23,7 +23,7 @@ _RECONNECT_SECONDS = 1
 
 @asynccontextmanager
 async def connection(
-    name: str, *, open_seconds: float = OPEN_SECONDS, **options: Any
+    name: str, /, *, open_seconds: float = OPEN_SECONDS, **options: Any
 ) -> "AsyncIterator[AbstractRobustConnection]":
     """A connection that restores itself, its channels and its consumers; closed with the block.
 
