@@ -5,12 +5,15 @@ By hand, so that what the SDK does is tested apart from what our enforcers make 
 
 import importlib.util
 import json
+import re
 import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import httpx
 
 from tests.sdk.process import Running, directory_for, free_port, stopped_at_the_end
 from tests.sdk.world import SERVICE, TRUST_DOMAIN, World
@@ -70,15 +73,20 @@ async def postgresql(world: World, programs: Path) -> AsyncIterator[Running]:
 
 
 @asynccontextmanager
-async def nats(world: World, program: str) -> AsyncIterator[Running]:
+async def nats(
+    world: World, program: str, *, handshake_first: bool = False
+) -> AsyncIterator[Running]:
     """A server ``events`` with JetStream and the user ``orders``."""
     directory, port = directory_for(world.base, "nats", world.owner), free_port()
     credentials = world.credentials("events")
+    first = "handshake_first: true" if handshake_first else ""
     configuration = f"""
     listen: "127.0.0.1:{port}"
+    http: "127.0.0.1:{free_port()}"
     tls {{
       cert_file: "{credentials}/certificate.pem", key_file: "{credentials}/private_key.pem"
       ca_file: "{credentials}/bundle.pem", verify_and_map: true, timeout: 5
+      {first}
     }}
     jetstream {{ store_dir: "{directory}/js", max_mem: 64MB, max_file: 64MB }}
     accounts {{ SHOP {{ jetstream: enabled, users: [ {{ user: "{SPIFFE_ID}", permissions: {{
@@ -92,8 +100,20 @@ async def nats(world: World, program: str) -> AsyncIterator[Running]:
     async with stopped_at_the_end(server):
         await server.start()
         parameters = {"user": SPIFFE_ID, "inbox_prefix": "_INBOX_orders"}
+        if handshake_first:
+            parameters["handshake_first"] = "true"
         world.open("events", "nats", port, parameters=parameters)
         yield server
+
+
+async def nats_certificates(server: Running) -> set[str]:
+    """The SHA-256 of the certificate of each client that is connected now."""
+    configuration = (server.directory / "nats.conf").read_text()
+    monitor = re.search(r'http: "(.*)"', configuration)
+    assert monitor is not None
+    async with httpx.AsyncClient(trust_env=False) as http:
+        answer = await http.get(f"http://{monitor[1]}/connz?auth=true")
+    return {each["tls_peer_certs"][0]["cert_sha256"] for each in answer.json()["connections"]}
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ newest SVID. It is not renewed for its own sake, since core NATS loses what is p
 subscriber reconnects; a revoked service is cut off by the server.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -25,6 +26,7 @@ log = logging.getLogger("watertight.sdk")
 
 KIND = "nats"
 _RECONNECT_SECONDS = 0.5
+_CLOSE_SECONDS = 0.5
 
 
 @asynccontextmanager
@@ -52,6 +54,8 @@ async def client(
         tls = {
             "tls": RotatingContext(Credentials(endpoint), endpoint.host),
             "tls_hostname": endpoint.host,
+            # Where the server can (from 2.10), it greets after the handshake only.
+            "tls_handshake_first": endpoint.parameters.get("handshake_first") == "true",
         }
     chosen: dict[str, Any] = {
         "name": endpoint.service,
@@ -62,7 +66,7 @@ async def client(
     }
 
     async def connect() -> StrictClient:
-        made, opened = StrictClient(strict=not endpoint.originate), False
+        made, opened = StrictClient(originate=endpoint.originate), False
 
         async def on_error(error: Exception) -> None:
             if not opened:
@@ -74,8 +78,10 @@ async def client(
                 f"nats://{endpoint.address}:{endpoint.port}", error_cb=on_error, **tls, **chosen
             )
         except BaseException:
+            # After a failed handshake nats-py waits for the end of what has ended (2.16).
             with suppress(Exception):
-                await made.close()
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await made.close()
             raise
         opened = True
         return made

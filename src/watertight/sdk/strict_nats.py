@@ -22,15 +22,20 @@ def require_fit() -> None:
 class StrictClient(Client):
     """A client that sends nothing to a server whose greeting does not ask for TLS.
 
-    Also the list of other servers in a greeting is ignored: a channel has one end.
+    ``originate``: the service's proxy speaks TLS for us. The server's greeting, which it passes on,
+    asks for TLS all the same, and is not to be followed.
+
+    The list of other servers in a greeting is ignored: a channel has one end.
     """
 
-    def __init__(self, *, strict: bool) -> None:
+    def __init__(self, *, originate: bool) -> None:
         super().__init__()
-        self._strict = strict
+        self._originate = originate
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        if self._strict and initial_connection and not info.get("tls_required"):
+        if self._originate:
+            info["tls_required"] = False  # nats-py reads this very dictionary after us
+        elif initial_connection and not info.get("tls_required"):
             raise SecureConnRequiredError
-        one_end = {key: value for key, value in info.items() if key != "connect_urls"}
-        await super()._process_info(one_end, initial_connection)
+        info.pop("connect_urls", None)
+        await super()._process_info(info, initial_connection)
