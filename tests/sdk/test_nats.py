@@ -163,7 +163,7 @@ async def test_nothing_leaks_where_a_reconnect_meets_another(world: World) -> No
         heard = await client.subscribe("orders.secret")
         await client.flush()
         await server.stop()
-        seen, met = bytearray(), asyncio.Event()
+        seen, met, left = bytearray(), asyncio.Event(), asyncio.Event()
 
         async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(GREETING)
@@ -171,6 +171,7 @@ async def test_nothing_leaks_where_a_reconnect_meets_another(world: World) -> No
             while data := await reader.read(4096):
                 seen.extend(data)
                 writer.write(b"PONG\r\n")
+            left.set()
             writer.close()
 
         async with await asyncio.start_server(impostor, "127.0.0.1", server.port):
@@ -178,6 +179,7 @@ async def test_nothing_leaks_where_a_reconnect_meets_another(world: World) -> No
             for _ in range(2):
                 met.clear()
                 await met.wait()
+            await left.wait()
         assert seen == b""
         await server.start()
         assert (await heard.next_msg(timeout=10)).data == b"secret"

@@ -36,6 +36,9 @@ class StrictClient(Client):
         if self._originate:
             info["tls_required"] = False  # nats-py reads this very dictionary after us
         elif initial_connection and not info.get("tls_required"):
+            if self._transport is not None:
+                # nats-py would leave it open, one for each try.
+                self._transport.close()  # type: ignore[no-untyped-call]
             raise SecureConnRequiredError
         info.pop("connect_urls", None)
         await super()._process_info(info, initial_connection)
