@@ -7,6 +7,9 @@ What software is told to read stands under ``<directory>/current/``:
 ``certificate.pem`` the chain alone
 ``private_key.pem`` the key alone (PKCS#8)
 ``bundle.pem``      the roots to trust
+``keystore.p12``    key and chain as PKCS#12, for Java and .NET (``keystores`` has the password)
+``truststore.p12``  the roots as PKCS#12
+``private_key.der`` the key as PKCS#8 DER
 =================== =====================================================================
 
 Who opens ``combined.pem`` once never sees the key of one SVID with the certificate of another.
@@ -30,6 +33,15 @@ from cryptography.exceptions import InvalidSignature
 
 from watertight.identity.errors import IdentityError
 from watertight.identity.files import sync_directory, write_atomically
+from watertight.identity.keystores import (
+    KEYSTORE,
+    PRIVATE_KEY_DER,
+    TRUSTSTORE,
+    KeystoreMismatch,
+    check_stores,
+    keystore,
+    truststore,
+)
 from watertight.identity.svid import X509SVID, TrustBundle
 
 CURRENT = "current"
@@ -77,7 +89,10 @@ class CredentialFiles:
             staged = Path(tempfile.mkdtemp(prefix="", dir=self._directory / _SETS))
             try:
                 self._write(staged, contents)
-                check(staged)
+                _check_pem(staged)
+                # Only now: of parts that do not match, no store can be made.
+                self._write(staged, {KEYSTORE: keystore(svid), TRUSTSTORE: truststore(bundle)})
+                _check_stores(staged)
                 self._link(staged)
             except BaseException:
                 shutil.rmtree(staged, ignore_errors=True)
@@ -118,7 +133,10 @@ class CredentialFiles:
     def _stands(self, contents: Mapping[str, bytes]) -> bool:
         current = self._directory / CURRENT
         try:
-            return all((current / name).read_bytes() == data for name, data in contents.items())
+            # A store is never the same bytes twice: it was made with the files that are compared.
+            return all((current / store).exists() for store in (KEYSTORE, TRUSTSTORE)) and all(
+                (current / name).read_bytes() == data for name, data in contents.items()
+            )
         except FileNotFoundError:
             return False
 
@@ -148,6 +166,7 @@ def _contents(svid: X509SVID, bundle: TrustBundle) -> dict[str, bytes]:
         "certificate.pem": chain,
         "private_key.pem": key,
         "bundle.pem": bundle.pem(),
+        PRIVATE_KEY_DER: svid.private_key_der,
     }
 
 
@@ -155,8 +174,13 @@ def check(directory: Path) -> None:
     """Reads a set of files as its readers will; raises :class:`DeliveryError` if it is no match.
 
     OpenSSL loads the files and compares key and certificate; then each certificate must be
-    signed by the next one, and the last by a root of the bundle.
+    signed by the next one, and the last by a root of the bundle. The stores must hold the same.
     """
+    _check_pem(directory)
+    _check_stores(directory)
+
+
+def _check_pem(directory: Path) -> None:
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         # The password is never asked for on a terminal: an encrypted key is an error.
@@ -172,6 +196,13 @@ def check(directory: Path) -> None:
     in_order = all(_signed_by(child, parent) for child, parent in pairwise(chain))
     if not in_order or not any(_signed_by(chain[-1], root) for root in roots):
         raise DeliveryError("The new certificate chain does not lead to a root of the new bundle.")
+
+
+def _check_stores(directory: Path) -> None:
+    try:
+        check_stores(directory)
+    except KeystoreMismatch as error:
+        raise DeliveryError(error.message) from error
 
 
 def _signed_by(child: x509.Certificate, parent: x509.Certificate) -> bool:

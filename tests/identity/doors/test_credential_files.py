@@ -17,11 +17,15 @@ from tests.identity.doors.authority import Identities
 from watertight.identity.credential_files import CredentialFiles, DeliveryError, Owner
 from watertight.identity.svid import TrustBundle
 
-NAMES = {"combined.pem", "certificate.pem", "private_key.pem", "bundle.pem"}
+NAMES = {"combined.pem", "certificate.pem", "private_key.pem", "bundle.pem", "private_key.der"}
+STORES = {"keystore.p12", "truststore.p12"}
 
 
 def read(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (directory / "current").iterdir()}
+    """All but the stores, which are tested by who reads them (``test_keystores``)."""
+    found = {path.name: path.read_bytes() for path in (directory / "current").iterdir()}
+    assert found.keys() >= STORES
+    return {name: data for name, data in found.items() if name not in STORES}
 
 
 @pytest.fixture
@@ -39,6 +43,7 @@ async def test_the_files_hold_the_svid(
         "certificate.pem": svid.chain_pem(),
         "private_key.pem": svid.private_key_pem(),
         "bundle.pem": identities.bundle().pem(),
+        "private_key.der": svid.private_key_der,
     }
 
 
@@ -59,7 +64,7 @@ async def test_files_are_their_readers(identities: Identities, short: Path) -> N
     directory = short / "tls"
     files = CredentialFiles(directory, Owner(12345, 12345))
     files.put(identities.svids["orders"], identities.bundle())
-    for name in NAMES:
+    for name in NAMES | STORES:
         found = (directory / "current" / name).stat()
         assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 12345, 0o600)
     attempt = (
