@@ -6,28 +6,27 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-
-from nats.aio.client import Client as NATS
+from nats.aio.client import Client as NATSClient
 from nats.errors import SecureConnRequiredError
 
 from tests.servers import Rig
 from watertight.enforcers.resource import Client
 
 
-class StrictNATS(NATS):
+class StrictNATS(NATSClient):
     """The stock client goes on in the clear where the server does not ask for TLS."""
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if not info.get("tls_required"):
             raise SecureConnRequiredError
-        await super()._process_info(info, initial_connection)  # type: ignore[no-untyped-call]
+        await super()._process_info(info, initial_connection)
 
 
 @dataclass
 class Session:
     """A client that is connected, and the errors that the server told it."""
 
-    nats: NATS
+    nats: NATSClient
     settings: dict[str, str]
     errors: list[str] = field(default_factory=list)
 

@@ -16,9 +16,17 @@ resources:
       ORDERS: [orders.>]
       AUDIT: {subjects: [audit.*], max_size: 64MiB, max_age: 7d}
 channels:
-  - {from: orders, to: events, publish: [orders.placed, audit.orders, price.ask], subscribe: [price.changed]}
+  - from: orders
+    to: events
+    publish: [orders.placed, audit.orders, price.ask]
+    subscribe: [price.changed]
   - {from: mailer, to: events, subscribe: [mail.>], consume: [ORDERS]}
-  - {from: prices, to: events, publish: [price.changed], subscribe: [price.ask], reply: true, consume: [AUDIT]}
+  - from: prices
+    to: events
+    publish: [price.changed]
+    subscribe: [price.ask]
+    reply: true
+    consume: [AUDIT]
   - {from: lobby, to: events}
 """
 """``lobby`` is granted nothing, ``stranger`` has no channel."""

@@ -93,12 +93,14 @@ async def test_a_file_added_by_hand_is_found_and_removed(rig: Rig) -> None:
 
 async def test_a_stream_changed_by_hand_is_found_and_mended(rig: Rig) -> None:
     changed = {**rig.plan.grants.streams["AUDIT"], "subjects": ["audit.*", "spy.>"], "max_bytes": 7}
-    changed |= {"republish": {"src": ">", "dest": "leak.>"}}
+    newer = "minimum_tls" not in rig.system.resources[rig.resource].options
+    if newer:  # server 2.9 refuses such an update to everybody
+        changed |= {"republish": {"src": ">", "dest": "leak.>"}}
     await ask(rig, "$JS.API.STREAM.UPDATE.AUDIT", changed)
     (line,) = await drift(rig)
     assert line.startswith("stream AUDIT: subjects is ['audit.*', 'spy.>'] and not ['audit.*'], ")
     assert "max_bytes is 7 and not 67108864" in line
-    assert "republish is" in line
+    assert ("republish is" in line) == newer
     (mended,) = await apply(rig)
     assert mended == f"{line}, mended"
     assert await drift(rig) == []
@@ -174,7 +176,7 @@ def changed_channel(system: System, source: str, options: Mapping[str, Any]) -> 
 async def test_what_cannot_be_loaded_leaves_everything_as_it_was(rig: Rig) -> None:
     bad = replace(rig.plan, files={FILE: rig.plan.files[FILE] + "no_such_key: 1\n"})
     async with connected(rig, "orders") as orders:
-        with pytest.raises(ServerRefused, match="watertight.yaml:10:.*no_such_key"):
+        with pytest.raises(ServerRefused, match=r"watertight.yaml:10:.*no_such_key"):
             await rig.enforcer.apply(bad, rig.host)
         await orders.nats.flush()
     assert await drift(rig) == []
@@ -207,7 +209,7 @@ async def test_new_certificates_are_served_and_no_session_is_lost(rig: Rig) -> N
 
     before = await served()
     async with connected(rig, "orders") as orders:
-        await rig.keeper.renew(rig.resource)
+        await rig.keeper.reissue(rig.resource)
         rig.deliver()
         assert await served() == before
         await rig.enforcer.rotate(rig.plan, rig.host)
@@ -243,12 +245,12 @@ async def test_revocation_cuts_every_session_at_once(rig: Rig) -> None:
         assert await rig.enforcer.revoke(left, rig.host, "mailer") == 2
         assert time.monotonic() - began < 1
         async with asyncio.timeout(1):
-            while one.nats.is_connected or two.nats.is_connected:
+            while one.nats.is_connected or two.nats.is_connected:  # noqa: ASYNC110  no event
                 await asyncio.sleep(0.01)
         await orders.nats.flush()
         assert orders.nats.is_connected
     assert await rig.enforcer.revoke(left, rig.host, "mailer") == 0
-    with pytest.raises(Exception, match="(?i)authorization|closed|lost"):
+    with pytest.raises(Exception, match=r"(?i)authorization|closed|lost"):
         async with connected(rig, "mailer"):
             pass
     await apply(rig)

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 from nats.aio.msg import Msg
-from nats.errors import NoRespondersError, TimeoutError as NATSTimeoutError
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NATSTimeoutError
 
 from tests.nats.clients import Session, connected
 from tests.servers import Rig

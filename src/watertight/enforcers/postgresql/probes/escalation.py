@@ -129,7 +129,7 @@ def _ways(scope: Scope) -> Mapping[str, tuple[str, Sequence[Attempt]]]:
         ),
         "program": (
             "a program of the server's machine, run by COPY",
-            [Attempt("COPY (SELECT 1) TO PROGRAM 'true'")],
+            [Attempt("COPY (SELECT 1) TO PROGRAM 'cat >/dev/null'")],
         ),
         "server-files": (
             "files of the server's machine, read and written",
