@@ -1,12 +1,13 @@
 """The page on writing an enforcer is one: built from it, run in pods, proven, and weakened."""
 
 import asyncio
-import contextlib
 import importlib
 import json
 import re
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -44,12 +45,10 @@ def _forget() -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project() -> Iterator[Path]:
     """The page's files, with its module installed as another distribution would be."""
-    directory = tmp_path_factory.mktemp("shelf")
-    for parent in (directory, *directory.parents[:3]):
-        with contextlib.suppress(PermissionError):
-            parent.chmod(0o755)
+    directory = Path(tempfile.mkdtemp(prefix="wt-shelf-", dir="/tmp"))
+    directory.chmod(0o755)  # its server is another user's
     files: dict[str, str] = {}
     for name, code in _BLOCK.findall(PAGE.read_text()):
         files[name] = files.get(name, "") + code
@@ -65,6 +64,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.path.remove(str(directory))
     sys.modules.pop("shelf_enforcer", None)
     _forget()
+    shutil.rmtree(directory)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
