@@ -101,7 +101,7 @@ async def nats(
         await server.start()
         parameters = {"user": SPIFFE_ID, "inbox_prefix": "_INBOX_orders"}
         if handshake_first:
-            parameters["handshake_first"] = "true"
+            parameters["tls_first"] = "true"
         world.open("events", "nats", port, parameters=parameters)
         yield server
 

@@ -55,7 +55,7 @@ async def client(
             "tls": RotatingContext(Credentials(endpoint), endpoint.host),
             "tls_hostname": endpoint.host,
             # Where the server can (from 2.10), it greets after the handshake only.
-            "tls_handshake_first": endpoint.parameters.get("handshake_first") == "true",
+            "tls_handshake_first": endpoint.parameters.get("tls_first") == "true",
         }
     chosen: dict[str, Any] = {
         "name": endpoint.service,
