@@ -135,8 +135,7 @@ async def rabbitmq(world: World) -> AsyncIterator[Running]:
         "RABBITMQ_PID_FILE": str(directory / "pid"),
         "RABBITMQ_DIST_PORT": str(free_port()),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-start_epmd false "
-        # New certificates are served at once: the enforcer clears the cache instead.
-        "-kernel inet_dist_use_interface {127,0,0,1} -ssl bypass_pem_cache true",
+        "-kernel inet_dist_use_interface {127,0,0,1}",
         "ERL_EPMD_PORT": str(epmd_port),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "LANG": "C.UTF-8",

@@ -1,6 +1,7 @@
 """The channels file is read as it is, and what is wrong is said in a sentence with a way out."""
 
 import json
+import ssl
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from watertight.sdk import (
     tls_context,
 )
 from watertight.sdk.endpoints import VARIABLE
+from watertight.sdk.opening import _is_final
 
 PARAMETERS = {"database": "orders", "user": "orders"}
 
@@ -132,3 +134,13 @@ async def test_the_file_is_what_the_contract_says(world: World) -> None:
             }
         },
     }
+
+
+def test_an_error_that_is_its_own_cause_is_no_riddle() -> None:
+    """aiormq raises such: who follows its causes must not go round for ever."""
+    one, other = OSError("one"), OSError("other")
+    one.__cause__, other.__cause__ = other, one
+    assert not _is_final(one)
+    other.__cause__ = None
+    other.__context__ = ssl.SSLCertVerificationError("not who it should be")
+    assert _is_final(one)

@@ -172,6 +172,10 @@ def unavailable(endpoint: Endpoint, cause: Exception) -> ChannelUnavailable:
 def _is_final(error: BaseException) -> bool:
     """Whether another try can only end in the same way: the certificate is not the server's."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, SSLCertVerificationError):
+    seen: set[int] = set()  # drivers raise errors that are their own cause, round some corners
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, SSLCertVerificationError):
+            return True
+        seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
-    return cause is not None
+    return False
