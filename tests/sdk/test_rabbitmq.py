@@ -113,7 +113,8 @@ async def test_a_restarted_broker_is_found_again_with_the_newest_svid(
         await lasting_world.rotate("orders", "jobs")
         await server.stop()
         await server.start()
-        await connection.connected.wait()
+        await connection.ready()
+        await channel.ready()
         await channel.default_exchange.publish(aio_pika.Message(b"after"), "restored")
         await eventually(lambda: heard == [b"after"])
 
