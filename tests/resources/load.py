@@ -1,0 +1,67 @@
+"""Work at a database and a broker, run inside a service's pod: what was done, what went wrong.
+
+    python load.py CHANNEL        reads lines until stdin ends, then prints one JSON object
+
+Handed to ``python -c`` as text, so it imports nothing of the tests.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from typing import Any
+
+import psycopg
+
+import watertight
+
+done = 0
+wrong: list[str] = []
+last = 0.0
+"""When the last operation was done, in seconds since the epoch."""
+
+
+async def at_database(pool: Any) -> None:
+    """Pooled connections, and a new one each time."""
+    async with pool.connection() as connection:
+        await connection.execute("INSERT INTO marks (note) VALUES ('load')")
+    async with await psycopg.AsyncConnection.connect() as connection:
+        await connection.execute("SELECT count(*) FROM marks")
+
+
+async def at_broker(client: Any) -> None:
+    """Each message is acknowledged by the stream."""
+    await client.jetstream().publish("marks.made", b"load", timeout=5)
+
+
+async def work(name: str, over: asyncio.Event) -> None:
+    """One operation after the other; an error is counted, and the next one tried."""
+    global done, last
+    operation = at_database if name == "db" else at_broker
+    async with watertight.channel(name) as client:
+        print("working", flush=True)
+        while not over.is_set():
+            try:
+                await operation(client)
+            except Exception as error:  # noqa: BLE001  what is counted
+                wrong.append(f"{type(error).__name__}: {error}")
+                await asyncio.sleep(0.01)
+            else:
+                done, last = done + 1, time.time()
+
+
+async def main() -> None:
+    over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    working = asyncio.ensure_future(work(sys.argv[1], over))
+    await loop.run_in_executor(None, sys.stdin.read)
+    over.set()
+    working.add_done_callback(lambda _: None)
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(10):
+            await working
+    print(json.dumps({"done": done, "wrong": len(wrong), "said": wrong[:3], "last": last}))
+
+
+asyncio.run(main())

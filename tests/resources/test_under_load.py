@@ -1,0 +1,174 @@
+"""A database and a broker in real pods, worked at while every key is replaced, and while one is
+distrusted, killed or asked for what it cannot do."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.planes import probes_of, proven, said_inside, sealed
+from tests.servers import not_held
+from watertight.control.plane import ControlPlane
+from watertight.control.revocation import restore, revoke
+from watertight.control.rotation import What, rotate
+from watertight.errors import WatertightError
+from watertight.model.load import load_text
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+
+SCHEMA = "CREATE TABLE IF NOT EXISTS marks (id bigserial PRIMARY KEY, note text);"
+DECLARATION = """
+trust_domain: pods.internal
+services:
+  writer: {run: [sleep, infinity]}
+  reader: {run: [sleep, infinity]}
+  lonely: {run: [sleep, infinity]}
+resources:
+  db: {kind: postgresql, database: pods, schema: schema.sql}
+  events: {kind: nats, streams: {MARKS: [marks.>]}}
+channels:
+  - from: writer
+    to: db
+    tables: {marks: [select, insert]}
+    sequences: {marks_id_seq: [usage]}
+  - {from: reader, to: db, tables: {marks: [select]}, originate: true}
+  - {from: writer, to: events, publish: [marks.made]}
+  - {from: reader, to: events, consume: [MARKS]}
+"""
+LOAD = (Path(__file__).parent / "load.py").read_text()
+COUNT = "import psycopg; print(psycopg.connect().execute('SELECT count(*) FROM marks').fetchone())"
+ENOUGH = 20
+"""Operations between one step and the next."""
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="wt-pods-", dir="/tmp"))
+    directory.chmod(0o755)
+    (directory / "watertight.yaml").write_text(DECLARATION)
+    (directory / "schema.sql").write_text(SCHEMA)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def plane(project: Path) -> AsyncIterator[ControlPlane]:
+    async with sealed(project / "watertight.yaml") as running:
+        yield running
+
+
+class Working:
+    """Load from inside a pod."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def end(self) -> dict[str, Any]:
+        """What was done."""
+        self._writer.write_eof()
+        async with asyncio.timeout(20):
+            said = (await self._reader.read()).decode()
+        self._writer.close()
+        result: dict[str, Any] = json.loads(said.splitlines()[-1])
+        return result
+
+
+@asynccontextmanager
+async def working(plane: ControlPlane, service: str, channel: str) -> AsyncIterator[Working]:
+    """Load on one channel until the block ends."""
+    argv = [sys.executable, "-c", LOAD, channel]
+    reader, writer = await plane.supervisor.run_inside(service, argv)
+    async with asyncio.timeout(20):
+        assert await reader.readline() == b"working\n"
+    try:
+        yield Working(reader, writer)
+    finally:
+        with contextlib.suppress(OSError, RuntimeError):
+            writer.close()
+
+
+@pytest.mark.parametrize("channel", ["db", "events"])
+async def test_every_key_is_replaced_under_load_and_nothing_is_lost(
+    plane: ControlPlane, channel: str
+) -> None:
+    async with working(plane, "writer", channel) as load:
+        for what in (What.LEAF, What.ISSUER, What.ROOT, What.LEAF, What.ROOT):
+            await rotate(plane, what)
+            await asyncio.sleep(0.3)  # the load itself: new connections with the new keys
+        result = await load.end()
+    assert result["wrong"] == 0, result
+    assert result["done"] > ENOUGH
+
+
+@pytest.mark.parametrize("channel", ["db", "events"])
+async def test_a_revoked_service_is_cut_within_a_second(plane: ControlPlane, channel: str) -> None:
+    async with working(plane, "writer", channel) as load:
+        await asyncio.sleep(0.3)  # the load itself
+        began = time.time()
+        cut = await revoke(plane, "writer")
+        try:
+            result = await load.end()
+        finally:
+            await restore(plane, "writer")
+    assert result["done"] > 0
+    assert result["last"] - began < 1
+    assert cut.seconds < 1
+    async with working(plane, "writer", channel) as load:
+        await asyncio.sleep(0.1)  # the load itself
+        assert (await load.end())["done"] > 0
+
+
+@pytest.mark.parametrize("resource", ["db", "events"])
+async def test_a_killed_server_heals_without_a_person(plane: ControlPlane, resource: str) -> None:
+    await plane.supervisor.signal_process(resource, "server", signal.SIGKILL)
+    uses = [p for p in probes_of(plane, ["postgresql", "nats"]) if p.kind == "use"]
+    mine = [p for p in uses if p.channel.endswith(f"-> {resource}")]
+    assert mine
+    async with asyncio.timeout(30):
+        while not_held(await proven(plane, mine)):  # noqa: ASYNC110  another process starts
+            await asyncio.sleep(0.1)
+
+
+async def test_a_client_without_tls_reads_by_its_proxy(plane: ControlPlane) -> None:
+    assert (await said_inside(plane, "reader", sys.executable, "-c", COUNT)).startswith("(")
+
+
+async def test_a_table_that_is_not_there_changes_nothing(plane: ControlPlane) -> None:
+    wrong = DECLARATION.replace("tables: {marks: [select]}", "tables: {mark: [select]}")
+    with pytest.raises(WatertightError, match=r"watertight\.yaml:\d+:\d+: .*mark") as refused:
+        await plane.apply(load_text(wrong))
+    assert "marks" in refused.value.remedy
+    assert await plane.servers.drift() == {"db": (), "events": ()}
+    assert (await said_inside(plane, "reader", sys.executable, "-c", COUNT)).startswith("(")
+
+
+async def test_grants_come_and_go_while_it_runs(plane: ControlPlane) -> None:
+    without = DECLARATION.replace("tables: {marks: [select, insert]}", "tables: {marks: [insert]}")
+    await plane.apply(load_text(without))
+    said = await said_inside(
+        plane,
+        "writer",
+        sys.executable,
+        "-c",
+        f"try:\n {COUNT}\nexcept Exception as e: print(type(e).__name__)",
+    )
+    assert said == "InsufficientPrivilege\n"
+    await plane.apply(load_text(DECLARATION))
+    assert (await said_inside(plane, "writer", sys.executable, "-c", COUNT)).startswith("(")
+
+
+async def test_all_of_it_is_proven(plane: ControlPlane) -> None:
+    probes = probes_of(plane, ["postgresql", "nats"])
+    assert len(probes) > 300
+    assert not_held(await proven(plane, probes)) == {}
