@@ -25,20 +25,20 @@ last = 0.0
 async def at_database(pool: Any) -> None:
     """Pooled connections, and a new one each time."""
     async with pool.connection() as connection:
-        await connection.execute("INSERT INTO marks (note) VALUES ('load')")
+        await connection.execute("INSERT INTO orders (note) VALUES ('load')")
     async with await psycopg.AsyncConnection.connect() as connection:
-        await connection.execute("SELECT count(*) FROM marks")
+        await connection.execute("SELECT count(*) FROM orders")
 
 
 async def at_broker(client: Any) -> None:
     """Each message is acknowledged by the stream."""
-    await client.jetstream().publish("marks.made", b"load", timeout=5)
+    await client.jetstream().publish("orders.placed", b"load", timeout=5)
 
 
 async def work(name: str, over: asyncio.Event) -> None:
     """One operation after the other; an error is counted, and the next one tried."""
     global done, last
-    operation = at_database if name == "db" else at_broker
+    operation = at_database if name == "orders-db" else at_broker
     async with watertight.channel(name) as client:
         print("working", flush=True)
         while not over.is_set():

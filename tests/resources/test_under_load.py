@@ -4,6 +4,7 @@ distrusted, killed or asked for what it cannot do."""
 import asyncio
 import contextlib
 import json
+import re
 import shutil
 import signal
 import sys
@@ -27,7 +28,7 @@ from watertight.model.load import load_text
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
-SCHEMA = "CREATE TABLE IF NOT EXISTS marks (id bigserial PRIMARY KEY, note text);"
+SCHEMA = "CREATE TABLE IF NOT EXISTS orders (id bigserial PRIMARY KEY, note text);"
 DECLARATION = """
 trust_domain: pods.internal
 services:
@@ -35,19 +36,20 @@ services:
   reader: {run: [sleep, infinity]}
   lonely: {run: [sleep, infinity]}
 resources:
-  db: {kind: postgresql, database: pods, schema: schema.sql}
-  events: {kind: nats, streams: {MARKS: [marks.>]}}
+  orders-db: {kind: postgresql, database: pods, schema: schema.sql}
+  events: {kind: nats, streams: {ORDERS: [orders.>]}}
 channels:
   - from: writer
-    to: db
-    tables: {marks: [select, insert]}
-    sequences: {marks_id_seq: [usage]}
-  - {from: reader, to: db, tables: {marks: [select]}, originate: true}
-  - {from: writer, to: events, publish: [marks.made]}
-  - {from: reader, to: events, consume: [MARKS]}
+    to: orders-db
+    tables: {orders: [select, insert]}
+    sequences: {orders_id_seq: [usage]}
+  - {from: reader, to: orders-db, tables: {orders: [select]}, originate: true}
+  - {from: writer, to: events, publish: [orders.placed]}
+  - {from: reader, to: events, consume: [ORDERS]}
 """
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "connect-from-python.md").read_text()
 LOAD = (Path(__file__).parent / "load.py").read_text()
-COUNT = "import psycopg; print(psycopg.connect().execute('SELECT count(*) FROM marks').fetchone())"
+COUNT = "import psycopg; print(psycopg.connect().execute('SELECT count(*) FROM orders').fetchone())"
 ENOUGH = 20
 """Operations between one step and the next."""
 
@@ -98,7 +100,7 @@ async def working(plane: ControlPlane, service: str, channel: str) -> AsyncItera
             writer.close()
 
 
-@pytest.mark.parametrize("channel", ["db", "events"])
+@pytest.mark.parametrize("channel", ["orders-db", "events"])
 async def test_every_key_is_replaced_under_load_and_nothing_is_lost(
     plane: ControlPlane, channel: str
 ) -> None:
@@ -111,7 +113,7 @@ async def test_every_key_is_replaced_under_load_and_nothing_is_lost(
     assert result["done"] > ENOUGH
 
 
-@pytest.mark.parametrize("channel", ["db", "events"])
+@pytest.mark.parametrize("channel", ["orders-db", "events"])
 async def test_a_revoked_service_is_cut_within_a_second(plane: ControlPlane, channel: str) -> None:
     async with working(plane, "writer", channel) as load:
         await asyncio.sleep(0.3)  # the load itself
@@ -129,7 +131,7 @@ async def test_a_revoked_service_is_cut_within_a_second(plane: ControlPlane, cha
         assert (await load.end())["done"] > 0
 
 
-@pytest.mark.parametrize("resource", ["db", "events"])
+@pytest.mark.parametrize("resource", ["orders-db", "events"])
 async def test_a_killed_server_heals_without_a_person(plane: ControlPlane, resource: str) -> None:
     await plane.supervisor.signal_process(resource, "server", signal.SIGKILL)
     uses = [p for p in probes_of(plane, ["postgresql", "nats"]) if p.kind == "use"]
@@ -145,16 +147,20 @@ async def test_a_client_without_tls_reads_by_its_proxy(plane: ControlPlane) -> N
 
 
 async def test_a_table_that_is_not_there_changes_nothing(plane: ControlPlane) -> None:
-    wrong = DECLARATION.replace("tables: {marks: [select]}", "tables: {mark: [select]}")
-    with pytest.raises(WatertightError, match=r"watertight\.yaml:\d+:\d+: .*mark") as refused:
+    wrong = DECLARATION.replace("tables: {orders: [select]}", "tables: {order: [select]}")
+    with pytest.raises(
+        WatertightError, match=r"watertight\.yaml:\d+:\d+: .*`public.order`"
+    ) as refused:
         await plane.apply(load_text(wrong))
-    assert "marks" in refused.value.remedy
-    assert await plane.servers.drift() == {"db": (), "events": ()}
+    assert "orders" in refused.value.remedy
+    assert await plane.servers.drift() == {"orders-db": (), "events": ()}
     assert (await said_inside(plane, "reader", sys.executable, "-c", COUNT)).startswith("(")
 
 
 async def test_grants_come_and_go_while_it_runs(plane: ControlPlane) -> None:
-    without = DECLARATION.replace("tables: {marks: [select, insert]}", "tables: {marks: [insert]}")
+    without = DECLARATION.replace(
+        "tables: {orders: [select, insert]}", "tables: {orders: [insert]}"
+    )
     await plane.apply(load_text(without))
     said = await said_inside(
         plane,
@@ -166,6 +172,15 @@ async def test_grants_come_and_go_while_it_runs(plane: ControlPlane) -> None:
     assert said == "InsufficientPrivilege\n"
     await plane.apply(load_text(DECLARATION))
     assert (await said_inside(plane, "writer", sys.executable, "-c", COUNT)).startswith("(")
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "nats"])
+async def test_the_example_of_the_page_runs(plane: ControlPlane, kind: str) -> None:
+    [code] = re.findall(
+        rf"<!-- example: {kind} -->\n```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL
+    )
+    said = await said_inside(plane, "writer", sys.executable, "-c", f"{code}print('done')")
+    assert said.endswith("done\n"), said
 
 
 async def test_all_of_it_is_proven(plane: ControlPlane) -> None:

@@ -111,3 +111,8 @@ def test_keys_are_private_fit_and_gone_at_the_end(tmp_path: Path) -> None:
     assert key.public_key() == chain_of(credential)[0].public_key()
     made.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forgery_that_soon_ends_is_made_anew(forger: Forger) -> None:
+    brief = replace(right("spiffe://shop.internal/orders", "orders"), not_after_seconds=5)
+    assert forger.forge(brief) != forger.forge(brief)

@@ -93,10 +93,12 @@ class Forger:
     def forge(self, forgery: Forgery) -> Credential:
         """The credential with exactly that wrong with it, made at most ``REUSED_SECONDS`` ago.
 
-        Until then the same forgery gives the same files. Raises :class:`CannotForge`.
+        Until then the same forgery gives the same files; one that soon ends is made anew each time.
+        Raises :class:`CannotForge`.
         """
         made = self._made.get(forgery)
-        if made is None or self._clock() - made[1] > REUSED_SECONDS:
+        brief = 0 < forgery.not_after_seconds <= REUSED_SECONDS
+        if made is None or brief or self._clock() - made[1] > REUSED_SECONDS:
             made = self._made[forgery] = self._make(forgery), self._clock()
         return made[0]
 

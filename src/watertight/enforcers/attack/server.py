@@ -32,7 +32,7 @@ from watertight.model.system import Resource, System
 
 TIMEOUT_SECONDS = 5.0
 DAY_SECONDS = 86_400
-BRIEF_SECONDS = 3
+BRIEF_SECONDS = 6
 """How long the SVID lives whose session is taken up again after its end."""
 LOCAL = "127.0.0.1"
 OLD_VERSIONS = {
