@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Concatenate, ParamSpec, Protocol
+from typing import Concatenate, ParamSpec, Protocol, TypeAlias
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -86,7 +86,7 @@ class Dialect(Protocol):
         ...
 
 
-Tried = Callable[Concatenate[Arena, P], Awaitable[Observation]]
+Tried: TypeAlias = Callable[Concatenate[Arena, P], Awaitable[Observation]]
 
 
 def attack(
@@ -94,7 +94,7 @@ def attack(
     identifier: str,
     channel: str,
     attempt: str,
-    tried: Callable[Concatenate[Arena, P], Awaitable[Observation]],
+    tried: Tried[P],
     *arguments: P.args,
     **keywords: P.kwargs,
 ) -> Probe:
@@ -111,7 +111,7 @@ def use(
     identifier: str,
     channel: str,
     attempt: str,
-    tried: Callable[Concatenate[Arena, P], Awaitable[Observation]],
+    tried: Tried[P],
     *arguments: P.args,
     **keywords: P.kwargs,
 ) -> Probe:
