@@ -302,7 +302,16 @@ async def running_server(
         await doors.close()
         await agents.stop()
         await host.stop()
+        _end_strays(base)
         shutil.rmtree(base)
+
+
+def _end_strays(base: Path) -> None:
+    """Daemons that a server started and left (epmd): in a pod they end with its processes."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and os.fsencode(base) in (entry / "environ").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def located(enforcer: ResourceEnforcer, plan: ServerPlan, placement: Placement) -> ServerProcess:

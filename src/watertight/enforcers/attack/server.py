@@ -69,6 +69,9 @@ class Dialect(Protocol):
     alpn: tuple[str, ...]
     lowest_tls: ssl.TLSVersion
     """The lowest version that the server may accept; below it, every attempt is an attack."""
+    tells_who: bool
+    """Whether :meth:`login` sees whom the server takes us for. If not, somebody else who has a
+    channel of his own comes in as himself, and that is no attack: what he may do there is."""
 
     async def prelude(self, wire: Wire, *, secure: bool) -> None:
         """What comes before the TLS handshake, or before a login in the clear.
@@ -341,8 +344,9 @@ def _identity(
     wrong = {**common_forgeries(login), **forgeries(login)}
     for identifier, (what, forgery) in wrong.items():
         yield attack(dialect, identifier, login.channel, what, _forged, dialect, login, forgery)
+    known = {channel.source for channel in login.system.incoming(login.resource.name)}
     for other in login.system.workloads():
-        if other != login.service:
+        if other != login.service and (dialect.tells_who or other not in known):
             yield attack(
                 dialect,
                 "identity.other-workload",
@@ -453,7 +457,7 @@ async def _doors(arena: Arena, dialect: Dialect, login: Login) -> Observation:
     hello = await genuine(arena, dialect, login.service)
     said = []
     for owner in declared:
-        for claimed in (login.service, owner):
+        for claimed in (login.service, owner) if dialect.tells_who else (login.service,):
             seen = await tried_to_enter(
                 arena, dialect, replace(login, service=claimed), hello, door=owner
             )

@@ -41,6 +41,7 @@ class NATSDialect:
     lowest_tls: ssl.TLSVersion
     enforcer: str = KIND
     alpn: tuple[str, ...] = ()
+    tells_who: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     """What it says in CONNECT besides what every client does."""
 

@@ -16,6 +16,7 @@ class PostgreSQLDialect:
     enforcer: str = KIND
     alpn: tuple[str, ...] = ("postgresql",)
     lowest_tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    tells_who: bool = True
     database: str | None = None
     """Another than the declared one."""
     role: str | None = None

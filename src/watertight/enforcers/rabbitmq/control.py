@@ -1,0 +1,45 @@
+"""Talking to a running broker by its own command, which starts an Erlang of its own each time."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from watertight.enforcers.resource import ServerHost
+from watertight.errors import WatertightError
+
+TIMEOUT_SECONDS = 60.0
+
+
+class BrokerRefused(WatertightError):
+    """The broker, or its command, does not do what it is asked."""
+
+
+async def control(host: ServerHost, *words: str) -> str:
+    """What ``rabbitmqctl`` says. Raises :class:`BrokerRefused`."""
+    command = str(Path(host.process.argv[0]).with_name("rabbitmqctl"))
+    done = await host.run((command, "-q", *words), timeout_seconds=TIMEOUT_SECONDS)
+    if done.status:
+        raise BrokerRefused(
+            f"{host.resource}: `rabbitmqctl {words[0]}` says: {done.output.strip()[-600:]}"
+        )
+    return done.output
+
+
+async def evaluate(host: ServerHost, *expressions: str) -> str:
+    """What the broker makes of Erlang expressions, all in one call; the value of the last."""
+    return (await control(host, "eval", f"{', '.join(expressions)}.")).strip()
+
+
+async def exported(host: ServerHost) -> dict[str, Any]:
+    """The broker's definitions as they are now."""
+    said = await control(host, "export_definitions", "-")
+    start = said.find("{")
+    if start < 0:
+        raise BrokerRefused(f"{host.resource}: the broker exports no definitions: {said[:200]}")
+    found: dict[str, Any] = json.loads(said[start:])
+    return found
+
+
+def binary(text: str) -> str:
+    """An Erlang binary, byte by byte: no name can be anything but a name."""
+    return f"<<{','.join(str(byte) for byte in text.encode())}>>"

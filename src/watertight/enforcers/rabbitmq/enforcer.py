@@ -1,0 +1,69 @@
+"""RabbitMQ as an enforcer: it knows each service by the SPIFFE ID in its certificate."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from watertight.enforcers.contract import Applied, Capability, Placement, Probe
+from watertight.enforcers.rabbitmq.apply import apply_plan, cut, find_drift, rotate
+from watertight.enforcers.rabbitmq.client import client_settings
+from watertight.enforcers.rabbitmq.compile import compile_plans
+from watertight.enforcers.rabbitmq.declaration import KIND, check
+from watertight.enforcers.rabbitmq.locate import locate_broker
+from watertight.enforcers.rabbitmq.probes import rabbitmq_probes
+from watertight.enforcers.rabbitmq.render import render
+from watertight.enforcers.resource import (
+    Client,
+    ClientSettings,
+    ServerHost,
+    ServerPlan,
+    ServerProcess,
+)
+from watertight.model.rules import Flaw
+from watertight.model.system import Channel, Resource, System
+
+
+class RabbitMQEnforcer:
+    """Implements :class:`~watertight.enforcers.resource.ResourceEnforcer`."""
+
+    kind = KIND
+    resources = frozenset({KIND})
+    capability = Capability()
+
+    def check(self, system: System, resource: Resource) -> Iterable[Flaw]:
+        """See the protocol."""
+        return check(system, resource)
+
+    def compile(self, system: System, placement: Placement) -> Mapping[str, ServerPlan]:
+        """See the protocol."""
+        return compile_plans(system, placement)
+
+    def render(self, system: System, resource: Resource) -> Mapping[str, str]:
+        """See the protocol."""
+        return render(system, resource)
+
+    def client(self, system: System, channel: Channel, client: Client) -> ClientSettings:
+        """See the protocol."""
+        return client_settings(system, channel, client)
+
+    def locate(self, plan: ServerPlan, placement: Placement, search_path: str) -> ServerProcess:
+        """See the protocol."""
+        return locate_broker(plan, placement, search_path)
+
+    async def apply(self, plan: ServerPlan, host: ServerHost) -> Applied:
+        """See the protocol."""
+        return await apply_plan(plan, host)
+
+    async def drift(self, plan: ServerPlan, host: ServerHost) -> Sequence[str]:
+        """See the protocol."""
+        return await find_drift(plan, host)
+
+    async def rotate(self, plan: ServerPlan, host: ServerHost) -> None:
+        """See the protocol."""
+        await rotate(plan, host)
+
+    async def revoke(self, plan: ServerPlan, host: ServerHost, service: str) -> int:
+        """See the protocol."""
+        return await cut(plan, host, service)
+
+    def probes(self, system: System) -> Iterable[Probe]:
+        """See the protocol."""
+        return rabbitmq_probes(system)

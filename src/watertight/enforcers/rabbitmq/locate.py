@@ -1,0 +1,65 @@
+"""Finds RabbitMQ's programs, and says how a private broker is started with them."""
+
+import os
+import shutil
+from pathlib import Path
+
+from watertight.enforcers.contract import Placement
+from watertight.enforcers.rabbitmq.compile import (
+    CONFIGURATION,
+    ENVIRONMENT,
+    PLUGINS,
+    sibling_port,
+)
+from watertight.enforcers.resource import ServerMissing, ServerPlan, ServerProcess
+
+SERVER = "rabbitmq-server"
+DEBIAN = "/usr/lib/rabbitmq/bin"
+"""Debian's own wrappers on the path would change the user and the directory."""
+ERLANG = "erl"
+NODE = "rabbit@localhost"
+START_SECONDS = 90.0
+
+
+def locate_broker(plan: ServerPlan, placement: Placement, search_path: str) -> ServerProcess:
+    """The broker and its environment. Raises :class:`ServerMissing`."""
+    where = os.pathsep.join((DEBIAN, search_path))
+    program = shutil.which(SERVER, path=where)
+    if program is None or shutil.which(ERLANG, path=search_path) is None:
+        raise ServerMissing(
+            f"{plan.at}: {plan.resource} needs {SERVER} and Erlang, which are not installed.",
+            remedy="Install them: apt-get install rabbitmq-server.",
+        )
+    return ServerProcess(
+        argv=(program,),
+        environment=environment(plan, placement),
+        programs=(Path(program),),
+        start_seconds=START_SECONDS,
+    )
+
+
+def environment(plan: ServerPlan, placement: Placement) -> dict[str, str]:
+    """Everything of the broker's lies in its own directories; all else listens on loopback.
+
+    The port mapper (epmd) and the distribution know no TLS here: the one only tells names, the
+    other asks for the cookie, a file of the broker's own user. Both are in the broker's network.
+    """
+    own = placement.server_directory(plan.resource)
+    data = placement.server_data(plan.resource)
+    return {
+        "RABBITMQ_NODENAME": NODE,
+        "RABBITMQ_CONFIG_FILE": str(own / CONFIGURATION),
+        "RABBITMQ_CONF_ENV_FILE": str(own / ENVIRONMENT),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(own / PLUGINS),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(own / "advanced.config"),
+        "RABBITMQ_MNESIA_BASE": str(data / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(data / "logs"),
+        "RABBITMQ_PID_FILE": str(data / "pid"),
+        "RABBITMQ_DIST_PORT": str(sibling_port(plan.port, 1)),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "ERL_EPMD_PORT": str(sibling_port(plan.port, 2)),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "HOME": str(data),
+        "LANG": "C.UTF-8",
+    }

@@ -1,0 +1,47 @@
+"""Every attack on RabbitMQ brokers, and every permitted use, from the declaration alone."""
+
+from collections.abc import Iterable, Iterator
+
+from watertight.enforcers.attack.server import Login, server_probes
+from watertight.enforcers.contract import Arena, Probe
+from watertight.enforcers.rabbitmq.declaration import KIND, broker, grants
+from watertight.enforcers.rabbitmq.probes import claims, identity, siblings
+from watertight.enforcers.rabbitmq.probes.dialect import RabbitMQDialect
+from watertight.enforcers.rabbitmq.probes.rights import attacks, uses
+from watertight.enforcers.rabbitmq.probes.sessions import Caller
+from watertight.model.system import Resource, System
+
+
+def rabbitmq_probes(system: System) -> Iterator[Probe]:
+    """For every managed broker."""
+    for resource in system.resources.values():
+        if resource.kind == KIND and not resource.external:
+            yield from _of(system, resource)
+
+
+def _of(system: System, resource: Resource) -> Iterator[Probe]:
+    dialect = RabbitMQDialect()
+    yield from server_probes(
+        dialect,
+        system,
+        forgeries=identity.forgeries,
+        sockets=_sockets,
+        resources=[resource],
+    )
+    yield from siblings.probes(dialect, resource)
+    declared = broker(resource)
+    channels = list(system.incoming(resource.name))
+    sent = frozenset(queue for channel in channels for queue in grants(channel).send)
+    for channel in channels:
+        login = Login(system, resource, channel.source)
+        caller = Caller(dialect, login, grants(channel))
+        yield from uses(caller)
+        yield from attacks(caller, declared, sent)
+        yield from claims.probes(dialect, login)
+
+
+def _sockets(_arena: Arena, resource: Resource) -> Iterable[str]:
+    """The distribution, and the port mapper, which listens on both loopback addresses."""
+    yield f"127.0.0.1:{siblings.distribution_port(resource.port)}"
+    for host in ("127.0.0.1", "[::1]"):
+        yield f"{host}:{siblings.mapper_port(resource.port)}"

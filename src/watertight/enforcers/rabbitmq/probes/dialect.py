@@ -1,0 +1,165 @@
+"""RabbitMQ as an attacker speaks it: any mechanism, any response, any virtual host."""
+
+import ssl
+import struct
+from dataclasses import dataclass
+
+from watertight.enforcers.attack.server import Login, LoginRefused
+from watertight.enforcers.attack.wire import Wire
+from watertight.enforcers.contract import Observation, not_run, refused, served
+from watertight.enforcers.rabbitmq.declaration import KIND
+from watertight.enforcers.rabbitmq.probes import frames
+from watertight.enforcers.rabbitmq.probes.frames import Frames, Method
+
+ACCESS_REFUSED, NOT_ALLOWED = 403, 530
+PRECONDITION_FAILED = 406
+_CHANNEL = 1
+_MAX_FRAME = 131_072
+
+
+@dataclass(slots=True)
+class RabbitMQDialect:
+    """Implements :class:`~watertight.enforcers.attack.server.Dialect`."""
+
+    enforcer: str = KIND
+    alpn: tuple[str, ...] = ()
+    lowest_tls: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    tells_who: bool = False
+    mechanism: str = "EXTERNAL"
+    response: bytes = b""
+    virtual_host: str | None = None
+    """None: the resource's own."""
+
+    async def prelude(self, wire: Wire, *, secure: bool) -> None:
+        """TLS begins at once, and so does a login in the clear."""
+
+    async def login(self, wire: Wire, login: Login) -> None:
+        """Opens a connection to the virtual host, and a channel.
+
+        The broker knows us by our certificate, and does not say whom it takes us for: that shows
+        in what we may do.
+        """
+        incoming = Frames(wire)
+        await wire.send(frames.HEADER)
+        await _expect(incoming, frames.START)
+        answer = frames.client_properties() + frames.short(self.mechanism)
+        answer += frames.long(self.response) + frames.short("en_US")
+        await wire.send(frames.method(0, frames.START_OK, answer))
+        await _expect(incoming, frames.TUNE)
+        tune = struct.pack(">HIH", 16, _MAX_FRAME, 0)
+        host = login.resource.name if self.virtual_host is None else self.virtual_host
+        opening = frames.short(host) + frames.short("") + b"\x00"
+        await wire.send(
+            frames.method(0, frames.TUNE_OK, tune) + frames.method(0, frames.OPEN, opening)
+        )
+        await _expect(incoming, frames.OPEN_OK)
+        await wire.send(frames.method(_CHANNEL, frames.CHANNEL_OPEN, frames.short("")))
+        await _expect(incoming, frames.CHANNEL_OPEN_OK)
+
+
+async def _expect(incoming: Frames, kind: tuple[int, int]) -> Method:
+    found = await incoming.method()
+    if found.kind in (frames.CONNECTION_CLOSE, frames.CHANNEL_CLOSE):
+        code, text = found.refusal()
+        raise LoginRefused(f"{code} {text}")
+    if found.kind != kind:
+        raise LoginRefused(f"asks for more: method {found.kind}")
+    return found
+
+
+async def act(wire: Wire, request: bytes, answer: tuple[int, int]) -> Observation:
+    """One method and its answer; a refusal is told by its code (403 and 530), never by its text."""
+    await wire.send(request)
+    found = await Frames(wire).method()
+    if found.kind == answer:
+        return served(f"method {answer} answers")
+    if found.kind in (frames.CONNECTION_CLOSE, frames.CHANNEL_CLOSE):
+        code, text = found.refusal()
+        if found.kind == frames.CHANNEL_CLOSE:
+            await wire.send(frames.method(_CHANNEL, frames.CHANNEL_CLOSE_OK))
+        said = f"{code} {text}"[:200]
+        if code == PRECONDITION_FAILED:  # judged after the permission
+            return served(f"permitted, but {said}")
+        return refused(said) if code in (ACCESS_REFUSED, NOT_ALLOWED) else not_run(said)
+    return served(f"method {found.kind} answers")
+
+
+# --- what may be asked (specification, sections 1.6 to 1.9) ---------------------------------------
+
+
+def declare_queue(name: str, *, exclusive: bool = False) -> bytes:
+    """Queue.Declare; its answer is (50, 11)."""
+    bits = bytes([4 if exclusive else 0])
+    arguments = b"\x00\x00" + frames.short(name) + bits + frames.EMPTY_TABLE
+    return frames.method(_CHANNEL, (50, 10), arguments)
+
+
+def declare_exchange(name: str) -> bytes:
+    """Exchange.Declare; its answer is (40, 11)."""
+    arguments = b"\x00\x00" + frames.short(name) + frames.short("fanout")
+    arguments += b"\x00" + frames.EMPTY_TABLE
+    return frames.method(_CHANNEL, (40, 10), arguments)
+
+
+def delete_queue(name: str) -> bytes:
+    """Queue.Delete, only if it is unused and empty; its answer is (50, 41)."""
+    return frames.method(_CHANNEL, (50, 40), b"\x00\x00" + frames.short(name) + b"\x03")
+
+
+def delete_exchange(name: str) -> bytes:
+    """Exchange.Delete, only if it is unused; its answer is (40, 21)."""
+    return frames.method(_CHANNEL, (40, 20), b"\x00\x00" + frames.short(name) + b"\x01")
+
+
+def purge(name: str) -> bytes:
+    """Queue.Purge; its answer is (50, 31)."""
+    return frames.method(_CHANNEL, (50, 30), b"\x00\x00" + frames.short(name) + b"\x00")
+
+
+def bind(queue: str, exchange: str, key: str) -> bytes:
+    """Queue.Bind; its answer is (50, 21)."""
+    names = frames.short(queue) + frames.short(exchange) + frames.short(key)
+    return frames.method(_CHANNEL, (50, 20), b"\x00\x00" + names + b"\x00" + frames.EMPTY_TABLE)
+
+
+def unbind(queue: str, exchange: str, key: str) -> bytes:
+    """Queue.Unbind; its answer is (50, 51)."""
+    names = frames.short(queue) + frames.short(exchange) + frames.short(key)
+    return frames.method(_CHANNEL, (50, 50), b"\x00\x00" + names + frames.EMPTY_TABLE)
+
+
+def consume(queue: str) -> bytes:
+    """Basic.Consume, nothing acknowledged; its answer is (60, 21)."""
+    arguments = b"\x00\x00" + frames.short(queue) + frames.short("watertight-probe") + b"\x00"
+    return frames.method(_CHANNEL, (60, 20), arguments + frames.EMPTY_TABLE)
+
+
+def consume_gently(queue: str) -> bytes:
+    """Basic.Consume behind every other reader, one message at most, which goes back untouched.
+
+    (rabbitmq.com/docs/consumer-priority.) Basic.Qos and its answer (60, 11) must come before.
+    """
+    arguments = b"\x00\x00" + frames.short(queue) + frames.short("watertight-probe") + b"\x00"
+    last = frames.short("x-priority") + b"I" + struct.pack(">i", -100)
+    return frames.method(_CHANNEL, (60, 20), arguments + frames.long(last))
+
+
+ONE_AT_A_TIME = frames.method(_CHANNEL, (60, 10), struct.pack(">IHB", 0, 1, 0))
+
+
+def publish(exchange: str, key: str) -> bytes:
+    """A message within a transaction that is rolled back: judged, and never delivered.
+
+    Tx.Select, Basic.Publish, Tx.Rollback; the answers are (90, 11) and (90, 31).
+    """
+    names = b"\x00\x00" + frames.short(exchange) + frames.short(key) + b"\x00"
+    content = struct.pack(">HHQH", 60, 0, 1, 0)
+    return (
+        frames.method(_CHANNEL, (60, 40), names)
+        + frames.frame(frames.CONTENT, _CHANNEL, content)
+        + frames.frame(frames.BODY, _CHANNEL, b"x")
+        + frames.method(_CHANNEL, (90, 30))
+    )
+
+
+SELECT = frames.method(_CHANNEL, (90, 10))

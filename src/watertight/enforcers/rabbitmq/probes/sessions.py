@@ -1,0 +1,111 @@
+"""An act within a session of the right caller, and what came of it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from watertight.enforcers.attack.server import (
+    Login,
+    LoginRefused,
+    as_itself,
+    attack,
+    controlled,
+    use,
+)
+from watertight.enforcers.attack.wire import Closed, Wire
+from watertight.enforcers.contract import Arena, Observation, Outcome, Probe, not_run, refused
+from watertight.enforcers.rabbitmq.declaration import Grants
+from watertight.enforcers.rabbitmq.probes.dialect import (
+    ONE_AT_A_TIME,
+    SELECT,
+    RabbitMQDialect,
+    act,
+    consume_gently,
+    publish,
+)
+
+Act = Callable[[Wire], Awaitable[Observation]]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One declared channel, and how to make its probes."""
+
+    dialect: RabbitMQDialect
+    login: Login
+    granted: Grants
+
+    def attack(self, identifier: str, attempt: str, tried: Act) -> Probe:
+        """A probe that must be refused, tried within the caller's own session."""
+        channel = self.login.channel
+        return attack(
+            self.dialect, identifier, channel, attempt, _tried, self.dialect, self.login, tried
+        )
+
+    def use(self, identifier: str, attempt: str, tried: Act) -> Probe:
+        """A probe that must be served."""
+        channel = self.login.channel
+        return use(
+            self.dialect, identifier, channel, attempt, _used, self.dialect, self.login, tried
+        )
+
+
+async def _tried(arena: Arena, dialect: RabbitMQDialect, login: Login, tried: Act) -> Observation:
+    try:
+        wire = await as_itself(arena, dialect, login)
+    except (Closed, TimeoutError) as end:
+        return not_run(f"{login.service} itself is turned away: {end or 'no answer'}")
+    return await _acted(arena, dialect, login, tried, wire)
+
+
+async def _used(arena: Arena, dialect: RabbitMQDialect, login: Login, tried: Act) -> Observation:
+    try:
+        wire = await as_itself(arena, dialect, login)
+    except (Closed, TimeoutError) as end:
+        return refused(f"{login.service} is turned away: {end or 'no answer'}")
+    return await _acted(arena, dialect, login, tried, wire)
+
+
+async def _acted(
+    arena: Arena, dialect: RabbitMQDialect, login: Login, tried: Act, wire: Wire
+) -> Observation:
+    try:
+        return await tried(wire)
+    except LoginRefused as no:
+        return refused(str(no))
+    except (Closed, TimeoutError) as end:
+        return await controlled(arena, dialect, login, str(end) or "no answer")
+    finally:
+        await wire.close()
+
+
+def asks(request: bytes, answer: tuple[int, int]) -> Act:
+    """One method and its answer."""
+
+    async def ask(wire: Wire) -> Observation:
+        return await act(wire, request, answer)
+
+    return ask
+
+
+def consumes(queue: str) -> Act:
+    """Permission to read, without taking what others wait for."""
+
+    async def ask(wire: Wire) -> Observation:
+        limited = await act(wire, ONE_AT_A_TIME, (60, 11))
+        if limited.outcome is not Outcome.SERVED:
+            return not_run(f"no limit: {limited.detail}")
+        return await act(wire, consume_gently(queue), (60, 21))
+
+    return ask
+
+
+def publishes(exchange: str, key: str) -> Act:
+    """A message that is judged and never delivered."""
+
+    async def ask(wire: Wire) -> Observation:
+        selected = await act(wire, SELECT, (90, 11))
+        if selected.outcome is not Outcome.SERVED:
+            return not_run(f"no transaction: {selected.detail}")
+        return await act(wire, publish(exchange, key), (90, 31))
+
+    return ask

@@ -1,0 +1,125 @@
+"""The table of sabotages: how the broker is weakened, and which probes must turn red for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ORDERS = "orders -> jobs"
+BILLING = "billing -> jobs"
+USER = "spiffe://shop.internal/orders"
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """``commands`` of rabbitmqctl; exactly the probes ``breaks`` of ``channel`` must break.
+
+    Among those that are tried: its own, and ``holds``, which must not.
+    """
+
+    name: str
+    commands: tuple[Sequence[str], ...]
+    breaks: frozenset[str]
+    holds: frozenset[str] = frozenset()
+    channel: str = ORDERS
+
+
+def _permissions(configure: str, write: str, read: str) -> Sequence[str]:
+    return ("set_permissions", "-p", "jobs", USER, configure, write, read)
+
+
+RIGHT_WRITE = r"^(events|to\.parcels)$"
+NOTHING = "^$"
+LIVE = (
+    Sabotage(
+        "configure",
+        (_permissions(".*", RIGHT_WRITE, NOTHING),),
+        frozenset(
+            {
+                "grants.declare-exchange",
+                "grants.declare-queue",
+                "grants.delete-exchange",
+                "grants.delete-queue",
+                "grants.exclusive-queue",
+            }
+        ),
+        frozenset({"grants.bind", "grants.consume", "grants.publish"}),
+    ),
+    Sabotage(
+        "write",
+        (_permissions(NOTHING, ".*", NOTHING),),
+        frozenset({"grants.built-in-exchange", "grants.default-exchange", "grants.publish"}),
+        frozenset({"grants.bind", "grants.consume", "grants.declare-queue", "grants.routing-key"}),
+    ),
+    Sabotage(
+        "read",
+        (_permissions(NOTHING, RIGHT_WRITE, ".*"),),
+        frozenset({"grants.consume", "grants.purge"}),
+        frozenset({"grants.bind", "grants.publish", "grants.unbind"}),
+    ),
+    Sabotage(
+        "bind",
+        (_permissions(NOTHING, ".*", ".*"),),
+        frozenset({"grants.bind", "grants.unbind"}),
+        frozenset({"grants.declare-queue", "grants.routing-key"}),
+    ),
+    Sabotage(
+        "no topic permission",
+        (("clear_topic_permissions", "-p", "jobs", USER),),
+        frozenset({"grants.routing-key"}),
+        frozenset({"grants.publish", "grants.built-in-exchange"}),
+    ),
+    Sabotage(
+        "no publishing",
+        (_permissions(NOTHING, NOTHING, NOTHING),),
+        frozenset({"use.publish", "use.send"}),
+    ),
+    Sabotage(
+        "no reading",
+        (("set_permissions", "-p", "jobs", USER.replace("orders", "billing"), *[NOTHING] * 3),),
+        frozenset({"use.consume", "use.publish"}),
+        channel=BILLING,
+    ),
+    Sabotage(
+        "other virtual hosts",
+        (
+            ("add_vhost", "/"),
+            ("set_permissions", "-p", "/", USER, *[NOTHING] * 3),
+        ),
+        frozenset({"login.virtual-host"}),
+        frozenset({"login.guest", "grants.publish"}),
+    ),
+)
+PASSWORDS = frozenset({"login.guest", "login.password", "login.amqplain"})
+"""Broken by a restart with PLAIN and AMQPLAIN, a guest, and a password for a service."""
+OPEN_DOOR = frozenset(
+    {
+        "identity.common-name-only",
+        "identity.dns-san-only",
+        "identity.expired",
+        "identity.foreign-authority",
+        "identity.longer-path",
+        "identity.not-yet-valid",
+        "identity.other-trust-domain",
+        "identity.other-workload",
+        "identity.second-uri-san",
+        "identity.self-signed",
+        "identity.server-only-usage",
+        "identity.uri-as-dns-san",
+        "sessions.resumption-after-expiry",
+        "tls.no-certificate",
+        "tls.plaintext",
+        "tls.version-1.1",
+        "tls.version-1.2",
+    }
+)
+"""Broken by a door that takes anybody in and shows the right SVID in his place."""
+ELSEWHERE = frozenset(
+    {
+        "ports.unknown",
+        "reach.address",
+        "reach.doors",
+        "reach.name",
+        "siblings.distribution",
+        "siblings.mapper",
+    }
+)
+"""With tests of their own: in test_sabotage.py, and in pods (tests/enforcers)."""
