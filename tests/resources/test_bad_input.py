@@ -67,7 +67,7 @@ class Disk:
         self._mount(f"size={mebibytes}m,mode=755")
 
     def _mount(self, options: str) -> None:
-        command = ["/usr/bin/mount", "-t", "tmpfs", "-o", options, "tmpfs", self.directory]
+        command = ["/usr/bin/mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.directory)]
         subprocess.run(command, check=True)
 
     def grow(self, mebibytes: int) -> None:
