@@ -23,6 +23,7 @@ $(READY): requirements.lock pyproject.toml
 		  else echo "$(PYTHON) cannot make virtual environments. Install them: apt-get install python3-venv" >&2; exit 3; fi; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q src # each command would else compile what it may not write
 	@touch $@
 
 demo: $(READY) ## the shop, sealed, attacked and proven; KEEP=1 leaves it running, FULL=1 adds RabbitMQ
