@@ -13,10 +13,10 @@ from joserfc.jwk import KeySet
 from tests.examples.plain import declaration
 
 
-def load_login() -> ModuleType:
-    """The example's program, as a module."""
+def load(name: str) -> ModuleType:
+    """A program of the shop, as a module."""
     spec = importlib.util.spec_from_file_location(
-        "shop_login", declaration("shop").parent / "login.py"
+        f"shop_{name}", declaration("shop").with_name(f"{name}.py")
     )
     assert spec is not None
     assert spec.loader is not None
@@ -27,7 +27,7 @@ def load_login() -> ModuleType:
 
 @pytest.fixture
 def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    module = load_login()
+    module = load("login")
     monkeypatch.setattr(module, "SIGNING_KEY", tmp_path / "login" / "signing-key.json")
     monkeypatch.setattr(module, "JWKS", tmp_path / "jwks.json")
     return module
@@ -46,7 +46,7 @@ def test_the_public_set_verifies_its_tokens_and_holds_no_secret(login: ModuleTyp
 
 def test_the_key_lies_outside_what_the_services_may_read() -> None:
     project = declaration("shop").parent
-    assert not load_login().SIGNING_KEY.is_relative_to(project)
+    assert not load("login").SIGNING_KEY.is_relative_to(project)
 
 
 def test_the_key_is_made_once_and_for_its_owner_only(login: ModuleType) -> None:

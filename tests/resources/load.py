@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Any
 
+import aio_pika
 import psycopg
 
 import watertight
@@ -35,10 +36,20 @@ async def at_broker(client: Any) -> None:
     await client.jetstream().publish("orders.placed", b"load", timeout=5)
 
 
+async def at_jobs(connection: Any) -> None:
+    """Each message is confirmed by the broker, on a channel of its own."""
+    async with connection.channel() as channel:
+        exchange = await channel.get_exchange("to.parcels", ensure=False)
+        await exchange.publish(aio_pika.Message(b"load"), "parcels", timeout=5)
+
+
+OPERATIONS = {"orders-db": at_database, "events": at_broker, "jobs": at_jobs}
+
+
 async def work(name: str, over: asyncio.Event) -> None:
     """One operation after the other; an error is counted, and the next one tried."""
     global done, last
-    operation = at_database if name == "orders-db" else at_broker
+    operation = OPERATIONS[name]
     async with watertight.channel(name) as client:
         print("working", flush=True)
         while not over.is_set():

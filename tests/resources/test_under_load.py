@@ -38,6 +38,7 @@ services:
 resources:
   orders-db: {kind: postgresql, database: pods, schema: schema.sql}
   events: {kind: nats, streams: {ORDERS: [orders.>]}}
+  jobs: {kind: rabbitmq, queues: [parcels]}
 channels:
   - from: writer
     to: orders-db
@@ -46,10 +47,13 @@ channels:
   - {from: reader, to: orders-db, tables: {orders: [select]}, originate: true}
   - {from: writer, to: events, publish: [orders.placed]}
   - {from: reader, to: events, consume: [ORDERS]}
+  - {from: writer, to: jobs, send: [parcels]}
+  - {from: reader, to: jobs, consume: [parcels]}
 """
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "connect-from-python.md").read_text()
 LOAD = (Path(__file__).parent / "load.py").read_text()
 COUNT = "import psycopg; print(psycopg.connect().execute('SELECT count(*) FROM orders').fetchone())"
+KINDS = ("postgresql", "nats", "rabbitmq")
 ENOUGH = 20
 """Operations between one step and the next."""
 
@@ -100,7 +104,7 @@ async def working(plane: ControlPlane, service: str, channel: str) -> AsyncItera
             writer.close()
 
 
-@pytest.mark.parametrize("channel", ["orders-db", "events"])
+@pytest.mark.parametrize("channel", ["orders-db", "events", "jobs"])
 async def test_every_key_is_replaced_under_load_and_nothing_is_lost(
     plane: ControlPlane, channel: str
 ) -> None:
@@ -113,7 +117,7 @@ async def test_every_key_is_replaced_under_load_and_nothing_is_lost(
     assert result["done"] > ENOUGH
 
 
-@pytest.mark.parametrize("channel", ["orders-db", "events"])
+@pytest.mark.parametrize("channel", ["orders-db", "events", "jobs"])
 async def test_a_revoked_service_is_cut_within_a_second(plane: ControlPlane, channel: str) -> None:
     async with working(plane, "writer", channel) as load:
         await asyncio.sleep(0.3)  # the load itself
@@ -131,10 +135,10 @@ async def test_a_revoked_service_is_cut_within_a_second(plane: ControlPlane, cha
         assert (await load.end())["done"] > 0
 
 
-@pytest.mark.parametrize("resource", ["orders-db", "events"])
+@pytest.mark.parametrize("resource", ["orders-db", "events", "jobs"])
 async def test_a_killed_server_heals_without_a_person(plane: ControlPlane, resource: str) -> None:
     await plane.supervisor.signal_process(resource, "server", signal.SIGKILL)
-    uses = [p for p in probes_of(plane, ["postgresql", "nats"]) if p.kind == "use"]
+    uses = [p for p in probes_of(plane, KINDS) if p.kind == "use"]
     mine = [p for p in uses if p.channel.endswith(f"-> {resource}")]
     assert mine
     async with asyncio.timeout(30):
@@ -153,7 +157,7 @@ async def test_a_table_that_is_not_there_changes_nothing(plane: ControlPlane) ->
     ) as refused:
         await plane.apply(load_text(wrong))
     assert "orders" in refused.value.remedy
-    assert await plane.servers.drift() == {"orders-db": (), "events": ()}
+    assert await plane.servers.drift() == {"orders-db": (), "events": (), "jobs": ()}
     assert (await said_inside(plane, "reader", sys.executable, "-c", COUNT)).startswith("(")
 
 
@@ -174,7 +178,7 @@ async def test_grants_come_and_go_while_it_runs(plane: ControlPlane) -> None:
     assert (await said_inside(plane, "writer", sys.executable, "-c", COUNT)).startswith("(")
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "nats"])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_the_example_of_the_page_runs(plane: ControlPlane, kind: str) -> None:
     [code] = re.findall(
         rf"<!-- example: {kind} -->\n```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL
@@ -184,6 +188,6 @@ async def test_the_example_of_the_page_runs(plane: ControlPlane, kind: str) -> N
 
 
 async def test_all_of_it_is_proven(plane: ControlPlane) -> None:
-    probes = probes_of(plane, ["postgresql", "nats"])
+    probes = probes_of(plane, KINDS)
     assert len(probes) > 300
     assert not_held(await proven(plane, probes)) == {}

@@ -2,7 +2,7 @@
 
 Placing one asks the catalogue for the price (gRPC), the stock for the goods (TCP lines), payments
 for the money (HTTP) and the mailer for a confirmation (HTTP), and tells everybody who listens to
-the events of the shop (NATS JetStream), where there are any.
+the events of the shop (NATS JetStream), and the packer (RabbitMQ), where there are any.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
+import aio_pika
 import grpc
 import httpx
 from google.protobuf.struct_pb2 import Struct
@@ -29,7 +30,8 @@ CATALOGUE = urlsplit(os.environ.get("CATALOGUE_URL", "http://catalogue:8082"))
 PAYMENTS = os.environ.get("PAYMENTS_URL", "http://payments:8083")
 MAILER = os.environ.get("MAILER_URL", "http://mailer:8084")
 STOCK = urlsplit(os.environ.get("STOCK_URL", "tcp://stock:8085"))
-EVENTS = "WATERTIGHT_CHANNELS" in os.environ
+DECLARED = {variable.removesuffix("_URL").lower() for variable in os.environ}
+"""Names of what there are channels to, as far as the environment tells."""
 MOST = 100
 
 database = sqlite3.connect(":memory:")
@@ -42,11 +44,13 @@ database.execute(
 
 @contextlib.asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    events = watertight.channel("events") if EVENTS else contextlib.nullcontext()
+    events = watertight.channel("events") if "events" in DECLARED else contextlib.nullcontext()
+    jobs = watertight.channel("jobs") if "jobs" in DECLARED else contextlib.nullcontext()
     async with (
         httpx.AsyncClient() as http,
         grpc.aio.insecure_channel(CATALOGUE.netloc) as channel,
         events as app.state.events,
+        jobs as app.state.jobs,
     ):
         app.state.http = http
         app.state.product = channel.unary_unary(
@@ -110,11 +114,14 @@ async def place(request: Request) -> Response:
 
 
 async def tell(request: Request, sale: dict[str, object]) -> None:
-    """Once the stream has it, it is told."""
-    if request.app.state.events is not None:
-        await request.app.state.events.jetstream().publish(
-            "orders.placed", json.dumps(sale).encode()
-        )
+    """Once the stream and the queue have it, it is told."""
+    state, body = request.app.state, json.dumps(sale).encode()
+    if state.events is not None:
+        await state.events.jetstream().publish("orders.placed", body)
+    if state.jobs is not None:
+        async with state.jobs.channel() as channel:
+            exchange = await channel.get_exchange("to.parcels", ensure=False)
+            await exchange.publish(aio_pika.Message(body), "parcels")
 
 
 def read(number: int | None) -> dict[str, object]:

@@ -11,11 +11,11 @@ from watertight.model.system import GATEWAY
 
 
 async def revoke(plane: ControlPlane, workload: str) -> Cut:
-    """Distrusts a workload; returns when every proxy has acknowledged that.
+    """Distrusts a workload; returns when every proxy and every server has acknowledged that.
 
     Its doors at its callees are removed, which cuts its live connections (docs/adr/0001); so are
-    its own doors, its SVID, and whatever it could ask the authority for. Databases and brokers
-    end its sessions and take its role away. Raises NoSuchWorkload.
+    its own doors, its SVID, and whatever it could ask the authority for. The seconds told are
+    those until then. Databases and brokers take its role away behind that. Raises NoSuchWorkload.
     """
     plane.require(workload)
     sessions = await _live_sessions(plane, workload)
@@ -23,8 +23,9 @@ async def revoke(plane: ControlPlane, workload: str) -> Cut:
         began = time.monotonic()
         plane.keeper.revoke(workload)
         await plane.enforce()
-        await plane.servers.revoke(want(plane.effective, plane.placement), workload)
         seconds = time.monotonic() - began
+        # No door leads to a server any more; now the servers themselves forget who it was.
+        await plane.servers.revoke(want(plane.effective, plane.placement), workload)
         await plane.enforce_at_servers()
     return Cut(plane.declared.spiffe_id(workload), sessions, seconds)
 
