@@ -1,0 +1,52 @@
+"""PostgreSQL 17, which takes TLS from the first byte: the attacks on that, and their sabotages."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.postgresql.rig import wheel_database, write_files
+from tests.postgresql.shop import SHOP
+from tests.postgresql.test_sabotage import ELSEWHERE, broken_among
+from tests.servers import Rig, not_held
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ORIGINATES = SHOP.replace("from: orders\n", "from: orders\n    originate: true\n")
+ACCESS = "pg_hba.conf"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def database() -> AsyncIterator[Rig]:
+    async with wheel_database(ORIGINATES) as rig:
+        yield rig
+
+
+async def test_every_probe_holds(database: Rig) -> None:
+    results = await database.run(database.probes)
+    assert not_held(results) == {}
+    assert {probe.id for probe in database.probes} >= ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    ("line", "breaks"),
+    [
+        ("hostssl all all all trust", {"tls.direct-no-certificate"}),
+        ("hostssl all all all reject", {"use.direct-tls"}),
+    ],
+    ids=["no-certificate-needed", "nobody-let-in"],
+)
+async def test_a_line_before_ours_turns_exactly_these_probes_red(
+    database: Rig, line: str, breaks: set[str]
+) -> None:
+    probes = [p for p in database.probes if p.id in ELSEWHERE]
+    directory = database.host.placement.server_directory(database.resource)
+    right = {path.name: path.read_text() for path in directory.iterdir()}
+    weakened = right[ACCESS].replace("hostssl", f"{line}\nhostssl", 1)
+    await write_files(database, right | {ACCESS: weakened})
+    try:
+        assert await broken_among(database, probes) == breaks
+    finally:
+        applied = await database.enforcer.apply(database.plan, database.host)
+    assert applied.changed == (ACCESS,)
+    assert not_held(await database.run(probes)) == {}
