@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.sdk.process import Running, directory_for, free_port, stopped_at_the_end
+from tests.sdk.servers import broker
 from watertight.identity.credential_files import Owner
 
 Where = dict[str, Any]
@@ -69,34 +70,10 @@ async def nats(base: Path, program: Path) -> AsyncIterator[Where]:
 async def rabbitmq(base: Path, program: Path) -> AsyncIterator[Where]:
     """A broker with its default user."""
     directory, port = directory_for(base, "plaintext", owner()), free_port()
-    configuration = directory / "rabbitmq.conf"
-    configuration.write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\n")
-    (directory / "env.conf").touch()
-    (directory / "enabled_plugins").write_text("[].\n")
-    for file in directory.iterdir():
-        file.chmod(0o644)
-    epmd_port = free_port()
-    environment = {
-        "RABBITMQ_NODENAME": f"bench{port}@localhost",
-        "RABBITMQ_CONFIG_FILE": str(configuration),
-        "RABBITMQ_CONF_ENV_FILE": str(directory / "env.conf"),
-        "RABBITMQ_ADVANCED_CONFIG_FILE": str(directory / "none.config"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
-        "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
-        "RABBITMQ_LOG_BASE": str(directory / "logs"),
-        "RABBITMQ_PID_FILE": str(directory / "pid"),
-        "RABBITMQ_DIST_PORT": str(free_port()),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-start_epmd false "
-        "-kernel inet_dist_use_interface {127,0,0,1}",
-        "ERL_EPMD_PORT": str(epmd_port),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "LANG": "C.UTF-8",
+    files = {
+        "rabbitmq.conf": f"listeners.tcp.1 = 127.0.0.1:{port}\n",
+        "enabled_plugins": "[].\n",
+        "env.conf": "",
     }
-    # Erlang would start it as a daemon, which nobody ends.
-    epmd = ["/usr/bin/epmd", "-port", str(epmd_port), "-address", "127.0.0.1"]
-    names = Running(epmd, directory, owner(), {}, epmd_port, signal.SIGTERM)
-    server = Running([str(program)], directory, owner(), environment, port, signal.SIGTERM)
-    async with stopped_at_the_end(names), stopped_at_the_end(server):
-        await names.start()
-        await server.start(seconds=90)
+    async with broker(program, files, directory, owner(), port):
         yield {"host": "127.0.0.1", "port": port, "login": "guest", "password": "guest"}
