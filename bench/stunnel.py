@@ -24,17 +24,10 @@ class Tunnel:
     """Where the callee's stunnel expects TLS."""
 
 
-def program() -> str | None:
-    """stunnel, as Debian calls it or as its makers do; None if it is not installed."""
-    return tools.find("stunnel4") or tools.find("stunnel")
-
-
 @contextlib.contextmanager
 def pair(directory: Path, certificates: Certificates, upstream: str) -> Iterator[Tunnel]:
     """Both run until the block ends. Raises FileNotFoundError where stunnel is not installed."""
-    stunnel = program()
-    if stunnel is None:
-        raise FileNotFoundError("stunnel")
+    stunnel = tools.find("stunnel") or "stunnel"
     tunnel = Tunnel(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
     own, peer = certificates.caller, certificates.callee
     callee = _write(
@@ -68,8 +61,6 @@ def _write(directory: Path, name: str, *service: str) -> Path:
         "foreground = yes",
         "pid =",
         "debug = warning",
-        "socket = l:TCP_NODELAY=1",
-        "socket = r:TCP_NODELAY=1",
         f"[{name}]",
         *service,
         "verifyChain = yes",
