@@ -13,7 +13,7 @@ WATCH_SECONDS = 30.0
 
 
 async def rotation(plane: ControlPlane, observer: Client) -> dict[str, float]:
-    """Seconds from the order of a new leaf for the server, until it is served and until all is done.
+    """How many seconds after the order the server shows its new leaf, and all is done.
 
     The observer connects again and again, and looks at the server's certificate.
     """
@@ -25,7 +25,7 @@ async def rotation(plane: ControlPlane, observer: Client) -> dict[str, float]:
 
 
 async def revocation(plane: ControlPlane, victim: Client) -> dict[str, float]:
-    """Seconds from the order to distrust a service, until its session is dead and until all is done.
+    """How many seconds after the order a service's session is dead, and all is done.
 
     The victim, a client of the service ``native``, operates without a pause. The service is
     trusted again at the end.

@@ -75,7 +75,8 @@ class NATS:
 
     def __init__(self, client: Any, dead: asyncio.Event) -> None:
         self._client = client
-        self.version = str(client.connected_server_version)
+        version = client.connected_server_version
+        self.version = f"{version.major}.{version.minor}.{version.patch}"
         self.dead = dead
 
     @classmethod
@@ -107,7 +108,7 @@ class NATS:
 
     async def operate(self, number: int) -> None:
         del number
-        await self._client.publish("bench.items", BODY)
+        await self._client.publish("items", BODY)
         await self._client.flush()
 
     async def close(self) -> None:
@@ -129,9 +130,10 @@ class RabbitMQ:
         """Over a channel, with what ``watertight.sdk`` sets and nothing else."""
         import aio_pika  # noqa: PLC0415
 
-        where = spec.get("where", {})
+        where, exchange = spec.get("where", {}), "amq.fanout"
         if "channel" in spec:
             endpoint, context = channel(spec["channel"])
+            exchange = "items"
             where = {
                 "host": endpoint.address,
                 "port": endpoint.port,
@@ -142,7 +144,7 @@ class RabbitMQ:
                 "password": "",
                 "auth": "EXTERNAL",
             }
-        return cls(await aio_pika.connect(**where), spec["exchange"])
+        return cls(await aio_pika.connect(**where), exchange)
 
     async def operate(self, number: int) -> None:
         import aio_pika  # noqa: PLC0415

@@ -5,10 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from bench import plaintext
-from bench.driver import ROWS
 from bench.plaintext import DATABASE, Where
 
 RESOURCE = "server"
@@ -16,9 +14,10 @@ NATIVE, UNMODIFIED = "native", "unmodified"
 """Two services: one that speaks TLS itself, one whose proxy does."""
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS items (id int PRIMARY KEY, note text); "
-    f"INSERT INTO items SELECT n, 'item ' || n FROM generate_series(0, {ROWS - 1}) AS n "
+    "INSERT INTO items SELECT n, 'item ' || n FROM generate_series(0, 999) AS n "
     "ON CONFLICT DO NOTHING;"
 )
+"""As many rows as the driver asks for."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,6 @@ class Kind:
     """Directory, the server's program → a server in the clear."""
     files: Mapping[str, str] = field(default_factory=dict)
     """What stands beside the declaration."""
-    channel: Mapping[str, Any] = field(default_factory=dict)
-    """What the driver must know of the channel's server."""
-    twin: Mapping[str, Any] = field(default_factory=dict)
-    """The same of the server in the clear."""
 
     @property
     def declaration(self) -> str:
@@ -77,7 +72,7 @@ KINDS = (
         title="NATS",
         operations="messages",
         keys="",
-        grants="publish: [bench.items]",
+        grants="publish: [items]",
         originate=False,
         plaintext=plaintext.nats,
     ),
@@ -85,11 +80,9 @@ KINDS = (
         kind="rabbitmq",
         title="RabbitMQ",
         operations="messages",
-        keys=", exchanges: {bench: fanout}",
-        grants="publish: {bench: any}",
+        keys=", exchanges: {items: fanout}",
+        grants="publish: {items: any}",
         originate=True,
         plaintext=plaintext.rabbitmq,
-        channel={"exchange": "bench"},
-        twin={"exchange": "amq.fanout"},
     ),
 )

@@ -14,8 +14,8 @@ import asyncio
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from bench.clients import Client, in_pod, on_host
 from bench.kinds import KINDS, NATIVE, RESOURCE, UNMODIFIED, Kind
 from tests.planes import sealed
 from watertight.control.plane import ControlPlane
-from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import ServerMissing
 
 PLAINTEXT, STUNNEL = "plaintext", "stunnel pair"
@@ -68,25 +67,25 @@ async def rows(
 ) -> AsyncIterator[Mapping[str, Sequence[Client]]]:
     """Every row's clients, each of them idle."""
     program = Path(plane.servers.in_force[RESOURCE].process.argv[0])
-    over = {"kind": kind.kind, "channel": RESOURCE, **kind.channel}
     async with AsyncExitStack() as stack:
         where = await stack.enter_async_context(kind.plaintext(base, program))
         clear = {PLAINTEXT: where}
-        if stunnel.program() is not None:
+        if tools.find("stunnel"):
             made = certificates.make(base)
             upstream = f"{where['host']}:{where['port']}"
             tunnel = stack.enter_context(stunnel.pair(base, made, upstream))
             clear[STUNNEL] = where | {"port": int(tunnel.front.rpartition(":")[2])}
         found: dict[str, list[Client]] = {}
         for row, its in clear.items():
-            spec = {"kind": kind.kind, "where": its, **kind.twin}
+            spec = {"kind": kind.kind, "where": its}
             found[row] = [
                 await stack.enter_async_context(on_host(row, spec)) for _ in range(clients)
             ]
+        spec = {"kind": kind.kind, "channel": RESOURCE}
         callers = {CHANNEL: NATIVE} | ({ORIGINATED: UNMODIFIED} if kind.originate else {})
         for row, service in callers.items():
             found[row] = [
-                await stack.enter_async_context(in_pod(plane, service, over))
+                await stack.enter_async_context(in_pod(plane, service, spec))
                 for _ in range(clients)
             ]
         yield found
@@ -97,20 +96,26 @@ async def drive(clients: Sequence[Client], command: str, seconds: float) -> list
     return await asyncio.gather(*(client.ask(command, seconds) for client in clients))
 
 
-async def measure(kind: Kind, bounds: Bounds) -> dict[str, Any]:
-    """One kind of server. Raises ServerMissing, DriverFailed, or what starting it raises."""
-    with tempfile.TemporaryDirectory(prefix="wt-bench-", dir="/tmp") as name:
+@contextmanager
+def declared(kind: Kind) -> Iterator[Path]:
+    """The declaration of its system, in a directory that goes with the block."""
+    with tempfile.TemporaryDirectory(prefix="wt-bench-") as name:
         base = Path(name)
         base.chmod(0o755)  # services and servers run under uids of their own
-        declaration = base / "watertight.yaml"
-        declaration.write_text(kind.declaration)
         for file, text in kind.files.items():
             (base / file).write_text(text)
+        declaration = base / "watertight.yaml"
+        declaration.write_text(kind.declaration)
+        yield declaration
+
+
+async def measure(kind: Kind, bounds: Bounds) -> dict[str, Any]:
+    """One kind of server. Raises ServerMissing, DriverFailed, or what starting it raises."""
+    with declared(kind) as declaration:
         async with (
             sealed(declaration) as plane,
-            rows(kind, plane, base, bounds.clients) as clients,
+            rows(kind, plane, declaration.parent, bounds.clients) as clients,
         ):
-            isolation = plane.layout.capabilities.isolation
             seen = await rounds(kind, plane, clients, bounds)
     if len(seen.versions) != 1:
         raise RuntimeError(f"{kind.title}: rows of different servers: {seen.versions}")
@@ -119,15 +124,15 @@ async def measure(kind: Kind, bounds: Bounds) -> dict[str, Any]:
         "title": kind.title,
         "version": seen.versions.pop(),
         "operations": kind.operations,
-        "isolation": str(isolation),
         "rows": [row(name, seen) for name in clients],
         "ratios": {
             f"{a} / {b}": {command: ratio(seen, a, b, command) for command in (WORK, CONNECT)}
             for a, b in RATIOS
+            if a in clients and b in clients
         },
         "seconds": {
-            what: {key: statistics.median(t[key] for t in took) for key in ("seen", "done")}
-            for what, took in seen.seconds.items()
+            what: {key: statistics.median(t[key] for t in times) for key in ("seen", "done")}
+            for what, times in seen.seconds.items()
         },
     }
 
@@ -143,14 +148,15 @@ async def rounds(
     for number in range(bounds.rounds):
         for command in (WORK, CONNECT):
             for name, its in clients.items():
-                done = await drive(its, command, bounds.seconds)
-                rate = sum(each["count"] / each["seconds"] for each in done)
+                answers = await drive(its, command, bounds.seconds)
+                rate = sum(each["count"] / each["seconds"] for each in answers)
                 seen.rates.setdefault((name, command), []).append(rate)
                 say(f"{number + 1}/{bounds.rounds} {kind.title}: {name}: {command}: {rate:,.0f}/s")
         for what, change in ((ROTATED, distrust.rotation), (REVOKED, distrust.revocation)):
             took = await change(plane, clients[CHANNEL][0])
             seen.seconds.setdefault(what, []).append(took)
-            say(f"{number + 1}/{bounds.rounds} {kind.title}: {what}: {took}")
+            words = f"{what} in {took['seen']:.3f} s, all done in {took['done']:.3f} s"
+            say(f"{number + 1}/{bounds.rounds} {kind.title}: {words}")
     return seen
 
 
@@ -167,10 +173,8 @@ def row(name: str, seen: Seen) -> dict[str, Any]:
     return found
 
 
-def ratio(seen: Seen, a: str, b: str, command: str) -> float | None:
-    """The median over the rounds of ``a``'s rate divided by ``b``'s; None if one did not run."""
-    if (a, command) not in seen.rates or (b, command) not in seen.rates:
-        return None
+def ratio(seen: Seen, a: str, b: str, command: str) -> float:
+    """The median over the rounds of ``a``'s rate divided by ``b``'s."""
     pairs = zip(seen.rates[a, command], seen.rates[b, command], strict=True)
     return statistics.median(x / y for x, y in pairs)
 
@@ -182,21 +186,14 @@ def say(words: str) -> None:
 
 async def all_kinds(kinds: Sequence[Kind], bounds: Bounds) -> dict[str, Any]:
     """Every kind that can be had, one after another."""
-    left_out: dict[str, str] = {}
-    found = []
-    if stunnel.program() is None:
-        left_out[STUNNEL] = "stunnel is not installed"
+    measured, left_out = [], [] if tools.find("stunnel") else [STUNNEL]
     for kind in kinds:
-        if kind.kind not in resource_enforcers():
-            left_out[kind.title] = "there is no enforcer for it"
-            continue
         try:
-            found.append(await measure(kind, bounds))
+            measured.append(await measure(kind, bounds))
         except ServerMissing as missing:
-            left_out[kind.title] = f"{missing} {missing.remedy}"
-    for what, why in left_out.items():
-        say(f"{what}: NOT RUN: {why}")
-    return {**asdict(bounds), "kinds": found, "left_out": left_out}
+            left_out.append(kind.title)
+            say(f"{kind.title}: NOT RUN: {missing} {missing.remedy}")
+    return {**asdict(bounds), "kinds": measured, "left_out": left_out}
 
 
 def main() -> int:
