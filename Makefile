@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# As many processes as cores; a file's tests stay together (tests/conftest.py).
+SHARED_OUT := --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help setup demo servers check test test-all bench reference lock clean
 
@@ -37,10 +39,10 @@ check: $(READY) ## lint, format, types, layers
 	$(BIN)/lint-imports
 
 test: check servers ## every gate and every test but the exhaustive ones
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(SHARED_OUT)
 
 test-all: check servers ## also the exhaustive ones
-	$(BIN)/pytest
+	$(BIN)/pytest $(SHARED_OUT)
 
 bench: $(READY) ## speed, as ratios in one run; writes docs/performance.md
 	$(BIN)/python -m bench.run

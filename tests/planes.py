@@ -23,7 +23,7 @@ from watertight.identity.authority import Authority
 from watertight.identity.hazmat import open_issuer
 from watertight.identity.keeper import SVIDKeeper
 from watertight.model.load import load_file
-from watertight.runtime.host import detect
+from watertight.runtime.host import HostCapabilities, detect
 from watertight.runtime.layout import lay_out
 from watertight.runtime.pods import Machine
 from watertight.verify.arena import LiveArena
@@ -35,10 +35,15 @@ SVID_TTL_SECONDS = 3600
 
 
 @asynccontextmanager
-async def sealed(declaration: Path) -> AsyncIterator[ControlPlane]:
-    """The declared system, up and sealed, until the block ends."""
+async def sealed(
+    declaration: Path, capabilities: HostCapabilities | None = None
+) -> AsyncIterator[ControlPlane]:
+    """The declared system, up and sealed, until the block ends.
+
+    ``capabilities``: None means the best that this host has.
+    """
     system = load_file(declaration)
-    layout = lay_out(declaration, system, detect())
+    layout = lay_out(declaration, system, capabilities or detect())
     kek = kek_for(layout.state)
     directory = layout.state / "authority"
     with Authority.open_or_create(directory, system.trust_domain, kek=kek) as authority:

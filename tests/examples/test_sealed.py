@@ -20,6 +20,8 @@ from tests.mesh import Mesh, running_mesh
 from watertight.model.load import load_file
 from watertight.model.system import System
 
+pytestmark = pytest.mark.xdist_group("the host's loopback")  # two shops want the same addresses
+
 TRAFFIC_SECONDS = 60
 
 

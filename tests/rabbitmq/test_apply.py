@@ -175,8 +175,10 @@ async def test_a_revoked_service_is_cut_and_stays_out(rig: Rig) -> None:
         assert not back.is_closed
 
 
-async def test_a_restart_keeps_what_was_declared(rig: Rig) -> None:
+async def test_a_broker_that_started_again_is_waited_for_and_kept_what_was_declared(
+    rig: Rig,
+) -> None:
     await rig.host.stop()
     assert await drift(rig) == ["the server does not run"]
-    assert await apply(rig) == ("started",)
-    assert await drift(rig) == []
+    await rig.host.start()  # its port accepts before it answers its own command
+    assert await apply(rig) == ()

@@ -49,6 +49,7 @@ for command in (
     declaring.explain,
     resources.env,
     resources.render,
+    resources.grant,
     proving.verify,
     identities.rotate,
     identities.revoke,

@@ -1,23 +1,26 @@
 """Commands about databases and brokers: how a service reaches them, what a server must be told."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from watertight.cli.output import Output, OutputOption, print_json, speaks_plainly, stdout
+from watertight.cli.output import Output, OutputOption, print_json, say, speaks_plainly, stdout
 from watertight.cli.project import DEFAULT_FILE, FileOption, find_declaration, load_checked
 from watertight.control.servers import client_of, environment_of
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.registry import resource_enforcers
+from watertight.enforcers.resource import GrantsElsewhere
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.nearest import did_you_mean
+from watertight.model.system import Resource, System
 from watertight.runtime.host import detect
 from watertight.runtime.layout import run_directory
 
 
 class Unknown(WatertightError):
-    """A name that the declaration does not have."""
+    """A name that the declaration does not have, or has for something else."""
 
     exit_code = ExitCode.MISUSE
 
@@ -71,11 +74,7 @@ def render(
 ) -> None:
     """Print what a server that others run must be told: configuration, principals, grants."""
     system, _ = load_checked(file)
-    declared = system.resources.get(resource)
-    if declared is None:
-        raise Unknown(
-            f"There is no resource `{resource}`.", remedy=did_you_mean(resource, system.resources)
-        )
+    declared = _declared(system, resource)
     files = resource_enforcers()[declared.kind].render(system, declared)
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -89,6 +88,57 @@ def render(
             stdout.print(str(directory / name), markup=False, soft_wrap=True)
         else:
             stdout.print(f"# --- {name}\n{text}", markup=False, soft_wrap=True, highlight=False)
+
+
+@speaks_plainly
+def grant(
+    resource: Annotated[str, typer.Argument(help="A database or broker that others run.")],
+    *,
+    admin: Annotated[
+        str,
+        typer.Option(
+            "--admin",
+            help="How to reach it as its administrator, without a password: "
+            "`host=… user=…` (PostgreSQL), `https://USER@HOST:15671` (RabbitMQ).",
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be changed.")
+    ] = False,
+    file: FileOption = DEFAULT_FILE,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Give channels what they grant at a server that others run, as its administrator."""
+    system, _ = load_checked(file)
+    declared = _declared(system, resource)
+    if not declared.external:
+        raise Unknown(
+            f"{declared.at}: Watertight runs {resource} itself.",
+            remedy="`watertight apply` grants what channels say. For another's server: `external`.",
+        )
+    enforcer = resource_enforcers()[declared.kind]
+    if not isinstance(enforcer, GrantsElsewhere):
+        raise Unknown(
+            f"{declared.at}: A server of {declared.kind} takes its grants from its own files only.",
+            remedy=f"Hand its administrator what `watertight render {resource}` prints.",
+        )
+    changed = asyncio.run(enforcer.grant(system, declared, admin, dry_run=dry_run))
+    if output is Output.JSON:
+        print_json({"changed": list(changed), "dry_run": dry_run})
+        return
+    for line in changed:
+        stdout.print(line, markup=False, soft_wrap=True)
+    if not changed:
+        say(f"{resource} grants what channels say, and nothing else.")
+
+
+def _declared(system: System, name: str) -> Resource:
+    """A resource of the declaration. Raises Unknown."""
+    if name not in system.resources:
+        raise Unknown(
+            f"There is no resource `{name}`.", remedy=did_you_mean(name, system.resources)
+        )
+    return system.resources[name]
 
 
 CREDENTIALS = ("certificate.pem", "private_key.pem", "combined.pem", "bundle.pem")

@@ -14,12 +14,12 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic import ValidationError
 
 from watertight.enforcers.contract import Applied, Capability, Placement, Probe
-from watertight.errors import WatertightError
+from watertight.errors import ExitCode, WatertightError
 from watertight.model.declaration import Shape
 from watertight.model.document import DocumentPath
 from watertight.model.rules import Flaw
@@ -47,6 +47,12 @@ class ServerRefused(WatertightError):
     def __init__(self, at: Position, message: str, remedy: str = "") -> None:
         super().__init__(f"{at}: {message}", remedy=remedy)
         self.at = at
+
+
+class AdminRefused(WatertightError):
+    """An administrator's channel that cannot be used as it is said."""
+
+    exit_code = ExitCode.MISUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +232,22 @@ class ResourceEnforcer(Protocol):
 
     def probes(self, system: System) -> Iterable[Probe]:
         """Every attack on its servers, and every permitted use, from the declaration alone."""
+        ...
+
+
+@runtime_checkable
+class GrantsElsewhere(Protocol):
+    """What an enforcer also has whose kind of server can be told from outside what to grant."""
+
+    async def grant(
+        self, system: System, resource: Resource, admin: str, *, dry_run: bool = False
+    ) -> tuple[str, ...]:
+        """Gives channels what they grant at a server that others run, as its administrator.
+
+        ``admin`` says how to reach it, in a form of the enforcer's own, and holds no secret.
+        Returns what was changed, or with ``dry_run`` what would be. Raises :class:`AdminRefused`
+        for an ``admin`` that cannot be, WatertightError if the server refuses.
+        """
         ...
 
 

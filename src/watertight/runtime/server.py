@@ -32,6 +32,7 @@ class PodHost:
         self.user = server_user(layout)
         self.operator = operator_user(layout)
         self.process = process
+        self._port, self._at = plan.port, plan.at
         self._supervisor = supervisor
         self._layout = layout
 
@@ -89,6 +90,8 @@ class PodHost:
 
     async def start(self) -> None:
         """See ``ServerHost``."""
+        if self._layout.capabilities.shared_network:
+            await self._refuse_a_taken_port()
         await self._supervisor.start_process(self.resource, SERVER)
         try:
             await self._supervisor.wait_ready(
@@ -98,6 +101,18 @@ class PodHost:
             raise WatertightError(
                 f"{error.message}\n{self.log()}".rstrip(), remedy=error.remedy
             ) from error
+
+    async def _refuse_a_taken_port(self) -> None:
+        """The server would say so too, after as long as it may take to start."""
+        try:
+            (await self.connect(self._port)).close()
+        except OSError:
+            return
+        raise WatertightError(
+            f"{self._at}: Another program listens on port {self._port} of this machine, "
+            f"which is that of {self.resource}.",
+            remedy="End it, or give the resource another `port`.",
+        )
 
     async def stop(self) -> None:
         """See ``ServerHost``."""

@@ -108,7 +108,7 @@ async def _grants(connection: Connection, plan: ServerPlan) -> list[Step]:
     for _ in range(ROUNDS):
         found = await read(connection, database)
         steps, absent = grant_steps(found, database)
-        _refuse(database, absent)
+        refuse_absent(database, absent)
         if not steps:
             return done
         done += await _execute(connection, steps)
@@ -117,8 +117,8 @@ async def _grants(connection: Connection, plan: ServerPlan) -> list[Step]:
     )
 
 
-def _refuse(database: DatabasePlan, absent: Sequence[Absent]) -> None:
-    """What nobody may make will not come by itself."""
+def refuse_absent(database: DatabasePlan, absent: Sequence[Absent]) -> None:
+    """What nobody may make will not come by itself. Raises :class:`ServerRefused`."""
     for each in absent:
         if not database.pending(each.grant):
             message = each.message[0].upper() + each.message[1:]

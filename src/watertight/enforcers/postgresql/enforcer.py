@@ -8,6 +8,7 @@ from watertight.enforcers.postgresql.client import client_settings
 from watertight.enforcers.postgresql.compile import compile_postgresql
 from watertight.enforcers.postgresql.declaration import KIND, check
 from watertight.enforcers.postgresql.external import render
+from watertight.enforcers.postgresql.grant import grant
 from watertight.enforcers.postgresql.locate import locate
 from watertight.enforcers.postgresql.probes import postgresql_probes
 from watertight.enforcers.postgresql.reload import rotate
@@ -64,6 +65,12 @@ class PostgreSQLEnforcer:
     def render(self, system: System, resource: Resource) -> Mapping[str, str]:
         """What the administrator of a server of somebody else's puts in place: name → text."""
         return render(system, resource)
+
+    async def grant(
+        self, system: System, resource: Resource, admin: str, *, dry_run: bool = False
+    ) -> tuple[str, ...]:
+        """See ``GrantsElsewhere``. ``admin``: a libpq connection string without a password."""
+        return await grant(system, resource, admin, dry_run=dry_run)
 
     def probes(self, system: System) -> Iterable[Probe]:
         """See ``ResourceEnforcer``."""

@@ -26,18 +26,18 @@ GRANTS = "grants.sql"
 def render(system: System, resource: Resource) -> Mapping[str, str]:
     """Files to hand over: settings, access rules, identities and SQL. Each may be put in twice."""
     plan = database_plan(system, resource)
+    about = f"-- Written by Watertight. Run it as a superuser, in the database {plan.name}."
     return {
         CONFIGURATION: configuration(tls_settings(CREDENTIALS)),
         ACCESS: access(plan, local=False, address="all"),
         IDENTITIES: identities(system.trust_domain, plan),
-        GRANTS: "\n".join(_statements(plan)) + "\n",
+        GRANTS: "\n".join((about, "BEGIN;", *statements(plan), "COMMIT;")) + "\n",
     }
 
 
-def _statements(plan: DatabasePlan) -> Iterator[str]:
+def statements(plan: DatabasePlan) -> Iterator[str]:
+    """SQL for one transaction: our roles have what channels grant them, and ``PUBLIC`` nothing."""
     database = identifier(plan.name)
-    yield f"-- Written by Watertight. Run it as a superuser, connected to the database {plan.name}."
-    yield "BEGIN;"
     for role in plan.roles:
         name = identifier(role.name)
         yield (
@@ -61,7 +61,6 @@ def _statements(plan: DatabasePlan) -> Iterator[str]:
         yield f"GRANT CONNECT ON DATABASE {database} TO {identifier(role.name)};"
         for grant in role.grants:
             yield f"GRANT {_privilege(grant)} ON {_object(grant)} TO {identifier(role.name)};"
-    yield "COMMIT;"
 
 
 def _closed(schema: str, whom: str) -> Iterator[str]:

@@ -57,7 +57,14 @@ def refuse_root(host: ServerHost) -> None:
 async def _must(host: ServerHost, *argv: str) -> None:
     done = await host.run(argv, timeout_seconds=INITDB_SECONDS)
     if done.status != 0:
-        said = " ".join(done.output.split())[-500:]
         raise WatertightError(
-            f"The data directory of {host.resource} cannot be made: {Path(argv[0]).name}: {said}"
+            f"The data directory of {host.resource} cannot be made: {Path(argv[0]).name}: "
+            f"{_reason(done.output)}"
         )
+
+
+def _reason(output: str) -> str:
+    """The first line that complains: what follows only tells how far that reached."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    complaints = [line for line in lines if "FATAL" in line or "error:" in line]
+    return (complaints or lines[-1:] or ["it says nothing"])[0]

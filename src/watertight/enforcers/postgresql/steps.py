@@ -261,12 +261,12 @@ def _no_column(found: Found, role: RolePlan, grant: Grant, what: str) -> Absent:
 
 def _revoke(held: Held) -> Step:
     sql = _statement(held, f"REVOKE {_privilege(held)}", f"FROM {_to(held)} CASCADE")
-    return Step(f"revoked: {_says(held)} from {held.grantee or 'everybody'}", sql)
+    return Step(f"revoked: {says(held)} from {held.grantee or 'everybody'}", sql)
 
 
 def _grant(held: Held) -> Step:
     sql = _statement(held, f"GRANT {_privilege(held)}", f"TO {_to(held)}")
-    return Step(f"granted: {_says(held)} to {held.grantee}", sql)
+    return Step(f"granted: {says(held)} to {held.grantee}", sql)
 
 
 def _statement(held: Held, verb: str, whom: str) -> str:
@@ -285,7 +285,8 @@ def _to(held: Held) -> str:
     return identifier(held.grantee) if held.grantee else "PUBLIC"
 
 
-def _says(held: Held) -> str:
+def says(held: Held) -> str:
+    """A privilege in words: ``SELECT (name) on TABLE public.customers``."""
     option = " with grant option" if held.grantable else ""
     column = f" ({held.column})" if held.column else ""
     return f"{held.privilege}{column}{option} on {held.what}"

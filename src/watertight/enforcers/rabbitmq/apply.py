@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from watertight.enforcers.contract import Applied
 from watertight.enforcers.rabbitmq.compile import CONFIGURATION, DEFINITIONS, RabbitMQGrants
@@ -34,7 +35,7 @@ async def apply_plan(plan: ServerPlan, host: ServerHost) -> Applied:
         await host.start()
         await _until_up(host)
         changed.append("started")
-    odd = differences(grants.definitions, await exported(host))
+    odd = differences(grants.definitions, await _exported(host))
     if odd:
         await _mend(plan, host, odd)
         changed += [difference.what for difference in odd]
@@ -60,6 +61,15 @@ async def _until_up(host: ServerHost) -> None:
             await asyncio.sleep(POLL_SECONDS)
         else:
             return
+
+
+async def _exported(host: ServerHost) -> Mapping[str, Any]:
+    """What the broker holds, also if it has just been started again after it died."""
+    try:
+        return await exported(host)
+    except BrokerRefused:
+        await _until_up(host)
+        return await exported(host)
 
 
 async def _mend(plan: ServerPlan, host: ServerHost, odd: Sequence[Difference]) -> None:

@@ -76,6 +76,7 @@ def configuration(resource: Resource, placement: Placement) -> str:
         "vm_memory_high_watermark.relative = 0.6\n"
         "log.console = true\n"
         "log.console.level = info\n"
+        "log.console.use_colors = off\n"
         "log.file = false\n"
     )
 

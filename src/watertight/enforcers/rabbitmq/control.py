@@ -20,9 +20,17 @@ async def control(host: ServerHost, *words: str) -> str:
     done = await host.run((command, "-q", *words), timeout_seconds=TIMEOUT_SECONDS)
     if done.status:
         raise BrokerRefused(
-            f"{host.resource}: `rabbitmqctl {words[0]}` says: {done.output.strip()[-600:]}"
+            f"{host.resource}: `rabbitmqctl {words[0]}` fails: {_reason(done.output)}",
+            remedy=f"The end of its log:\n{host.log()}",
         )
     return done.output
+
+
+def _reason(output: str) -> str:
+    """Its first paragraph: what follows are pages of diagnostics."""
+    _, _, told = output.partition("Error:")
+    paragraph = (told or output).strip().partition("\n\n")[0]
+    return " ".join(paragraph.split())[:300] or "it gives no reason"
 
 
 async def evaluate(host: ServerHost, *expressions: str) -> str:

@@ -7,6 +7,7 @@ from watertight.enforcers.rabbitmq.apply import apply_plan, cut, find_drift, rot
 from watertight.enforcers.rabbitmq.client import client_settings
 from watertight.enforcers.rabbitmq.compile import compile_plans
 from watertight.enforcers.rabbitmq.declaration import KIND, check
+from watertight.enforcers.rabbitmq.grant import grant
 from watertight.enforcers.rabbitmq.locate import locate_broker
 from watertight.enforcers.rabbitmq.probes import rabbitmq_probes
 from watertight.enforcers.rabbitmq.render import render
@@ -63,6 +64,12 @@ class RabbitMQEnforcer:
     async def revoke(self, plan: ServerPlan, host: ServerHost, service: str) -> int:
         """See the protocol."""
         return await cut(plan, host, service)
+
+    async def grant(
+        self, system: System, resource: Resource, admin: str, *, dry_run: bool = False
+    ) -> tuple[str, ...]:
+        """See ``GrantsElsewhere``. ``admin``: ``https://USER@HOST:PORT`` of the management API."""
+        return await grant(system, resource, admin, dry_run=dry_run)
 
     def probes(self, system: System) -> Iterable[Probe]:
         """See the protocol."""

@@ -1,4 +1,4 @@
--- Written by Watertight. Run it as a superuser, connected to the database orders.
+-- Written by Watertight. Run it as a superuser, in the database orders.
 BEGIN;
 DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'billing') THEN CREATE ROLE "billing"; END IF; END$$;
 ALTER ROLE "billing" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS PASSWORD NULL;

@@ -1,0 +1,167 @@
+"""Grants at a broker that others run, over the management API that its administrator opens to us.
+
+Only the resource's virtual host and our services' users are touched: what else the broker holds is
+not ours to judge.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from watertight.enforcers.rabbitmq.compile import definitions
+from watertight.enforcers.rabbitmq.differences import Definition, differences
+from watertight.enforcers.resource import AdminRefused, ServerRefused
+from watertight.errors import WatertightError
+from watertight.model.system import Resource, System
+
+PASSWORD = "RABBITMQ_ADMIN_PASSWORD"  # noqa: S105 - the variable's name
+TIMEOUT_SECONDS = 30.0
+IN_VIRTUAL_HOST = ("queues", "exchanges", "bindings", "policies", "parameters")
+
+
+async def grant(
+    system: System, resource: Resource, admin: str, *, dry_run: bool = False
+) -> tuple[str, ...]:
+    """See ``GrantsElsewhere``. ``admin``: ``https://USER@HOST:PORT`` of the management API.
+
+    The password is in the environment, as ``RABBITMQ_ADMIN_PASSWORD``.
+    """
+    wanted = definitions(system, resource)
+    ours = _Ours(f"spiffe://{system.trust_domain}/", resource.name)
+    async with _connected(resource, admin) as broker:
+        found = ours.part(await _get(broker))
+        odd = [difference.what for difference in differences(wanted, found)]
+        if dry_run or not odd:
+            return tuple(odd)
+        for path in _removals(wanted, found):
+            await _ask(broker, "DELETE", path)
+        await _ask(broker, "POST", "/api/definitions", wanted)
+        left = [d.what for d in differences(wanted, ours.part(await _get(broker)))]
+    if wrong := [what for what in left if not what.endswith("is not declared")]:
+        raise ServerRefused(
+            resource.at,
+            f"{resource.name} does not become what is declared: {'; '.join(wrong)}.",
+            remedy="A queue or exchange keeps what it was made as: remove it by hand.",
+        )
+    return tuple(what for what in odd if what not in left)
+
+
+class _Ours:
+    """What of a broker's definitions is ours: a virtual host, and the users of a trust domain."""
+
+    def __init__(self, prefix: str, virtual_host: str) -> None:
+        self._prefix, self._virtual_host = prefix, virtual_host
+
+    def part(self, found: Definition) -> dict[str, Any]:
+        """Of all definitions, ours."""
+        of_host = {
+            section: [one for one in found.get(section, ()) if one["vhost"] == self._virtual_host]
+            for section in IN_VIRTUAL_HOST
+        }
+        of_users = {
+            section: [one for one in found.get(section, ()) if self._is_ours(one["user"])]
+            for section in ("permissions", "topic_permissions")
+        }
+        return {
+            "users": [one for one in found.get("users", ()) if self._is_ours(one["name"])],
+            "vhosts": [v for v in found.get("vhosts", ()) if v["name"] == self._virtual_host],
+            **of_host,
+            **of_users,
+        }
+
+    def _is_ours(self, user: str) -> bool:
+        return user.startswith(self._prefix)
+
+
+def _removals(wanted: Definition, found: Definition) -> Iterator[str]:
+    """What our users should not; the rest of a virtual host may hold somebody's messages."""
+    users = {user["name"] for user in wanted["users"]}
+    for user in found["users"]:
+        if user["name"] not in users:
+            yield f"/api/users/{_name(user['name'])}"
+    for section, path in (
+        ("permissions", "permissions"),
+        ("topic_permissions", "topic-permissions"),
+    ):
+        for one in found[section]:
+            if one["user"] in users and one not in wanted[section]:
+                yield f"/api/{path}/{_name(one['vhost'])}/{_name(one['user'])}"
+
+
+def _name(text: str) -> str:
+    return quote(text, safe="")
+
+
+@asynccontextmanager
+async def _connected(resource: Resource, admin: str) -> AsyncIterator[httpx.AsyncClient]:
+    url = _checked(admin)
+    password = os.environ.get(PASSWORD)
+    if not password:
+        raise AdminRefused(
+            f"There is no password for {url.username} at {resource.name}.",
+            remedy=f"Put it into the environment, as {PASSWORD}.",
+        )
+    login = (url.username, password)
+    base = url.copy_with(userinfo=b"")
+    async with httpx.AsyncClient(base_url=base, auth=login, timeout=TIMEOUT_SECONDS) as client:
+        try:
+            yield client
+        except httpx.HTTPError as error:
+            raise WatertightError(
+                f"The management API of {resource.name} cannot be asked: "
+                f"{error or type(error).__name__}.",
+                remedy="If another authority signs its certificate: SSL_CERT_FILE=FILE.",
+            ) from error
+
+
+def _checked(admin: str) -> httpx.URL:
+    try:
+        url = httpx.URL(admin)
+    except httpx.InvalidURL as error:
+        raise AdminRefused(f"That is no URL: {error}.") from None
+    if url.password:
+        raise AdminRefused(
+            "A password in the command is seen by everybody on this machine.",
+            remedy=f"Leave it out, and put it into the environment, as {PASSWORD}.",
+        )
+    if not url.username or not url.host:
+        raise AdminRefused("That names no administrator.", remedy="Write https://USER@HOST:15671.")
+    if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.host)):
+        raise AdminRefused(
+            f"{url.scheme}: the password would be seen on the way.",
+            remedy="Write https; http is for this machine's own loopback address.",
+        )
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _get(broker: httpx.AsyncClient) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (await _ask(broker, "GET", "/api/definitions")).json()
+    return found
+
+
+async def _ask(
+    broker: httpx.AsyncClient, method: str, path: str, body: object = None
+) -> httpx.Response:
+    answer = await broker.request(method, path, json=body)
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        raise WatertightError(f"{broker.base_url.host} does not know this administrator.")
+    if not answer.is_success and not (
+        method == "DELETE" and answer.status_code == httpx.codes.NOT_FOUND
+    ):
+        raise WatertightError(
+            f"{broker.base_url.host} refuses {method} {path}: {answer.status_code} "
+            f"{answer.text[:200]}"
+        )
+    return answer
