@@ -46,10 +46,6 @@ test-all: check servers ## also the exhaustive ones
 	$(BIN)/pytest $(SHARED_OUT)
 
 bench: $(READY) ## speed, as ratios in one run; writes docs/performance.md
-	@for tool in wrk nginx haproxy; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
-	if [ -n "$$missing" ]; then \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get -qq update && apt-get -qq install -y --no-install-recommends $$missing; \
-		else echo "Rows that need$$missing are left out. Install them: apt-get install$$missing" >&2; fi; fi
 	$(BIN)/python -m bench.run
 
 reference: $(READY) ## docs/reference from the code

@@ -1,15 +1,18 @@
 """Every bench, one after another; writes ``bench/results/*.json`` and ``docs/performance.md``.
 
-    python -m bench.run            # what `make bench` does; about ten minutes
+    python -m bench.run            # what `make bench` does; about a quarter of an hour
     python -m bench.run --quick    # a smoke run: its figures say nothing and are not written down
 
 A bench that could not run keeps no old figures: its table says that it did not run.
 """
 
 import argparse
+import contextlib
 import json
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from bench import tables, tools
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "bench" / "results"
+GRACE_SECONDS = 60.0
 PAGE = REPOSITORY / "docs" / "performance.md"
 
 
@@ -35,6 +39,7 @@ BENCHES = (
     Bench("identity", ("--seconds", "5"), ("--seconds", "0.2"), 60),
     Bench("xds", (), ("--quick",), 600),
     Bench("system", (), ("--quick",), 600),
+    Bench("resources", (), ("--quick",), 900),
 )
 
 
@@ -46,22 +51,33 @@ def run(bench: Bench, *, quick: bool) -> dict[str, object] | None:
     arguments = bench.quick if quick else bench.arguments
     command = [sys.executable, "-m", f"bench.{bench.name}", *arguments, "--output", str(file)]
     try:
-        # Its standard output is only the servers' log.
-        done = subprocess.run(
-            command,
-            cwd=REPOSITORY,
-            timeout=bench.seconds,
-            check=False,
-            stdout=subprocess.DEVNULL,
-        )
+        status = to_the_end(command, bench.seconds)
     except subprocess.TimeoutExpired:
         print(f"bench: {bench.name}: NOT RUN: not done in {bench.seconds} s", file=sys.stderr)
         return None
-    if done.returncode or not file.exists():
-        print(f"bench: {bench.name}: NOT RUN: status {done.returncode}", file=sys.stderr)
+    if status or not file.exists():
+        print(f"bench: {bench.name}: NOT RUN: status {status}", file=sys.stderr)
         return None
     found: dict[str, object] = json.loads(file.read_text())
     return found
+
+
+def to_the_end(command: Sequence[str], seconds: float) -> int:
+    """A command's status. If it takes too long it may still end the servers that it started.
+
+    Raises subprocess.TimeoutExpired.
+    """
+    # Its standard output is only the servers' log.
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL) as process:
+        try:
+            return process.wait(seconds)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt) as cause:
+            if not isinstance(cause, KeyboardInterrupt):  # which the terminal tells it, too
+                process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_SECONDS)
+            process.kill()
+            raise
 
 
 def main() -> int:

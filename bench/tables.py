@@ -137,6 +137,52 @@ def _system(result: Result) -> str:
     return table(("the shop: 7 services, 7 channels, a gateway", "measured"), rows)
 
 
+def _resources(result: Result) -> str:
+    kinds = result["kinds"]
+    bounds = f"{result['rounds']} rounds of {result['seconds']} s, {result['clients']}"
+    parts = [f"{bounds} clients with one connection each; the median of the rounds."]
+    if result["left_out"]:
+        parts.append(f"Not installed, so not run: {', '.join(result['left_out'])}.")
+    for kind in kinds:
+        head = (
+            f"{kind['title']} {kind['version']}",
+            *(kind["operations"] + "/s", "lowest–highest"),
+            *("new sessions/s", "lowest–highest", "ms each"),
+        )
+        rows = [
+            (
+                row["name"],
+                *_rate(row["work"]),
+                *_rate(row["connect"]),
+                f"{result['clients'] / row['connect']['per_second'] * 1000:.1f}",
+            )
+            for row in kind["rows"]
+        ]
+        parts.append(table(head, rows))
+    ratios = [
+        (f"{kind['title']}: {name}", f"{by['work']:.2f} ×", f"{by['connect']:.2f} ×")
+        for kind in kinds
+        for name, by in kind["ratios"].items()
+    ]
+    parts.append("**Ratios**\n\n" + table(("", "operations", "new sessions"), ratios))
+    changes = [
+        (words, *(f"{kind['seconds'][what][key] * 1000:,.0f}" for kind in kinds))
+        for words, what, key in (
+            ("rotated: a new connection sees it", "rotated", "seen"),
+            ("… all have acknowledged it", "rotated", "done"),
+            ("revoked: its open session is dead", "revoked", "seen"),
+            ("… all have acknowledged it", "revoked", "done"),
+        )
+    ]
+    parts.append(table(("ms from the order", *(kind["title"] for kind in kinds)), changes))
+    return "\n\n".join(parts)
+
+
+def _rate(measured: Mapping[str, float]) -> tuple[str, str]:
+    lowest, highest = f"{measured['lowest']:,.0f}", f"{measured['highest']:,.0f}"
+    return f"{measured['per_second']:,.0f}", f"{lowest}–{highest}"
+
+
 def _number(value: float, form: str) -> str:
     return f"{value * 1000:,.1f}" if form == "ms" else form.format(value)
 
@@ -146,4 +192,5 @@ RENDERERS: dict[str, Callable[[Result], str]] = {
     "identity": _identity,
     "xds": _xds,
     "system": _system,
+    "resources": _resources,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bench import certificates, pairs, tools
+from bench import certificates, pairs, stunnel, tools
 from bench.certificates import Certificates
 
 Pair = Callable[[Path, Certificates, str, pairs.Transport], AbstractContextManager[str]]
@@ -48,21 +48,36 @@ def test_the_pair_serves(
 def test_the_callee_wants_a_certificate_and_tls_1_3(
     pair: Pair, made: Certificates, backend: str, tmp_path: Path
 ) -> None:
-    def ask(context: ssl.SSLContext) -> str:
-        transport = httpx.HTTPTransport(verify=context, uds=str(tmp_path / f"{name}.sock"))
-        with httpx.Client(transport=transport) as client:
-            answer = client.get("https://callee/hello")
-            return answer.text if answer.is_success else "refused"
-
     name = next(name for name, function in NAMES.items() if function is pair)
     with pair(tmp_path, made, backend, "unix"):
-        right = ssl.create_default_context(cafile=made.authority)
-        right.load_cert_chain(made.caller.certificate, made.caller.private_key)
-        assert ask(right) == pairs.BODY
-        try:
-            assert ask(ssl.create_default_context(cafile=made.authority)) == "refused"
-        except httpx.HTTPError as error:
-            assert "certificate required" in str(error)  # noqa: PT017 - either way is a refusal
-        right.maximum_version = ssl.TLSVersion.TLSv1_2
-        with pytest.raises(httpx.ConnectError):
-            ask(right)
+        wants_a_certificate_and_tls_1_3(made, "callee", str(tmp_path / f"{name}.sock"))
+
+
+def test_two_stunnel_serve_and_want_a_certificate_and_tls_1_3(
+    made: Certificates, backend: str, tmp_path: Path
+) -> None:
+    if tools.find("stunnel") is None:
+        pytest.skip("stunnel is not installed; `make bench` installs it")
+    with stunnel.pair(tmp_path, made, backend) as tunnel:
+        answer = httpx.get(f"http://{tunnel.front}/hello", trust_env=False)
+        assert (answer.status_code, answer.text) == (200, pairs.BODY)
+        wants_a_certificate_and_tls_1_3(made, tunnel.middle)
+
+
+def wants_a_certificate_and_tls_1_3(made: Certificates, where: str, uds: str | None = None) -> None:
+    def ask(context: ssl.SSLContext) -> str:
+        transport = httpx.HTTPTransport(verify=context, uds=uds)
+        with httpx.Client(transport=transport) as client:
+            answer = client.get(f"https://{where}/hello", extensions={"sni_hostname": "callee"})
+            return answer.text if answer.is_success else "refused"
+
+    right = ssl.create_default_context(cafile=made.authority)
+    right.load_cert_chain(made.caller.certificate, made.caller.private_key)
+    assert ask(right) == pairs.BODY
+    try:
+        assert ask(ssl.create_default_context(cafile=made.authority)) == "refused"
+    except httpx.HTTPError as error:
+        assert "certificate required" in str(error)  # noqa: PT017 - either way is a refusal
+    right.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(httpx.ConnectError):
+        ask(right)

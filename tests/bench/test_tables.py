@@ -95,5 +95,36 @@ def test_the_table_of_the_whole_system() -> None:
     assert "| `verify`: probes | 1,234 |" in text
 
 
+def test_the_tables_of_databases_and_brokers() -> None:
+    def rate(median: float) -> dict[str, float]:
+        return {"per_second": median, "lowest": median - 1, "highest": median + 1000}
+
+    kind: dict[str, Any] = {
+        "title": "NATS",
+        "version": "2.15.1",
+        "operations": "messages",
+        "rows": [{"name": "channel", "work": rate(2345.6), "connect": rate(200)}],
+        "ratios": {"channel / plaintext": {"work": 0.876, "connect": 0.25}},
+        "seconds": {
+            "rotated": {"seen": 0.1037, "done": 1.2},
+            "revoked": {"seen": 0.012, "done": 0.034},
+        },
+    }
+    result = {
+        "seconds": 3,
+        "rounds": 2,
+        "clients": 4,
+        "kinds": [kind, kind | {"title": "RabbitMQ"}],
+        "left_out": ["PostgreSQL"],
+    }
+    text = tables.render("resources", json.loads(json.dumps(result)))
+    assert "Not installed, so not run: PostgreSQL." in text
+    assert "| NATS 2.15.1 | messages/s |" in text
+    assert "| channel | 2,346 | 2,345–3,346 | 200 | 199–1,200 | 20.0 |" in text
+    assert "| NATS: channel / plaintext | 0.88 × | 0.25 × |" in text
+    assert "| ms from the order | NATS | RabbitMQ |" in text
+    assert "| rotated: a new connection sees it | 104 | 104 |" in text
+
+
 def test_the_machine_is_described_without_naming_it() -> None:
     assert Path("/etc/hostname").read_text().strip() not in tables.machine()

@@ -64,16 +64,18 @@ class Running:
         return output.decode()
 
     async def _spawn(self, argv: Sequence[str], output: int) -> asyncio.subprocess.Process:
+        become: tuple[str, ...] = ()
+        if self.owner:  # not by `user=`: it takes a fork, in which a gRPC server's threads abort
+            uid, gid = self.owner.uid, self.owner.gid
+            become = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
         return await asyncio.create_subprocess_exec(
+            *become,
             *argv,
             stdin=asyncio.subprocess.PIPE,
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,
             cwd=self.directory,
             env={"PATH": os.defpath, "HOME": str(self.directory), **self.environment},
-            user=self.owner.uid if self.owner else None,
-            group=self.owner.gid if self.owner else None,
-            extra_groups=[] if self.owner else None,
             start_new_session=True,
         )
 

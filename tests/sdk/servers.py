@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import httpx
 
 from tests.sdk.process import Running, directory_for, free_port, stopped_at_the_end
 from tests.sdk.world import SERVICE, TRUST_DOMAIN, World
+from watertight.identity.credential_files import Owner
 
 RABBITMQ = Path("/usr/lib/rabbitmq/bin")
 SPIFFE_ID = f"spiffe://{TRUST_DOMAIN}/{SERVICE}"
@@ -120,12 +121,24 @@ async def nats_certificates(server: Running) -> set[str]:
 async def rabbitmq(world: World) -> AsyncIterator[Running]:
     """A server ``jobs`` with the virtual host ``shop`` and the user ``orders``."""
     directory, port = directory_for(world.base, "rabbit", world.owner), free_port()
-    for name, text in _rabbitmq_files(directory, world.credentials("jobs"), port).items():
+    files = _rabbitmq_files(directory, world.credentials("jobs"), port)
+    program = RABBITMQ / "rabbitmq-server"
+    async with broker(program, files, directory, world.owner, port) as server:
+        world.open("jobs", "rabbitmq", port, parameters={"virtual_host": "shop"})
+        yield server
+
+
+@asynccontextmanager
+async def broker(
+    program: Path, files: Mapping[str, str], directory: Path, owner: Owner | None, port: int
+) -> AsyncIterator[Running]:
+    """RabbitMQ with these files of configuration, and with a port mapper of its own."""
+    for name, text in files.items():
         (directory / name).write_text(text)
         (directory / name).chmod(0o644)
     epmd_port = free_port()
     environment = {
-        "RABBITMQ_NODENAME": f"sdk{port}@localhost",
+        "RABBITMQ_NODENAME": f"private{port}@localhost",
         "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
         "RABBITMQ_CONF_ENV_FILE": str(directory / "env.conf"),
         "RABBITMQ_ADVANCED_CONFIG_FILE": str(directory / "none.config"),
@@ -142,13 +155,11 @@ async def rabbitmq(world: World) -> AsyncIterator[Running]:
     }
     # Erlang would start it as a daemon, which nobody ends.
     epmd = ["/usr/bin/epmd", "-port", str(epmd_port), "-address", "127.0.0.1"]
-    names = Running(epmd, directory, world.owner, {}, epmd_port, signal.SIGTERM)
-    broker = [str(RABBITMQ / "rabbitmq-server")]
-    server = Running(broker, directory, world.owner, environment, port, signal.SIGTERM)
+    names = Running(epmd, directory, owner, {}, epmd_port, signal.SIGTERM)
+    server = Running([str(program)], directory, owner, environment, port, signal.SIGTERM)
     async with stopped_at_the_end(names), stopped_at_the_end(server):
         await names.start()
-        await server.start()
-        world.open("jobs", "rabbitmq", port, parameters={"virtual_host": "shop"})
+        await server.start(seconds=90)
         yield server
 
 
