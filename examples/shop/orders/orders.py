@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -30,8 +31,7 @@ CATALOGUE = urlsplit(os.environ.get("CATALOGUE_URL", "http://catalogue:8082"))
 PAYMENTS = os.environ.get("PAYMENTS_URL", "http://payments:8083")
 MAILER = os.environ.get("MAILER_URL", "http://mailer:8084")
 STOCK = urlsplit(os.environ.get("STOCK_URL", "tcp://stock:8085"))
-DECLARED = {variable.removesuffix("_URL").lower() for variable in os.environ}
-"""Names of what there are channels to, as far as the environment tells."""
+UNDER_WATERTIGHT = "WATERTIGHT_CHANNELS" in os.environ
 MOST = 100
 
 database = sqlite3.connect(":memory:")
@@ -42,15 +42,20 @@ database.execute(
 )
 
 
+def opened(name: str) -> contextlib.AbstractAsyncContextManager[Any]:
+    """The channel to ``name``, if there is one."""
+    if UNDER_WATERTIGHT and f"{name.upper()}_URL" in os.environ:
+        return watertight.channel(name)
+    return contextlib.nullcontext()
+
+
 @contextlib.asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    events = watertight.channel("events") if "events" in DECLARED else contextlib.nullcontext()
-    jobs = watertight.channel("jobs") if "jobs" in DECLARED else contextlib.nullcontext()
     async with (
         httpx.AsyncClient() as http,
         grpc.aio.insecure_channel(CATALOGUE.netloc) as channel,
-        events as app.state.events,
-        jobs as app.state.jobs,
+        opened("events") as app.state.events,
+        opened("jobs") as app.state.jobs,
     ):
         app.state.http = http
         app.state.product = channel.unary_unary(
