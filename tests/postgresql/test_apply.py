@@ -163,7 +163,7 @@ async def test_new_certificates_are_served_and_no_session_is_lost(rig: Rig) -> N
 async def test_a_key_that_does_not_fit_is_refused_and_the_old_pair_stays(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("watertight.enforcers.postgresql.reload.DEADLINE_SECONDS", 2.0)
+    monkeypatch.setattr("watertight.enforcers.served.DEADLINE_SECONDS", 2.0)
     key = rig.host.placement.credentials(rig.resource) / "private_key.pem"
     right = key.read_bytes()
     key.write_bytes((rig.host.placement.credentials("orders") / "private_key.pem").read_bytes())

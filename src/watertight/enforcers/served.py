@@ -42,10 +42,15 @@ async def look_at_leaf(plan: ServerPlan, host: ServerHost, prelude: Prelude | No
 
 async def until_served(plan: ServerPlan, host: ServerHost, prelude: Prelude | None = None) -> None:
     """Returns once :func:`look_at_leaf` is content. Raises what it raised last, at the deadline."""
+    await until_content(lambda: look_at_leaf(plan, host, prelude))
+
+
+async def until_content(tried: Callable[[], Awaitable[None]]) -> None:
+    """Tries until it raises no WatertightError. Raises the last one, at the deadline."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         try:
-            await look_at_leaf(plan, host, prelude)
+            await tried()
         except WatertightError:
             if time.monotonic() > deadline:
                 raise

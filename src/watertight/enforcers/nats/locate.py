@@ -3,13 +3,12 @@
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
-from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from watertight.enforcers.contract import Placement
+from watertight.enforcers.located import version_of
 from watertight.enforcers.nats.compile import CONFIGURATION, NATSGrants
 from watertight.enforcers.resource import ServerMissing, ServerPlan, ServerProcess
 
@@ -20,7 +19,6 @@ OLDEST = (2, 9)
 OLDEST_TLS_FIRST = (2, 11)
 """``min_version`` (nats-server pull request 5904) and ``handshake_first`` (2.10.4) both."""
 _VERSION = re.compile(r"v([0-9]+)\.([0-9]+)\.([0-9]+)")
-_TIMEOUT_SECONDS = 10.0
 
 
 def locate_server(plan: ServerPlan, placement: Placement, search_path: str) -> ServerProcess:
@@ -73,21 +71,9 @@ def _in_wheel() -> Path | None:
     return next((place for place in places if os.access(place, os.X_OK)), None)
 
 
-@cache
 def server_version(program: Path) -> tuple[int, ...] | None:
     """What ``nats-server --version`` says; None if it says nothing of the kind."""
-    try:
-        answer = subprocess.run(
-            [program, "--version"],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = _VERSION.search(answer.stdout + answer.stderr)
-    return tuple(int(part) for part in match.groups()) if match else None
+    return version_of(program, _VERSION)
 
 
 def _text(version: tuple[int, ...]) -> str:

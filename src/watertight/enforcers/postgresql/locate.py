@@ -3,12 +3,12 @@
 import importlib.util
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from watertight.enforcers.contract import Placement
+from watertight.enforcers.located import version_of
 from watertight.enforcers.postgresql.compile import CONFIGURATION, DatabasePlan
 from watertight.enforcers.resource import ServerMissing, ServerPlan, ServerProcess
 from watertight.errors import MachineRefused
@@ -25,8 +25,7 @@ START_SECONDS = 60.0
 """A server that was killed replays its log first."""
 STOP_SIGNAL = signal.SIGINT
 """Fast shutdown: sessions are ended, nothing is lost (manual, section 19.5)."""
-_VERSION = re.compile(r"\(PostgreSQL\) (?P<major>\d+)")
-_VERSION_SECONDS = 10.0
+_VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +72,9 @@ def installed(search_path: str) -> Iterator[Installed]:
         real = _programs(directory)
         if real is not None and real not in seen:
             seen.add(real)
-            major = _major(real / "postgres")
-            if major is not None and major >= OLDEST_MAJOR:
-                yield Installed(real, major)
+            version = version_of(real / "postgres", _VERSION)
+            if version is not None and version[0] >= OLDEST_MAJOR:
+                yield Installed(real, version[0])
 
 
 def _directories(search_path: str) -> Iterator[Path]:
@@ -95,22 +94,6 @@ def _programs(directory: Path) -> Path | None:
     except OSError:
         return None
     return postgres.parent if initdb.parent == postgres.parent else None
-
-
-def _major(postgres: Path) -> int | None:
-    """What the program says of itself; it says so to root too. None: it does not run."""
-    try:
-        answer = subprocess.run(
-            [postgres, "--version"],
-            capture_output=True,
-            text=True,
-            timeout=_VERSION_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = _VERSION.search(answer.stdout)
-    return int(match["major"]) if match else None
 
 
 def _data_major(plan: ServerPlan, placement: Placement) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from watertight.enforcers.postgresql.admin import POLL_SECONDS, administer, until_ready
 from watertight.enforcers.resource import ServerHost, ServerPlan
-from watertight.enforcers.served import look_at_leaf
+from watertight.enforcers.served import look_at_leaf, until_content
 from watertight.errors import WatertightError
 
 DEADLINE_SECONDS = 10.0
@@ -74,17 +74,12 @@ async def rotate(plan: ServerPlan, host: ServerHost) -> None:
     The reload is asked for again until the leaf of the file is the one that is served: the files
     may be swapped between the server's reading of one and the next. Raises WatertightError.
     """
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        try:
-            await reload(plan, host)
-            await look_at_leaf(plan, host, ask_for_tls)
-        except WatertightError:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(POLL_SECONDS)
-        else:
-            return
+
+    async def reload_and_look() -> None:
+        await reload(plan, host)
+        await look_at_leaf(plan, host, ask_for_tls)
+
+    await until_content(reload_and_look)
 
 
 async def ask_for_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

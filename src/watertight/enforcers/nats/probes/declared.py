@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from watertight.enforcers.attack.server import Login
 from watertight.enforcers.attack.server import attack as make_attack
 from watertight.enforcers.attack.server import use as make_use
+from watertight.enforcers.attack.session import Act, attacked, used
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.nats.declaration import Grants, Stream, grants, server
 from watertight.enforcers.nats.probes.dialect import NATSDialect
-from watertight.enforcers.nats.probes.session import Act, attacked, used
 from watertight.model.system import Resource, System
 
 LEAF = "watertight-probe"

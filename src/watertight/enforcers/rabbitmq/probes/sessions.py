@@ -1,18 +1,11 @@
-"""An act within a session of the right caller, and what came of it."""
+"""What is tried within a session of the right caller."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from watertight.enforcers.attack.server import (
-    Login,
-    LoginRefused,
-    as_itself,
-    attack,
-    controlled,
-    use,
-)
-from watertight.enforcers.attack.wire import Closed, Wire
-from watertight.enforcers.contract import Arena, Observation, Outcome, Probe, not_run, refused
+from watertight.enforcers.attack.server import Login, attack, use
+from watertight.enforcers.attack.session import Act, attacked, used
+from watertight.enforcers.attack.wire import Wire
+from watertight.enforcers.contract import Observation, Outcome, Probe, not_run
 from watertight.enforcers.rabbitmq.declaration import Grants
 from watertight.enforcers.rabbitmq.probes.dialect import (
     ONE_AT_A_TIME,
@@ -22,8 +15,6 @@ from watertight.enforcers.rabbitmq.probes.dialect import (
     consume_gently,
     publish,
 )
-
-Act = Callable[[Wire], Awaitable[Observation]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,44 +29,15 @@ class Caller:
         """A probe that must be refused, tried within the caller's own session."""
         channel = self.login.channel
         return attack(
-            self.dialect, identifier, channel, attempt, _tried, self.dialect, self.login, tried
+            self.dialect, identifier, channel, attempt, attacked, self.dialect, self.login, tried
         )
 
     def use(self, identifier: str, attempt: str, tried: Act) -> Probe:
         """A probe that must be served."""
         channel = self.login.channel
         return use(
-            self.dialect, identifier, channel, attempt, _used, self.dialect, self.login, tried
+            self.dialect, identifier, channel, attempt, used, self.dialect, self.login, tried
         )
-
-
-async def _tried(arena: Arena, dialect: RabbitMQDialect, login: Login, tried: Act) -> Observation:
-    try:
-        wire = await as_itself(arena, dialect, login)
-    except (Closed, TimeoutError) as end:
-        return not_run(f"{login.service} itself is turned away: {end or 'no answer'}")
-    return await _acted(arena, dialect, login, tried, wire)
-
-
-async def _used(arena: Arena, dialect: RabbitMQDialect, login: Login, tried: Act) -> Observation:
-    try:
-        wire = await as_itself(arena, dialect, login)
-    except (Closed, TimeoutError) as end:
-        return refused(f"{login.service} is turned away: {end or 'no answer'}")
-    return await _acted(arena, dialect, login, tried, wire)
-
-
-async def _acted(
-    arena: Arena, dialect: RabbitMQDialect, login: Login, tried: Act, wire: Wire
-) -> Observation:
-    try:
-        return await tried(wire)
-    except LoginRefused as no:
-        return refused(str(no))
-    except (Closed, TimeoutError) as end:
-        return await controlled(arena, dialect, login, str(end) or "no answer")
-    finally:
-        await wire.close()
 
 
 def asks(request: bytes, answer: tuple[int, int]) -> Act:

@@ -1,16 +1,16 @@
 """An act within a session of the right caller, and what came of it."""
 
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
-from watertight.enforcers.attack.server import Login, LoginRefused, as_itself, controlled
+from watertight.enforcers.attack.server import Dialect, Login, LoginRefused, as_itself, controlled
 from watertight.enforcers.attack.wire import Closed, Wire
 from watertight.enforcers.contract import Arena, Observation, not_run, refused
-from watertight.enforcers.nats.probes.dialect import NATSDialect
 
-Act = Callable[[Wire], Awaitable[Observation]]
+Act: TypeAlias = Callable[[Wire], Awaitable[Observation]]
 
 
-async def attacked(arena: Arena, dialect: NATSDialect, login: Login, act: Act) -> Observation:
+async def attacked(arena: Arena, dialect: Dialect, login: Login, act: Act) -> Observation:
     """An attack by the right caller: where it is not let in itself, nothing was tried."""
     try:
         wire = await as_itself(arena, dialect, login)
@@ -19,7 +19,7 @@ async def attacked(arena: Arena, dialect: NATSDialect, login: Login, act: Act) -
     return await _acted(arena, dialect, login, act, wire)
 
 
-async def used(arena: Arena, dialect: NATSDialect, login: Login, act: Act) -> Observation:
+async def used(arena: Arena, dialect: Dialect, login: Login, act: Act) -> Observation:
     """A use by the right caller; that it is let in is part of it."""
     try:
         wire = await as_itself(arena, dialect, login)
@@ -28,9 +28,7 @@ async def used(arena: Arena, dialect: NATSDialect, login: Login, act: Act) -> Ob
     return await _acted(arena, dialect, login, act, wire)
 
 
-async def _acted(
-    arena: Arena, dialect: NATSDialect, login: Login, act: Act, wire: Wire
-) -> Observation:
+async def _acted(arena: Arena, dialect: Dialect, login: Login, act: Act, wire: Wire) -> Observation:
     try:
         return await act(wire)
     except LoginRefused as no:
