@@ -8,13 +8,14 @@ spoken (:class:`Dialect`), and the attacks on what its channels grant.
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Concatenate, ParamSpec, Protocol, TypeAlias
+from typing import Protocol
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from watertight.enforcers.attack.inside import dial_inside
+from watertight.enforcers.attack.make import P, ProbeMaker, Tried
 from watertight.enforcers.attack.tls import Alert, Hello, TLSWire, handshake
 from watertight.enforcers.attack.wire import Absent, Closed, Wire, dial_unix
 from watertight.enforcers.contract import (
@@ -39,8 +40,6 @@ OLD_VERSIONS = {
     "tls.version-1.2": ssl.TLSVersion.TLSv1_2,
     "tls.version-1.1": ssl.TLSVersion.TLSv1_1,
 }
-
-P = ParamSpec("P")
 
 
 class LoginRefused(Closed):
@@ -89,9 +88,6 @@ class Dialect(Protocol):
         ...
 
 
-Tried: TypeAlias = Callable[Concatenate[Arena, P], Awaitable[Observation]]
-
-
 def attack(
     dialect: Dialect,
     identifier: str,
@@ -101,12 +97,9 @@ def attack(
     *arguments: P.args,
     **keywords: P.kwargs,
 ) -> Probe:
-    """A probe that must be refused; it runs ``tried(arena, *arguments)``."""
-
-    async def run(arena: Arena) -> Observation:
-        return await _present(tried(arena, *arguments, **keywords))
-
-    return Probe(identifier, dialect.enforcer, channel, "attack", attempt, Outcome.REFUSED, run)
+    """See :meth:`~watertight.enforcers.attack.make.ProbeMaker.attack`."""
+    make = ProbeMaker(dialect.enforcer).attack
+    return make(identifier, channel, attempt, tried, *arguments, **keywords)
 
 
 def use(
@@ -118,20 +111,9 @@ def use(
     *arguments: P.args,
     **keywords: P.kwargs,
 ) -> Probe:
-    """A probe that must be served; it runs ``tried(arena, *arguments)``."""
-
-    async def run(arena: Arena) -> Observation:
-        return await _present(tried(arena, *arguments, **keywords))
-
-    return Probe(identifier, dialect.enforcer, channel, "use", attempt, Outcome.SERVED, run)
-
-
-async def _present(tried: Awaitable[Observation]) -> Observation:
-    """Where there is nothing to attack, nothing was refused."""
-    try:
-        return await tried
-    except Absent as gone:
-        return not_run(f"nothing there to try it on: {gone}")
+    """See :meth:`~watertight.enforcers.attack.make.ProbeMaker.use`."""
+    make = ProbeMaker(dialect.enforcer).use
+    return make(identifier, channel, attempt, tried, *arguments, **keywords)
 
 
 # --- coming in ------------------------------------------------------------------------------
