@@ -5,8 +5,9 @@ import time
 from bench.clients import Client, DriverFailed
 from bench.kinds import NATIVE, RESOURCE
 from watertight.control.plane import ControlPlane
+from watertight.control.requests import What
 from watertight.control.revocation import restore, revoke
-from watertight.control.rotation import What, rotate
+from watertight.control.rotation import rotate
 
 WATCH_SECONDS = 30.0
 """How long a client waits to see it."""

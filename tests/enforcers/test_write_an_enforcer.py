@@ -17,8 +17,9 @@ import pytest_asyncio
 from tests.planes import probes_of, proven, sealed
 from tests.servers import not_held
 from watertight.control.plane import ControlPlane
+from watertight.control.requests import What
 from watertight.control.revocation import restore, revoke
-from watertight.control.rotation import What, rotate
+from watertight.control.rotation import rotate
 from watertight.enforcers.contract import Verdict
 from watertight.enforcers.registry import enforcers, resource_enforcers, resource_flaws
 from watertight.model.addresses import loopback_addresses

@@ -150,8 +150,9 @@ async def test_new_certificates_are_served_and_no_session_is_lost(rig: Rig) -> N
         exchange = await channel.get_exchange("events", ensure=False)
         await rig.keeper.rotate_issuer()
         rig.deliver()
-        await rig.enforcer.rotate(rig.plan, rig.host)
-        await exchange.publish(aio_pika.Message(b"still"), "orders.placed")
+        for _ in range(3):  # once is not enough to see that a look at the server disturbs sessions
+            await rig.enforcer.rotate(rig.plan, rig.host)
+            await exchange.publish(aio_pika.Message(b"still"), "orders.placed")
         assert not orders.is_closed
         async with connected(rig, "orders") as again:
             assert not again.is_closed

@@ -21,8 +21,9 @@ import pytest_asyncio
 from tests.planes import probes_of, proven, said_inside, sealed
 from tests.servers import not_held
 from watertight.control.plane import ControlPlane
+from watertight.control.requests import What
 from watertight.control.revocation import restore, revoke
-from watertight.control.rotation import What, rotate
+from watertight.control.rotation import rotate
 from watertight.errors import WatertightError
 from watertight.model.load import load_text
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from watertight.cli.project import admin_client
 from watertight.control.client import AdminClient
-from watertight.control.server import Options
+from watertight.control.requests import Options
 from watertight.errors import WatertightError
 from watertight.runtime.files import own_directory
 from watertight.runtime.layout import STATE_DIRECTORY

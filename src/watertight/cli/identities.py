@@ -6,7 +6,7 @@ import typer
 
 from watertight.cli.output import Output, OutputOption, print_json, say, speaks_plainly
 from watertight.cli.project import DEFAULT_FILE, FileOption, admin_client
-from watertight.control.rotation import What
+from watertight.control.requests import What
 
 ServiceArgument = Annotated[str, typer.Argument(help="A service, or `gateway`.")]
 

@@ -8,7 +8,7 @@ import typer
 
 from watertight.cli.output import Output, OutputOption, print_json, say, speaks_plainly, stdout
 from watertight.cli.project import DEFAULT_FILE, FileOption, find_declaration, load_checked
-from watertight.control.servers import client_of, environment_of
+from watertight.control.clients import client_of, environment_of
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import GrantsElsewhere

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from watertight.control.plane import ControlPlane
+from watertight.control.requests import What
 from watertight.control.revocation import restore, revoke
-from watertight.control.rotation import What, rotate
+from watertight.control.rotation import rotate
 from watertight.control.status import snapshot
 from watertight.errors import ExitCode, MachineRefused, WatertightError
 from watertight.identity.requests import SVIDRequest

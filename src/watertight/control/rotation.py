@@ -7,19 +7,11 @@ section 7).
 
 import datetime as dt
 from dataclasses import dataclass
-from enum import StrEnum
 
 from watertight.control.plane import ControlPlane
+from watertight.control.requests import What
 from watertight.identity.retirement import RetirementEvidence
 from watertight.identity.slots import Kind, Status
-
-
-class What(StrEnum):
-    """What can be rotated."""
-
-    LEAF = "leaf"
-    ISSUER = "issuer"
-    ROOT = "root"
 
 
 @dataclass(frozen=True, slots=True)

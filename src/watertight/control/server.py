@@ -12,7 +12,6 @@ import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,6 +22,7 @@ from watertight.control.admin import admin_app
 from watertight.control.client import ADMIN_SOCKET
 from watertight.control.keys import kek_for
 from watertight.control.plane import ControlPlane
+from watertight.control.requests import Options
 from watertight.control.store import Store
 from watertight.enforcers.envoy.binary import envoy_binary
 from watertight.errors import WatertightError
@@ -46,20 +46,6 @@ collector took two thirds of a compile for 1,000 services."""
 
 Stamp: TypeAlias = tuple[int, int]
 """Of a file: when it was written (ns), and its size."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a system is to run."""
-
-    declaration: Path
-    load: Callable[[], System]
-    """Reads and checks the declaration anew. Raises DeclarationError."""
-    say: Callable[[str], None]
-    """Progress, for people."""
-    svid_ttl_seconds: int = 3600
-    watch: bool = False
-    """Apply the declaration whenever its file changes."""
 
 
 @contextlib.contextmanager

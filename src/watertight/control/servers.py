@@ -1,13 +1,13 @@
 """The databases and brokers of one running system, each held to its plan by its enforcer."""
 
 import asyncio
-import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 
+from watertight.control.clients import channels_document, client_of, environment_of
 from watertight.enforcers.contract import Applied, Placement
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import (
@@ -21,8 +21,7 @@ from watertight.errors import WatertightError
 from watertight.identity.credential_files import Owner
 from watertight.identity.delivery import FileDelivery
 from watertight.identity.keeper import SVIDKeeper
-from watertight.model.addresses import callee_addresses
-from watertight.model.system import Channel, System
+from watertight.model.system import System
 from watertight.runtime.files import write_atomically
 from watertight.runtime.layout import Layout
 from watertight.runtime.pods import Servers as ServersInPods
@@ -227,64 +226,6 @@ def want(system: System, placement: Placement) -> ServersWanted:
     return ServersWanted(system, servers, clients)
 
 
-def client_of(
-    system: System, placement: Placement, channel: Channel
-) -> tuple[Client, ClientSettings]:
-    """How the service at the start of a channel reaches its resource. Pure."""
-    resource = system.resources[channel.target]
-    shared = placement.shared_network
-    addresses = callee_addresses(system, channel.source, shared_network=shared)
-    client = Client(
-        host=resource.name,
-        address=addresses[resource.name],
-        port=resource.port,
-        credentials=placement.credentials(channel.source),
-        originate=channel.originate,
-    )
-    return client, resource_enforcers()[resource.kind].client(system, channel, client)
-
-
-def channels_document(
-    system: System,
-    placement: Placement,
-    service: str,
-    reached: Mapping[str, tuple[Client, ClientSettings]],
-) -> str:
-    """What one service is told of its resources, as JSON."""
-    document = {
-        "service": service,
-        "trust_domain": system.trust_domain,
-        "credentials": str(placement.credentials(service)),
-        "channels": {
-            name: {
-                "kind": system.resources[name].kind,
-                "host": client.host,
-                "address": client.address,
-                "port": client.port,
-                "originate": client.originate,
-                "parameters": dict(settings.parameters),
-            }
-            for name, (client, settings) in sorted(reached.items())
-        },
-    }
-    return json.dumps(document, indent=1)
-
-
 def enforcer_of(plan: ServerPlan) -> ResourceEnforcer:
     """Who made a plan."""
     return resource_enforcers()[plan.kind]
-
-
-def environment_of(all_settings: Iterable[ClientSettings]) -> dict[str, str]:
-    """What the clients of a service read; a variable that two resources claim says nothing."""
-    found: dict[str, str] = {}
-    claimed: set[str] = set()
-    for settings in all_settings:
-        for key, value in settings.environment.items():
-            if key in claimed and found.get(key) != value:
-                found.pop(key, None)
-                continue
-            if key not in claimed:
-                found[key] = value
-            claimed.add(key)
-    return found

@@ -1,0 +1,68 @@
+"""What a service is told about the databases and brokers that it may use. Pure."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from watertight.enforcers.contract import Placement
+from watertight.enforcers.registry import resource_enforcers
+from watertight.enforcers.resource import Client, ClientSettings
+from watertight.model.addresses import callee_addresses
+from watertight.model.system import Channel, System
+
+
+def client_of(
+    system: System, placement: Placement, channel: Channel
+) -> tuple[Client, ClientSettings]:
+    """How the service at the start of a channel reaches its resource. Pure."""
+    resource = system.resources[channel.target]
+    shared = placement.shared_network
+    addresses = callee_addresses(system, channel.source, shared_network=shared)
+    client = Client(
+        host=resource.name,
+        address=addresses[resource.name],
+        port=resource.port,
+        credentials=placement.credentials(channel.source),
+        originate=channel.originate,
+    )
+    return client, resource_enforcers()[resource.kind].client(system, channel, client)
+
+
+def channels_document(
+    system: System,
+    placement: Placement,
+    service: str,
+    reached: Mapping[str, tuple[Client, ClientSettings]],
+) -> str:
+    """What one service is told of its resources, as JSON."""
+    document = {
+        "service": service,
+        "trust_domain": system.trust_domain,
+        "credentials": str(placement.credentials(service)),
+        "channels": {
+            name: {
+                "kind": system.resources[name].kind,
+                "host": client.host,
+                "address": client.address,
+                "port": client.port,
+                "originate": client.originate,
+                "parameters": dict(settings.parameters),
+            }
+            for name, (client, settings) in sorted(reached.items())
+        },
+    }
+    return json.dumps(document, indent=1)
+
+
+def environment_of(all_settings: Iterable[ClientSettings]) -> dict[str, str]:
+    """What the clients of a service read; a variable that two resources claim says nothing."""
+    found: dict[str, str] = {}
+    claimed: set[str] = set()
+    for settings in all_settings:
+        for key, value in settings.environment.items():
+            if key in claimed and found.get(key) != value:
+                found.pop(key, None)
+                continue
+            if key not in claimed:
+                found[key] = value
+            claimed.add(key)
+    return found
