@@ -173,11 +173,11 @@ class _Background:
         self._tasks: list[asyncio.Task[None]] = []
         self._start(plane.keeper.run())
         self._start(plane.secrets.run())
+        self._start(plane.servers.run())
         self._start(self._publish_roots())
 
     def watch(self) -> None:
         """Looks after files and key sets, once the system is up."""
-        self._start(self._plane.servers.run())
         self._start(self._watch_pods())
         self._start(self._watch_key_sets())
         self._start(self._watch_files())

@@ -73,6 +73,8 @@ class Servers:
         self._keeper = keeper
         self.in_force: dict[str, Server] = {}
         """The managed servers, each as it is now held to be."""
+        self._coming: frozenset[str] = frozenset()
+        """Servers that are being started: they read their files when they do."""
         self._deliveries: dict[str, FileDelivery] = {}
         self._changed = asyncio.Event()
 
@@ -81,18 +83,15 @@ class Servers:
 
         Raises WatertightError; what a server granted before, it grants still.
         """
-        await self._deliver_to(wanted)
-        await asyncio.to_thread(self._tell_clients, wanted)
-        applied = dict(
-            zip(
-                wanted.servers,
-                await asyncio.gather(*(self._apply(s) for s in wanted.servers.values())),
-                strict=True,
-            )
-        )
-        self.in_force = dict(wanted.servers)
-        self._changed.set()
-        return applied
+        self._coming = frozenset(wanted.servers.keys() - self.in_force.keys())
+        try:
+            await self._deliver_to(wanted)
+            await asyncio.to_thread(self._tell_clients, wanted)
+            applied = await asyncio.gather(*(self._apply(s) for s in wanted.servers.values()))
+            self.in_force = dict(wanted.servers)
+        finally:
+            self._coming = frozenset()
+        return dict(zip(wanted.servers, applied, strict=True))
 
     async def _apply(self, server: Server) -> Applied:
         name = server.plan.resource
@@ -100,7 +99,11 @@ class Servers:
         before = self.in_force.get(name)
         if before is not None and before.process != server.process and await host.running():
             await host.stop()
-        return await enforcer.apply(server.plan, host)
+        applied = await enforcer.apply(server.plan, host)
+        self.in_force[name] = server
+        self._coming -= {name}
+        self._changed.set()  # its files may have changed since it read them
+        return applied
 
     async def revoke(self, wanted: ServersWanted, service: str) -> int:
         """Ends a service's sessions at every server that it had a channel to; how many."""
@@ -131,7 +134,12 @@ class Servers:
 
         Raises WatertightError for the first that does not.
         """
-        await asyncio.gather(*(delivery.settle() for delivery in self._deliveries.values()))
+        await asyncio.gather(
+            *(
+                delivery.deliver() if name in self._coming else delivery.settle()
+                for name, delivery in self._deliveries.items()
+            )
+        )
 
     async def run(self) -> None:
         """Keeps files and servers current, until cancelled; what fails is tried again."""

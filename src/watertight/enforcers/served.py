@@ -73,7 +73,7 @@ async def _served(
             await writer.start_tls(context, server_hostname=plan.resource)
             der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         finally:
-            # Not closed in the ways of TLS: the server is about to say that it wanted a certificate,
+            # Without the farewell of TLS: the server is about to say that it wanted a certificate,
             # and OpenSSL would tell that to whichever session of this thread reads next.
             writer.transport.abort()
     return x509.load_der_x509_certificate(der)

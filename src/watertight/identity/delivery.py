@@ -56,6 +56,10 @@ class FileDelivery:
 
         Raises :class:`DeliveryError`; then the old files still stand.
         """
+        async with self._settling:
+            return await self._deliver()
+
+    async def _deliver(self) -> bool:
         svid = self._entitlement.svid()
         if svid is None:
             if self._entitlement.has_been_met and self._entitlement.is_lost():
@@ -78,7 +82,7 @@ class FileDelivery:
         Raises :class:`DeliveryError`, or what the hook raises.
         """
         async with self._settling:
-            if not await self.deliver():
+            if not await self._deliver():
                 return False
             if self._reload_due and self._hook is not None:
                 if isinstance(self._hook, ReloadHook):
