@@ -13,9 +13,9 @@ import time
 from typing import Any
 
 import aio_pika
-import psycopg
 
 import watertight
+from watertight.sdk import postgresql
 
 done = 0
 wrong: list[str] = []
@@ -27,8 +27,13 @@ async def at_database(pool: Any) -> None:
     """Pooled connections, and a new one each time."""
     async with pool.connection() as connection:
         await connection.execute("INSERT INTO orders (note) VALUES ('load')")
-    async with await psycopg.AsyncConnection.connect() as connection:
-        await connection.execute("SELECT count(*) FROM orders")
+    await asyncio.to_thread(count_orders)
+
+
+def count_orders() -> None:
+    """On a connection of its own."""
+    with postgresql.connect("orders-db") as connection:
+        connection.execute("SELECT count(*) FROM orders")
 
 
 async def at_broker(client: Any) -> None:
