@@ -16,18 +16,11 @@ from typing import Literal
 
 from bench.certificates import Certificates
 from bench.tools import find
+from tests.ports import free_port
 
 Transport = Literal["tcp", "unix"]
 READY_SECONDS = 10.0
 BODY = "x" * 100
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _accepts(address: str) -> bool:

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.sdk.process import Running, directory_for, free_port, stopped_at_the_end
+from tests.ports import free_port
+from tests.sdk.process import Running, directory_for, stopped_at_the_end
 from tests.sdk.servers import broker
 from watertight.identity.credential_files import Owner
 

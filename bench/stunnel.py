@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bench import tools
 from bench.certificates import Certificates
-from bench.pairs import free_port, running
+from bench.pairs import running
+from tests.ports import free_port
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ directory; leaving the block ends every process, also after a failure.
 import asyncio
 import json
 import shutil
-import socket
 import ssl
 import tempfile
 import time
@@ -25,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.apps import running_app
+from tests.ports import free_port
 from watertight.enforcers.contract import Credential, Placement
 from watertight.enforcers.envoy.binary import envoy_binary
 from watertight.enforcers.envoy.compile import compile_envoy
@@ -331,11 +331,3 @@ async def until(condition: Callable[[], bool], deadline_seconds: float = 20.0) -
             if condition():
                 return
             await asyncio.sleep(0.01)
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that nobody has right now."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port

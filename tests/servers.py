@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.verify.live import Agents, sockets_of
 from watertight.enforcers.contract import Listening, Placement, Probe, Verdict
 from watertight.enforcers.resource import (
@@ -51,14 +52,6 @@ from watertight.verify.results import Result
 SANDBOXED = ("reach.name", "reach.address")
 """Probes that hold only inside a sandbox, which this rig has not."""
 STOP_SECONDS = 20.0
-
-
-def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class PlainHost:

@@ -8,7 +8,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 
 import httpx
 import yaml
+
+from tests.ports import free_port
 
 DEADLINE_SECONDS = 40.0
 REPOSITORY = Path(__file__).parents[2]
@@ -30,14 +31,6 @@ def declared_services(file: Path) -> dict[str, dict[str, Any]]:
     """The services of a declaration, as it is written."""
     services: dict[str, dict[str, Any]] = yaml.safe_load(file.read_text())["services"]
     return services
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def ports_of(file: Path) -> dict[str, int]:

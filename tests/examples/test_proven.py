@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.plain import declaration, free_port
+from tests.examples.plain import declaration
+from tests.ports import free_port
 from tests.system.running import NOBODY, RunningSystem
 
 

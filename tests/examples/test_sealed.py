@@ -15,8 +15,9 @@ from google.protobuf.struct_pb2 import Struct
 from google.protobuf.wrappers_pb2 import StringValue
 
 from bench import certificates
-from tests.examples.plain import declaration, free_port, ports_of, running_services
+from tests.examples.plain import declaration, ports_of, running_services
 from tests.mesh import Mesh, running_mesh
+from tests.ports import free_port
 from watertight.model.load import load_file
 from watertight.model.system import System
 

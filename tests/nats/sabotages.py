@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.servers import free_port
+from tests.ports import free_port
 
 Weaken = Callable[[str], str]
 """From one configuration file to another."""

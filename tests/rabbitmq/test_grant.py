@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from tests.ports import free_port
 from tests.rabbitmq.shop import SHOP
-from tests.servers import Rig, free_port, running_server
+from tests.servers import Rig, running_server
 from watertight.enforcers.rabbitmq.compile import PLUGINS
 from watertight.enforcers.rabbitmq.control import control, evaluate
 from watertight.enforcers.rabbitmq.enforcer import RabbitMQEnforcer

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.ports import free_port
 from tests.rabbitmq.sabotages import ELSEWHERE, LIVE, OPEN_DOOR, ORDERS, PASSWORDS, USER, Sabotage
 from tests.rabbitmq.shop import SHOP
-from tests.servers import SANDBOXED, Rig, free_port, not_held, running_server
+from tests.servers import SANDBOXED, Rig, not_held, running_server
 from watertight.enforcers.contract import Verdict
 from watertight.enforcers.rabbitmq.compile import CONFIGURATION
 from watertight.enforcers.rabbitmq.control import control, evaluate

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.planes import probes_of, proven, sealed
-from tests.servers import free_port, not_held
+from tests.ports import free_port
+from tests.servers import not_held
 from watertight.control.plane import ControlPlane
 from watertight.errors import WatertightError
 from watertight.runtime.host import HostCapabilities, Isolation

@@ -5,7 +5,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -160,11 +159,3 @@ async def eventually(check: Callable[[], object], *, deadline_seconds: float = 1
     async with asyncio.timeout(deadline_seconds):
         while not check():  # noqa: ASYNC110  files and other processes raise no event
             await asyncio.sleep(0.02)
-
-
-def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

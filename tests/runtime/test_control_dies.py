@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.runtime.conftest import (
     Host,
     eventually,
-    free_port,
     held_namespaces,
     namespaces,
     prepare,

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from tests.runtime.conftest import eventually, free_port, running
+from tests.ports import free_port
+from tests.runtime.conftest import eventually, running
 from tests.runtime.programs import idler, system_of
 from watertight.enforcers.contract import Listening
 from watertight.runtime.host import HostCapabilities

@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.runtime.conftest import Host, free_port, running
+from tests.ports import free_port
+from tests.runtime.conftest import Host, running
 from tests.runtime.programs import GET, idler, server, system_of
 from watertight.enforcers.contract import Listening
 from watertight.model.addresses import callee_addresses

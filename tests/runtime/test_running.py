@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.conftest import Host, eventually, free_port, processes_that_name, running
+from tests.ports import free_port
+from tests.runtime.conftest import Host, eventually, processes_that_name, running
 from tests.runtime.programs import CONNECT, GET, STUBBORN, idler, server, system_of
 from watertight.enforcers.envoy.binary import envoy_binary
 from watertight.model.addresses import callee_addresses

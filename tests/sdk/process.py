@@ -98,14 +98,6 @@ def directory_for(base: Path, name: str, owner: Owner | None) -> Path:
     return directory
 
 
-def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def _accepts(port: int) -> bool:
     with socket.socket() as attempt:
         attempt.settimeout(1)

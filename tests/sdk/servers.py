@@ -15,7 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.sdk.process import Running, directory_for, free_port, stopped_at_the_end
+from tests.ports import free_port
+from tests.sdk.process import Running, directory_for, stopped_at_the_end
 from tests.sdk.world import SERVICE, TRUST_DOMAIN, World
 from watertight.identity.credential_files import Owner
 
