@@ -40,6 +40,7 @@ from watertight.identity.sds import secrets
 from watertight.identity.spiffe import SPIFFEID
 from watertight.identity.svid import X509SVID
 from watertight.model.system import GATEWAY, System
+from watertight.unix_http import async_transport
 
 START_SECONDS = 30.0
 STOP_SECONDS = 3.0
@@ -93,8 +94,7 @@ class EnvoyProcess:
 
     async def admin(self, path: str, method: str = "GET") -> str:
         """What its admin interface answers. Raises ``httpx.HTTPError``."""
-        socket_path = str(self._placement.admin_socket(self._plan.workload))
-        transport = httpx.AsyncHTTPTransport(uds=socket_path)
+        transport = async_transport(self._placement.admin_socket(self._plan.workload))
         async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
             return (await client.request(method, path)).text
 

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from watertight.errors import ExitCode, WatertightError
+from watertight.unix_http import transport
 
 ADMIN_SOCKET = "admin.sock"
 TIMEOUT_SECONDS = 120.0
@@ -27,7 +28,7 @@ class AdminClient:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(socket)),
+            transport=transport(socket),
             base_url="http://watertight",
             timeout=TIMEOUT_SECONDS,
         )

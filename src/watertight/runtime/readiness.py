@@ -6,6 +6,7 @@ import httpx
 
 from watertight.runtime.client import Pod
 from watertight.runtime.spec import AdminReady, HTTPReady, PortReady, Readiness
+from watertight.unix_http import async_transport
 
 _TRY_SECONDS = 2.0
 
@@ -28,7 +29,7 @@ async def ready_once(pod: Pod, readiness: Readiness) -> str:
 
 
 async def _admin(readiness: AdminReady) -> str:
-    transport = httpx.AsyncHTTPTransport(uds=str(readiness.socket))
+    transport = async_transport(readiness.socket)
     async with httpx.AsyncClient(transport=transport, timeout=_TRY_SECONDS) as client:
         answer = await client.get("http://envoy/ready")
     return "" if answer.status_code == 200 else f"its proxy is {answer.text.strip()}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 
 from watertight.errors import WatertightError
+from watertight.unix_http import async_transport
 
 TIMEOUT_SECONDS = 2.0
 CIPHER = ".ssl.ciphers."
@@ -28,7 +29,7 @@ class ListenerFacts:
 
 async def stats(socket: Path, pattern: str) -> dict[str, int]:
     """Counters and gauges whose name matches ``pattern``. Raises :class:`ProxyUnreachable`."""
-    transport = httpx.AsyncHTTPTransport(uds=str(socket))
+    transport = async_transport(socket)
     try:
         async with httpx.AsyncClient(
             transport=transport, base_url="http://envoy", timeout=TIMEOUT_SECONDS
