@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # As many processes as cores; a file's tests stay together (tests/conftest.py).
-SHARED_OUT := --numprocesses auto --dist loadgroup --no-loadscope-reorder
+SHARED_OUT := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo servers check test test-all bench reference lock clean
 

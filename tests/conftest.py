@@ -1,34 +1,47 @@
 """How the tests are shared out where several processes run them (``make test``).
 
-A file's tests stay together and in order, for they share its servers; what takes longest begins
-first, so that no process is left with it at the end.
+Each file's tests run in one process, for they share its servers. What takes longest begins first,
+so that no process is left with it at the end.
 """
+
+import fcntl
+from collections.abc import Iterator
 
 import pytest
 
 LONGEST_FIRST = (
-    "tests/system",
-    "tests/rabbitmq",
-    "tests/docs",
+    "tests/system/test_shop",
+    "tests/system/test_endings",
     "tests/resources",
-    "tests/runtime",
+    "tests/docs",
+    "tests/rabbitmq",
+    "tests/envoy/probes",
+    "tests/system",
+    "tests/postgresql",
     "tests/sdk",
+    "tests/runtime",
     "tests/examples",
+    "tests/nats",
     "tests/envoy",
 )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Orders the tests, and says which of them go together."""
+    """Orders the tests."""
     items.sort(key=lambda item: _turn(item.nodeid))
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 def _turn(nodeid: str) -> int:
-    for turn, folder in enumerate(LONGEST_FIRST):
-        if nodeid.startswith(folder):
+    for turn, start in enumerate(LONGEST_FIRST):
+        if nodeid.startswith(start):
             return turn
     return len(LONGEST_FIRST)
+
+
+@pytest.fixture
+def host_loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The loopback addresses of this host's own network, which one shop at a time can have."""
+    # The processes of one run have directories of their own below a common one.
+    with (tmp_path_factory.getbasetemp().parent / "host_loopback.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -21,7 +21,7 @@ from tests.ports import free_port
 from watertight.model.load import load_file
 from watertight.model.system import System
 
-pytestmark = pytest.mark.xdist_group("the host's loopback")  # two shops want the same addresses
+pytestmark = pytest.mark.usefixtures("host_loopback")
 
 TRAFFIC_SECONDS = 60
 

@@ -11,7 +11,7 @@ from tests.system.running import REPOSITORY, RunningSystem
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can forbid namespaces"),
-    pytest.mark.xdist_group("the host's loopback"),  # two shops would want the same addresses
+    pytest.mark.usefixtures("host_loopback"),
 ]
 
 
