@@ -16,6 +16,12 @@ from watertight.verify.forge import Forger
 from watertight.verify.tokens import TokenSigner
 
 FRESH_SECONDS = 2.0
+RESOLVER_SECONDS = 3.0
+POLL_SECONDS = 0.25
+
+
+def _is_udp(entry: Listening) -> bool:
+    return entry.address.startswith("udp:")
 
 
 class LiveArena:
@@ -111,9 +117,19 @@ class LiveArena:
         """See ``Arena``; at most ``FRESH_SECONDS`` old: every probe of a port asks for all."""
         async with self._listing:
             if time.monotonic() - self._listed_at > FRESH_SECONDS:
-                self._listed = await self._listening()
+                self._listed = await self._lasting()
                 self._listed_at = time.monotonic()
         return self._listed
+
+    async def _lasting(self) -> Sequence[Listening]:
+        """What listens. A UDP socket counts if it stays: a resolver opens one for each question."""
+        listed = await self._listening()
+        deadline = time.monotonic() + RESOLVER_SECONDS
+        while any(_is_udp(entry) for entry in listed) and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+            still = set(await self._listening())
+            listed = [entry for entry in listed if not _is_udp(entry) or entry in still]
+        return listed
 
     async def token(
         self, issuer: str, *, header: Mapping[str, Any] | None = None, **claims: Any
