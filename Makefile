@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# As many processes as cores; a file's tests stay together (tests/conftest.py).
-SHARED_OUT := --numprocesses auto --dist loadfile --no-loadscope-reorder
+# Tests wait for servers a quarter of their time; a file's tests stay together (tests/conftest.py).
+PROCESSES ?= $(shell echo $$(( $$(nproc) * 3 / 2 )))
+SHARED_OUT = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo servers check test test-all bench reference lock clean
 

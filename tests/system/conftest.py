@@ -27,3 +27,11 @@ def fresh_shop() -> Iterator[RunningSystem]:
     """Not started; for tests that end it."""
     with shop(as_root=os.geteuid() == 0) as system:
         yield system
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What does not depend on who runs it is run once by `make test`."""
+    for item in items:
+        twice = os.geteuid() == 0 and "[no-root" in item.nodeid
+        if twice and item.get_closest_marker("once") is not None:
+            item.add_marker(pytest.mark.slow)

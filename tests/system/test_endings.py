@@ -25,7 +25,9 @@ def assert_nothing_is_left(system: RunningSystem, run: Path, before: set[str]) -
     assert held_namespaces() <= before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_leaves_nothing_behind(fresh_shop: RunningSystem, number: signal.Signals) -> None:
     before = held_namespaces()
     fresh_shop.start()

@@ -106,6 +106,7 @@ def test_the_proof_holds(running_shop: RunningSystem) -> None:
     running_shop.watertight("verify", str(running_shop.project), "--check-evidence", str(latest))
 
 
+@pytest.mark.once
 def test_altered_evidence_is_refused(running_shop: RunningSystem) -> None:
     part = running_shop.watertight(
         *("verify", str(running_shop.project), "--only", "tls.no-certificate")
@@ -125,6 +126,7 @@ def test_altered_evidence_is_refused(running_shop: RunningSystem) -> None:
     altered.unlink()
 
 
+@pytest.mark.once
 def test_status_shows_channels_with_their_path(running_shop: RunningSystem) -> None:
     running_shop.drive_traffic()
     document = running_shop.status()
@@ -136,6 +138,7 @@ def test_status_shows_channels_with_their_path(running_shop: RunningSystem) -> N
     assert all(service["proxy"]["connected"] for service in document["services"])
 
 
+@pytest.mark.once
 def test_explain_names_the_line_that_decides(running_shop: RunningSystem) -> None:
     allowed = running_shop.on("explain", "storefront", "orders", "GET", "/orders/7")
     assert re.search(r"watertight\.yaml:\d+:\d+", allowed)
@@ -143,6 +146,7 @@ def test_explain_names_the_line_that_decides(running_shop: RunningSystem) -> Non
     running_shop.on("explain", "storefront", "orders", "DELETE", "/orders/7", expect=1)
 
 
+@pytest.mark.once
 @pytest.mark.timeout(180)
 async def test_rotation_under_load_loses_nothing(running_shop: RunningSystem) -> None:
     """Leaf, issuer and root, each twice, under 720 requests/s on every kind of channel."""
@@ -183,6 +187,7 @@ def _open_connections(system: RunningSystem, source: str, target: str) -> int:
     raise LookupError(source, target)
 
 
+@pytest.mark.once
 @pytest.mark.timeout(120)
 async def test_a_change_drops_nothing_that_both_versions_allow(running_shop: RunningSystem) -> None:
     """A grant, a channel and a timeout come and go under load."""
@@ -214,6 +219,7 @@ async def test_a_change_drops_nothing_that_both_versions_allow(running_shop: Run
     assert result["lost"] == 0, result
 
 
+@pytest.mark.once
 def test_a_bad_file_leaves_the_good_one_in_force(running_shop: RunningSystem) -> None:
     original = running_shop.declaration.read_text()
     running_shop.declaration.write_text(original.replace("to: stock}", "to: stok}", 1))
