@@ -20,7 +20,7 @@ from watertight.model.system import Resource, System
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ENFORCER = RabbitMQEnforcer()
-ORDERS = "spiffe://shop.internal/orders"
+ORDERS, SPY = "spiffe://shop.internal/orders", "spiffe://shop.internal/spy"
 SECRET = "of the administrator"
 
 
@@ -66,10 +66,13 @@ async def test_a_broker_of_others_is_given_what_channels_grant_and_nothing_else(
 ) -> None:
     await control(rig.host, "set_permissions", "-p", "jobs", ORDERS, ".*", ".*", ".*")
     await control(rig.host, "clear_topic_permissions", "-p", "jobs", ORDERS)
-    await control(rig.host, "add_user", "spiffe://shop.internal/spy", "x")
+    await control(rig.host, "add_user", SPY, "x")
+    await control(rig.host, "set_permissions", "-p", "jobs", SPY, ".*", ".*", ".*")
     await control(rig.host, "add_user", "others", "x")
+    await control(rig.host, "add_vhost", "elsewhere")
+    await control(rig.host, "set_permissions", "-p", "elsewhere", ORDERS, ".*", ".*", ".*")
     found = await ENFORCER.grant(*of_others(), admin, dry_run=True)
-    assert "user spiffe://shop.internal/spy is not declared" in found
+    assert f"permissions of {SPY} jobs is not declared" in found
     assert f"topic permissions of {ORDERS} jobs events is missing" in found
     assert any(
         line.startswith(f"permissions of {ORDERS} jobs: configure is '.*'") for line in found
@@ -80,6 +83,9 @@ async def test_a_broker_of_others_is_given_what_channels_grant_and_nothing_else(
     assert set(await rig.enforcer.drift(rig.plan, rig.host)) == {
         f"{PLUGINS} was changed by hand",
         "user admin is not declared",
+        f"user {SPY} is not declared",
+        "virtual host elsewhere is not declared",
+        f"permissions of {ORDERS} elsewhere is not declared",
         "user others is not declared",
     }
 

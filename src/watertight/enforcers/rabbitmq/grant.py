@@ -1,7 +1,7 @@
 """Grants at a broker that others run, over the management API that its administrator opens to us.
 
-Only the resource's virtual host and our services' users are touched: what else the broker holds is
-not ours to judge.
+Only the resource's virtual host and our services' users in it are touched: what else the broker
+holds is not ours to judge.
 """
 
 import os
@@ -21,7 +21,10 @@ from watertight.model.system import Resource, System
 
 PASSWORD = "RABBITMQ_ADMIN_PASSWORD"  # noqa: S105 - the variable's name
 TIMEOUT_SECONDS = 30.0
-IN_VIRTUAL_HOST = ("queues", "exchanges", "bindings", "policies", "parameters")
+IN_VIRTUAL_HOST = (
+    *("queues", "exchanges", "bindings", "policies", "parameters"),
+    *("permissions", "topic_permissions"),
+)
 
 
 async def grant(
@@ -32,16 +35,15 @@ async def grant(
     The password is in the environment, as ``RABBITMQ_ADMIN_PASSWORD``.
     """
     wanted = definitions(system, resource)
-    ours = _Ours(f"spiffe://{system.trust_domain}/", resource.name)
     async with _connected(resource, admin) as broker:
-        found = ours.part(await _get(broker))
+        found = _ours(await _get(broker), system, wanted)
         odd = [difference.what for difference in differences(wanted, found)]
         if dry_run or not odd:
             return tuple(odd)
         for path in _removals(wanted, found):
             await _ask(broker, "DELETE", path)
         await _ask(broker, "POST", "/api/definitions", wanted)
-        left = [d.what for d in differences(wanted, ours.part(await _get(broker)))]
+        left = [d.what for d in differences(wanted, _ours(await _get(broker), system, wanted))]
     if wrong := [what for what in left if not what.endswith("is not declared")]:
         raise ServerRefused(
             resource.at,
@@ -51,46 +53,38 @@ async def grant(
     return tuple(what for what in odd if what not in left)
 
 
-class _Ours:
-    """What of a broker's definitions is ours: a virtual host, and the users of a trust domain."""
+def _ours(found: Definition, system: System, wanted: Definition) -> dict[str, Any]:
+    """Of all definitions, the resource's virtual host, and in it the users of our trust domain.
 
-    def __init__(self, prefix: str, virtual_host: str) -> None:
-        self._prefix, self._virtual_host = prefix, virtual_host
-
-    def part(self, found: Definition) -> dict[str, Any]:
-        """Of all definitions, ours."""
-        of_host = {
-            section: [one for one in found.get(section, ()) if one["vhost"] == self._virtual_host]
-            for section in IN_VIRTUAL_HOST
-        }
-        of_users = {
-            section: [one for one in found.get(section, ()) if self._is_ours(one["user"])]
-            for section in ("permissions", "topic_permissions")
-        }
-        return {
-            "users": [one for one in found.get("users", ()) if self._is_ours(one["name"])],
-            "vhosts": [v for v in found.get("vhosts", ()) if v["name"] == self._virtual_host],
-            **of_host,
-            **of_users,
-        }
-
-    def _is_ours(self, user: str) -> bool:
-        return user.startswith(self._prefix)
+    Users are the broker's, not a virtual host's: another of its virtual hosts may be another
+    resource of ours. So only those are looked at who must be there.
+    """
+    (host,) = (vhost["name"] for vhost in wanted["vhosts"])
+    expected = {user["name"] for user in wanted["users"]}
+    domain = f"spiffe://{system.trust_domain}/"
+    inside = {
+        section: [one for one in found.get(section, ()) if one["vhost"] == host]
+        for section in IN_VIRTUAL_HOST
+    }
+    for section in ("permissions", "topic_permissions"):
+        inside[section] = [one for one in inside[section] if one["user"].startswith(domain)]
+    return {
+        "users": [user for user in found.get("users", ()) if user["name"] in expected],
+        "vhosts": [vhost for vhost in found.get("vhosts", ()) if vhost["name"] == host],
+        **inside,
+    }
 
 
 def _removals(wanted: Definition, found: Definition) -> Iterator[str]:
-    """What our users should not; the rest of a virtual host may hold somebody's messages."""
+    """Who may no longer come into the virtual host; whoever may is overwritten.
+
+    The rest stays: a queue may hold somebody's messages, and without topic permissions, which the
+    API takes away only all at once, everything would be allowed for a moment.
+    """
     users = {user["name"] for user in wanted["users"]}
-    for user in found["users"]:
-        if user["name"] not in users:
-            yield f"/api/users/{_name(user['name'])}"
-    for section, path in (
-        ("permissions", "permissions"),
-        ("topic_permissions", "topic-permissions"),
-    ):
-        for one in found[section]:
-            if one["user"] in users and one not in wanted[section]:
-                yield f"/api/{path}/{_name(one['vhost'])}/{_name(one['user'])}"
+    for one in found["permissions"]:
+        if one["user"] not in users:
+            yield f"/api/permissions/{_name(one['vhost'])}/{_name(one['user'])}"
 
 
 def _name(text: str) -> str:
