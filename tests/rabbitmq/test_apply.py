@@ -67,6 +67,14 @@ async def test_a_second_run_changes_nothing(rig: Rig) -> None:
     assert await drift(rig) == []
 
 
+async def test_its_syslog_library_has_no_socket(rig: Rig) -> None:
+    """It opens one for UDP on all addresses at each start, unless told of another transport."""
+    device = "element(2, sys:get_state(syslog_logger))"
+    assert await evaluate(rig.host, "application:ensure_all_started(syslog)", device) == (
+        "standard_error"
+    )
+
+
 async def test_what_is_declared_works(rig: Rig) -> None:
     """From a publisher through an exchange to a reader, and to one queue alone."""
     async with connected(rig, "orders") as orders, connected(rig, "billing") as billing:

@@ -16,7 +16,7 @@ from watertight.verify.forge import Forger
 from watertight.verify.tokens import TokenSigner
 
 FRESH_SECONDS = 2.0
-RESOLVER_SECONDS = 12.0
+RESOLVER_SECONDS = 3.0
 POLL_SECONDS = 0.25
 
 
@@ -122,10 +122,7 @@ class LiveArena:
         return self._listed
 
     async def _lasting(self) -> Sequence[Listening]:
-        """What listens. A UDP socket counts if it stays.
-
-        A resolver opens one for each question, and Erlang one while it starts.
-        """
+        """What listens. A UDP socket counts if it stays: a resolver opens one for each question."""
         listed = await self._listening()
         deadline = time.monotonic() + RESOLVER_SECONDS
         while any(_is_udp(entry) for entry in listed) and time.monotonic() < deadline:

@@ -19,6 +19,9 @@ DEBIAN = "/usr/lib/rabbitmq/bin"
 ERLANG = "erl"
 NODE = "rabbit@localhost"
 START_SECONDS = 90.0
+ON_LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
+NO_SYSLOG = "-syslog protocol {rfc3164,standard_error}"
+"""Or its syslog library, which nothing here uses, opens a UDP socket on all addresses."""
 
 
 def locate_broker(plan: ServerPlan, placement: Placement, search_path: str) -> ServerProcess:
@@ -56,8 +59,8 @@ def environment(plan: ServerPlan, placement: Placement) -> dict[str, str]:
         "RABBITMQ_LOG_BASE": str(data / "logs"),
         "RABBITMQ_PID_FILE": str(data / "pid"),
         "RABBITMQ_DIST_PORT": str(sibling_port(plan.port, 1)),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-        "RABBITMQ_CTL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{ON_LOOPBACK} {NO_SYSLOG}",
+        "RABBITMQ_CTL_ERL_ARGS": ON_LOOPBACK,
         "ERL_EPMD_PORT": str(sibling_port(plan.port, 2)),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "HOME": str(data),
