@@ -79,8 +79,9 @@ def probes_of(plane: ControlPlane, kinds: Iterable[str]) -> tuple[Probe, ...]:
     )
 
 
-async def proven(plane: ControlPlane, probes: Sequence[Probe]) -> tuple[Result, ...]:
-    """What came of these probes, run as ``watertight verify`` runs them."""
+@asynccontextmanager
+async def arena_of(plane: ControlPlane) -> AsyncIterator[LiveArena]:
+    """The running system as ``watertight verify`` touches it."""
     issuer = open_issuer(
         plane.layout.state / "authority", kek=kek_for(plane.layout.state), reason="a test"
     )
@@ -93,6 +94,12 @@ async def proven(plane: ControlPlane, probes: Sequence[Probe]) -> tuple[Result, 
         forger=Forger(Signer(issuer.certificate, issuer.private_key, issuer.chain)),
         roots=lambda: plane.keeper.bundle().pem(),
     ) as arena:
+        yield arena
+
+
+async def proven(plane: ControlPlane, probes: Sequence[Probe]) -> tuple[Result, ...]:
+    """What came of these probes, run as ``watertight verify`` runs them."""
+    async with arena_of(plane) as arena:
         return (await prove(arena, probes)).results
 
 

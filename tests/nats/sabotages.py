@@ -102,6 +102,7 @@ NAMES = (
     "identity.other-workload",
     "identity.query",
     "identity.uri-as-common-name",
+    "sessions.resumption-after-revoke",
 )
 CLAIMS = (
     "identity.claimed-jwt",

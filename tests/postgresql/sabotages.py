@@ -114,6 +114,7 @@ SUBJECTS = (
     "identity.other-workload",
     "identity.server-unit",
     "identity.whole-subject-in-common-name",
+    "sessions.resumption-after-revoke",
 )
 UNVERIFIED = (
     "identity.expired",

@@ -105,6 +105,7 @@ OPEN_DOOR = frozenset(
         "identity.server-only-usage",
         "identity.uri-as-dns-san",
         "sessions.resumption-after-expiry",
+        "sessions.resumption-after-revoke",
         "tls.no-certificate",
         "tls.plaintext",
         "tls.version-1.1",

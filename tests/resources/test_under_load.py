@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,21 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.planes import probes_of, proven, said_inside, sealed
+from tests.planes import arena_of, probes_of, proven, said_inside, sealed
 from tests.servers import not_held
 from watertight.control.plane import ControlPlane
 from watertight.control.requests import What
 from watertight.control.revocation import restore, revoke
 from watertight.control.rotation import rotate
+from watertight.enforcers.attack.login import Dialect, Login, LoginRefused, enter, genuine
+from watertight.enforcers.attack.tls import Alert
+from watertight.enforcers.attack.wire import Absent
+from watertight.enforcers.nats.probes.dialect import NATSDialect
+from watertight.enforcers.postgresql.probes.dialect import PostgreSQLDialect
+from watertight.enforcers.rabbitmq.probes.dialect import RabbitMQDialect
 from watertight.errors import WatertightError
 from watertight.model.load import load_text
+from watertight.model.system import Resource
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -55,6 +62,11 @@ PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "connect-from-python.md"
 LOAD = (Path(__file__).parent / "load.py").read_text()
 COUNT = "import psycopg; print(psycopg.connect().execute('SELECT count(*) FROM orders').fetchone())"
 KINDS = ("postgresql", "nats", "rabbitmq")
+DIALECTS: Mapping[str, Callable[[Resource], Dialect]] = {
+    "postgresql": lambda _: PostgreSQLDialect(),
+    "nats": NATSDialect.of,
+    "rabbitmq": lambda _: RabbitMQDialect(),
+}
 ENOUGH = 20
 """Operations between one step and the next."""
 CUT_SECONDS = 5
@@ -136,6 +148,34 @@ async def test_a_revoked_service_is_cut_at_once(plane: ControlPlane, channel: st
     async with working(plane, "writer", channel) as load:
         await asyncio.sleep(0.1)  # the load itself
         assert (await load.end())["done"] > 0
+
+
+@pytest.mark.parametrize("resource", ["orders-db", "events", "jobs"])
+async def test_a_session_from_before_it_was_revoked_is_of_no_use(
+    plane: ControlPlane, resource: str
+) -> None:
+    """Neither at its own door nor at another's, where it was of use until then."""
+    login = Login(plane.declared, plane.declared.resources[resource], "writer")
+    dialect = DIALECTS[login.resource.kind](login.resource)
+    async with arena_of(plane) as arena:
+        hello = await genuine(arena, dialect, "writer")
+        session = await enter(arena, dialect, login, hello)
+
+        async def taken_up_again(door: str) -> None:
+            again = await enter(arena, dialect, login, hello, door=door, earlier=session)
+            await again.close()
+
+        await taken_up_again("reader")
+        await revoke(plane, "writer")
+        try:
+            with pytest.raises(Absent):
+                await taken_up_again("writer")
+            with pytest.raises((Alert, LoginRefused)):
+                await taken_up_again("reader")
+        finally:
+            await session.close()
+            await restore(plane, "writer")
+        await taken_up_again("reader")
 
 
 @pytest.mark.parametrize("resource", ["orders-db", "events", "jobs"])

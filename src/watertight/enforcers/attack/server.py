@@ -1,23 +1,33 @@
-"""Attacks on any server that takes TLS end to end and knows its clients by their SVIDs.
+"""The attacks that every database and broker has, whatever its protocol.
 
-What is the same for every database and broker stands here: how its TLS is attacked, which
-credentials must not open it, that no session is taken up again, that undeclared services do not
-reach it, and that nothing listens which nobody declared. An enforcer adds how its protocol is
-spoken (:class:`Dialect`), and the attacks on what its channels grant.
+How its TLS is attacked, which credentials must not open it, that no session is taken up again, that
+undeclared services do not reach it, and that nothing listens which nobody declared. An enforcer
+adds the attacks on what its channels grant.
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from watertight.enforcers.attack.inside import dial_inside
-from watertight.enforcers.attack.make import P, ProbeMaker, Tried
-from watertight.enforcers.attack.tls import Alert, Hello, TLSWire, handshake
-from watertight.enforcers.attack.wire import Absent, Closed, Wire, dial_unix
+from watertight.enforcers.attack.login import (
+    TIMEOUT_SECONDS,
+    Dialect,
+    Login,
+    LoginRefused,
+    controlled,
+    enter,
+    genuine,
+    secured,
+    tried_to_enter,
+)
+from watertight.enforcers.attack.make import attack
+from watertight.enforcers.attack.tls import Alert, Hello, TLSWire
+from watertight.enforcers.attack.wire import Absent, Closed, dial_unix
 from watertight.enforcers.contract import (
     Arena,
     Forgery,
@@ -31,161 +41,16 @@ from watertight.enforcers.contract import (
 from watertight.model.addresses import loopback_addresses
 from watertight.model.system import Resource, System
 
-TIMEOUT_SECONDS = 5.0
 DAY_SECONDS = 86_400
 BRIEF_SECONDS = 6
 """How long the SVID lives whose session is taken up again after its end."""
+REVOKED = "watertight-revoked"
+"""An identity without a channel, as one is that was revoked."""
 LOCAL = "127.0.0.1"
 OLD_VERSIONS = {
     "tls.version-1.2": ssl.TLSVersion.TLSv1_2,
     "tls.version-1.1": ssl.TLSVersion.TLSv1_1,
 }
-
-
-class LoginRefused(Closed):
-    """The server said no in the words of its own protocol: beyond doubt, as an alert is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """Who wants to come in where: ``service`` is the identity that is claimed."""
-
-    system: System
-    resource: Resource
-    service: str
-
-    @property
-    def channel(self) -> str:
-        """How the pair is called in reports."""
-        return f"{self.service} -> {self.resource.name}"
-
-
-class Dialect(Protocol):
-    """One protocol, as an attacker speaks it. Written without any client library's caution."""
-
-    enforcer: str
-    """The ``enforcer`` of its probes."""
-    alpn: tuple[str, ...]
-    lowest_tls: ssl.TLSVersion
-    """The lowest version that the server may accept; below it, every attempt is an attack."""
-    tells_who: bool
-    """Whether :meth:`login` sees whom the server takes us for. If not, somebody else who has a
-    channel of his own comes in as himself, and that is no attack: what he may do there is."""
-
-    async def prelude(self, wire: Wire, *, secure: bool) -> None:
-        """What comes before the TLS handshake, or before a login in the clear.
-
-        Raises :class:`LoginRefused` if the server refuses there, ``Closed`` or ``TimeoutError``.
-        """
-        ...
-
-    async def login(self, wire: Wire, login: Login) -> None:
-        """Logs in, and has the server do something that only a client who is in may do.
-
-        Returns once the server has done it. Raises :class:`LoginRefused`, ``Closed`` (also a late
-        TLS alert) or ``TimeoutError``.
-        """
-        ...
-
-
-def attack(
-    dialect: Dialect,
-    identifier: str,
-    channel: str,
-    attempt: str,
-    tried: Tried[P],
-    *arguments: P.args,
-    **keywords: P.kwargs,
-) -> Probe:
-    """See :meth:`~watertight.enforcers.attack.make.ProbeMaker.attack`."""
-    make = ProbeMaker(dialect.enforcer).attack
-    return make(identifier, channel, attempt, tried, *arguments, **keywords)
-
-
-def use(
-    dialect: Dialect,
-    identifier: str,
-    channel: str,
-    attempt: str,
-    tried: Tried[P],
-    *arguments: P.args,
-    **keywords: P.kwargs,
-) -> Probe:
-    """See :meth:`~watertight.enforcers.attack.make.ProbeMaker.use`."""
-    make = ProbeMaker(dialect.enforcer).use
-    return make(identifier, channel, attempt, tried, *arguments, **keywords)
-
-
-# --- coming in ------------------------------------------------------------------------------
-
-
-async def enter(
-    arena: Arena,
-    dialect: Dialect,
-    login: Login,
-    hello: Hello,
-    *,
-    door: str | None = None,
-    earlier: TLSWire | None = None,
-) -> TLSWire:
-    """Comes in over TLS, through the door that is ``door``'s (``login.service``'s by default).
-
-    ``earlier``: a finished connection whose session is offered again. The caller closes what it
-    gets. Raises ``Absent``, ``LoginRefused``, ``Alert``, ``Closed`` or ``TimeoutError``.
-    """
-    wire = await dial_unix(arena.door(login.resource.name, door or login.service))
-    try:
-        await dialect.prelude(wire, secure=True)
-        secure = await handshake(
-            wire,
-            hello,
-            timeout_seconds=TIMEOUT_SECONDS,
-            session=earlier.tls.session if earlier else None,
-            context=earlier.context if earlier else None,
-        )
-        await dialect.login(secure, login)
-    except BaseException:
-        await wire.close()
-        raise
-    return secure
-
-
-async def genuine(arena: Arena, dialect: Dialect, service: str) -> Hello:
-    """What ``service`` itself would offer."""
-    return Hello(credential=await arena.svid(service), alpn=dialect.alpn)
-
-
-async def as_itself(arena: Arena, dialect: Dialect, login: Login) -> TLSWire:
-    """A session of the right caller, for attacks on what it may do. Raises as :func:`enter`."""
-    return await enter(arena, dialect, login, await genuine(arena, dialect, login.service))
-
-
-async def tried_to_enter(
-    arena: Arena, dialect: Dialect, login: Login, hello: Hello, *, door: str | None = None
-) -> Observation:
-    """Whether the server lets in who says this hello, with a control where there is doubt."""
-    try:
-        secure = await enter(arena, dialect, login, hello, door=door)
-    except (Alert, LoginRefused) as refusal:
-        return refused(str(refusal))
-    except (Closed, TimeoutError) as end:
-        what = str(end) or "no answer"
-        return await controlled(arena, dialect, replace(login, service=door or login.service), what)
-    await secure.close()
-    return served(f"logged in as {login.service}")
-
-
-async def controlled(arena: Arena, dialect: Dialect, login: Login, seen: str) -> Observation:
-    """A refusal without words counts only while the right caller is served at the same door."""
-    try:
-        await (await as_itself(arena, dialect, login)).close()
-    except (Closed, TimeoutError) as end:
-        said = str(end) or "no answer"
-        return not_run(f"{seen}; but the right caller is turned away too: {said}")
-    return refused(seen)
-
-
-# --- the probes that every such server has -----------------------------------------------------
 
 
 def server_probes(
@@ -361,14 +226,24 @@ def _sessions(dialect: Dialect, login: Login) -> Iterator[Probe]:
             "sessions.resumption-after-expiry",
             login.channel,
             f"a TLS {spoken} session taken up again after its SVID has expired",
-            _resumption,
+            _after_expiry,
+            dialect,
+            login,
+            version,
+        )
+        yield attack(
+            dialect,
+            "sessions.resumption-after-revoke",
+            login.channel,
+            f"a TLS {spoken} session taken up again whose identity has no channel (any more)",
+            _after_revoke,
             dialect,
             login,
             version,
         )
 
 
-async def _resumption(
+async def _after_expiry(
     arena: Arena, dialect: Dialect, login: Login, version: ssl.TLSVersion
 ) -> Observation:
     """Who resumes shows no certificate: an expired or distrusted one would live on."""
@@ -382,16 +257,49 @@ async def _resumption(
         return not_run(f"an SVID of {BRIEF_SECONDS} s is turned away while valid: {end}")
     try:
         await asyncio.sleep(BRIEF_SECONDS + 1.5)  # the attack itself: the SVID must have expired
+        return await _taken_up_again(arena, dialect, login, hello, first)
+    finally:
+        await first.close()
+
+
+async def _after_revoke(
+    arena: Arena, dialect: Dialect, login: Login, version: ssl.TLSVersion
+) -> Observation:
+    """A session brings its old identity along: the server must look again who that is now."""
+    nobody = replace(
+        right(login),
+        uri_sans=(login.system.spiffe_id(REVOKED),),
+        dns_sans=(REVOKED,),
+        common_name=REVOKED,
+    )
+    hello = Hello(
+        credential=await arena.forge(nobody), alpn=dialect.alpn, versions=(version, version)
+    )
+    try:
+        first = await secured(arena, dialect, login, hello)
+    except Alert as refusal:
+        return refused(f"no session to begin with: {refusal}")
+    try:
+        # Turned away, and given tickets all the same: they come with the server's first answer.
+        with contextlib.suppress(Closed, TimeoutError):
+            await dialect.login(first, login)
+        return await _taken_up_again(arena, dialect, login, hello, first)
+    finally:
+        await first.close()
+
+
+async def _taken_up_again(
+    arena: Arena, dialect: Dialect, login: Login, hello: Hello, first: TLSWire
+) -> Observation:
+    try:
         again = await enter(arena, dialect, login, hello, earlier=first)
     except (Alert, LoginRefused) as refusal:
         return refused(str(refusal))
     except (Closed, TimeoutError) as end:
         return await controlled(arena, dialect, login, str(end) or "no answer")
-    finally:
-        await first.close()
     reused = again.tls.session_reused
     await again.close()
-    return served("the session was resumed" if reused else "the expired SVID itself was taken")
+    return served("the session was resumed" if reused else "the SVID itself was taken")
 
 
 # --- who reaches it at all ---------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from watertight.enforcers.attack.server import Dialect, Login, LoginRefused, as_itself, controlled
+from watertight.enforcers.attack.login import Dialect, Login, LoginRefused, as_itself, controlled
 from watertight.enforcers.attack.wire import Closed, Wire
 from watertight.enforcers.contract import Arena, Observation, not_run, refused
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from watertight.enforcers.attack.server import Login, attack, genuine, tried_to_enter
+from watertight.enforcers.attack.login import Login, genuine, tried_to_enter
+from watertight.enforcers.attack.make import attack
 from watertight.enforcers.contract import Arena, Observation, Probe
 from watertight.enforcers.nats.probes.dialect import NATSDialect
 from watertight.model.system import Resource, System

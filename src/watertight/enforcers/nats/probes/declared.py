@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from watertight.enforcers.attack.server import Login
-from watertight.enforcers.attack.server import attack as make_attack
-from watertight.enforcers.attack.server import use as make_use
+from watertight.enforcers.attack.login import Login
+from watertight.enforcers.attack.make import attack as make_attack
+from watertight.enforcers.attack.make import use as make_use
 from watertight.enforcers.attack.session import Act, attacked, used
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.nats.declaration import Grants, Stream, grants, server

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from watertight.enforcers.attack.server import TIMEOUT_SECONDS, Login, LoginRefused
+from watertight.enforcers.attack.login import TIMEOUT_SECONDS, Login, LoginRefused
 from watertight.enforcers.attack.wire import Closed, Wire
 from watertight.enforcers.contract import Observation, not_run, refused, served
 from watertight.enforcers.nats.declaration import KIND, server
@@ -35,7 +35,7 @@ class Heard:
 
 @dataclass(slots=True)
 class NATSDialect:
-    """Implements :class:`~watertight.enforcers.attack.server.Dialect`."""
+    """Implements :class:`~watertight.enforcers.attack.login.Dialect`."""
 
     tls_first: bool
     lowest_tls: ssl.TLSVersion

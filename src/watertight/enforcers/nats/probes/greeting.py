@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from watertight.enforcers.attack.server import Login, attack, controlled
+from watertight.enforcers.attack.login import Login, controlled
+from watertight.enforcers.attack.make import attack
 from watertight.enforcers.attack.wire import Closed, dial_unix
 from watertight.enforcers.contract import Arena, Observation, Probe, served
 from watertight.enforcers.nats.probes.dialect import NATSDialect

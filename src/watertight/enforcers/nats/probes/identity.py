@@ -9,7 +9,8 @@ a DNS SAN that spells a SPIFFE ID. Our authority issues neither (``identity.rech
 from collections.abc import Mapping
 from dataclasses import replace
 
-from watertight.enforcers.attack.server import Login, right
+from watertight.enforcers.attack.login import Login
+from watertight.enforcers.attack.server import right
 from watertight.enforcers.contract import Forgery
 
 

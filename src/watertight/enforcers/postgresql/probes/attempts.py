@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from watertight.enforcers.attack.server import Login, as_itself
+from watertight.enforcers.attack.login import Login, as_itself
 from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
 from watertight.enforcers.postgresql.declaration import Kind, Target
@@ -59,7 +59,7 @@ def spelled(target: Target) -> str:
 
 @asynccontextmanager
 async def session_of(arena: Arena, login: Login) -> AsyncIterator[Session]:
-    """A session of the right caller. Raises as ``attack.server.enter``."""
+    """A session of the right caller. Raises as ``attack.login.enter``."""
     wire = await as_itself(arena, DIALECT, login)
     try:
         yield Session(wire)

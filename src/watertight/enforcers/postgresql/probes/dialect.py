@@ -3,7 +3,7 @@
 import ssl
 from dataclasses import dataclass
 
-from watertight.enforcers.attack.server import Login
+from watertight.enforcers.attack.login import Login
 from watertight.enforcers.attack.wire import Closed, Wire
 from watertight.enforcers.postgresql.declaration import KIND, declared
 from watertight.enforcers.postgresql.probes.session import SSL_REQUEST, Session
@@ -11,7 +11,7 @@ from watertight.enforcers.postgresql.probes.session import SSL_REQUEST, Session
 
 @dataclass(slots=True)
 class PostgreSQLDialect:
-    """Implements ``attack.server.Dialect``; the fields make it ask for what it should not get."""
+    """Implements ``attack.login.Dialect``; the fields make it ask for what it should not get."""
 
     enforcer: str = KIND
     alpn: tuple[str, ...] = ("postgresql",)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from watertight.enforcers.attack.server import attack
+from watertight.enforcers.attack.make import attack
 from watertight.enforcers.contract import Arena, Observation, Probe
 from watertight.enforcers.postgresql.declaration import DEFAULT_SCHEMA, OUR_SCHEMA
 from watertight.enforcers.postgresql.probes.attempts import (

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from watertight.enforcers.attack.server import attack
+from watertight.enforcers.attack.make import attack
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
 from watertight.enforcers.postgresql.declaration import COLUMN_PRIVILEGES, Kind, Target
 from watertight.enforcers.postgresql.probes.attempts import (

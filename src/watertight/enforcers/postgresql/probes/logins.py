@@ -3,16 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from watertight.enforcers.attack.server import (
-    Login,
-    LoginRefused,
-    attack,
-    enter,
-    genuine,
-    right,
-    tried_to_enter,
-    use,
-)
+from watertight.enforcers.attack.login import Login, LoginRefused, enter, genuine, tried_to_enter
+from watertight.enforcers.attack.make import attack, use
+from watertight.enforcers.attack.server import right
 from watertight.enforcers.attack.tls import Alert, Hello
 from watertight.enforcers.attack.wire import Closed
 from watertight.enforcers.contract import (

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from watertight.enforcers.attack.server import Login
+from watertight.enforcers.attack.login import Login
 from watertight.enforcers.postgresql.declaration import (
     DEFAULT_SCHEMA,
     PRIVILEGES,

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from watertight.enforcers.attack.server import TIMEOUT_SECONDS, LoginRefused
+from watertight.enforcers.attack.login import TIMEOUT_SECONDS, LoginRefused
 from watertight.enforcers.attack.wire import Absent, Closed, Wire
 
 PROTOCOL = 196_608

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from watertight.enforcers.attack.server import use
+from watertight.enforcers.attack.make import use
 from watertight.enforcers.attack.wire import Closed
 from watertight.enforcers.contract import Arena, Observation, Probe, refused, served
 from watertight.enforcers.postgresql.declaration import COLUMN_PRIVILEGES, Grant, Kind

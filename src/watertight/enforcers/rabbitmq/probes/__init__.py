@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from watertight.enforcers.attack.server import Login, server_probes
+from watertight.enforcers.attack.login import Login
+from watertight.enforcers.attack.server import server_probes
 from watertight.enforcers.contract import Arena, Probe
 from watertight.enforcers.rabbitmq.declaration import KIND, broker, grants
 from watertight.enforcers.rabbitmq.probes import claims, identity, siblings

@@ -3,14 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from watertight.enforcers.attack.server import (
-    Login,
-    LoginRefused,
-    attack,
-    controlled,
-    enter,
-    genuine,
-)
+from watertight.enforcers.attack.login import Login, LoginRefused, controlled, enter, genuine
+from watertight.enforcers.attack.make import attack
 from watertight.enforcers.attack.tls import Alert
 from watertight.enforcers.attack.wire import Closed
 from watertight.enforcers.contract import Arena, Observation, Probe, refused, served

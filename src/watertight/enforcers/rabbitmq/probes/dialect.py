@@ -4,7 +4,7 @@ import ssl
 import struct
 from dataclasses import dataclass
 
-from watertight.enforcers.attack.server import Login, LoginRefused
+from watertight.enforcers.attack.login import Login, LoginRefused
 from watertight.enforcers.attack.wire import Wire
 from watertight.enforcers.contract import Observation, not_run, refused, served
 from watertight.enforcers.rabbitmq.declaration import KIND
@@ -19,7 +19,7 @@ _MAX_FRAME = 131_072
 
 @dataclass(slots=True)
 class RabbitMQDialect:
-    """Implements :class:`~watertight.enforcers.attack.server.Dialect`."""
+    """Implements :class:`~watertight.enforcers.attack.login.Dialect`."""
 
     enforcer: str = KIND
     alpn: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 import struct
 from dataclasses import dataclass, field
 
-from watertight.enforcers.attack.server import TIMEOUT_SECONDS
+from watertight.enforcers.attack.login import TIMEOUT_SECONDS
 from watertight.enforcers.attack.wire import Closed, Wire
 
 HEADER = b"AMQP\x00\x00\x09\x01"

@@ -7,7 +7,8 @@ URI SANs, of which the first is right. Our authority issues none (``identity.rec
 from collections.abc import Mapping
 from dataclasses import replace
 
-from watertight.enforcers.attack.server import Login, right
+from watertight.enforcers.attack.login import Login
+from watertight.enforcers.attack.server import right
 from watertight.enforcers.contract import Forgery
 
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from watertight.enforcers.attack.server import Login, attack, use
+from watertight.enforcers.attack.login import Login
+from watertight.enforcers.attack.make import attack, use
 from watertight.enforcers.attack.session import Act, attacked, used
 from watertight.enforcers.attack.wire import Wire
 from watertight.enforcers.contract import Observation, Outcome, Probe, not_run

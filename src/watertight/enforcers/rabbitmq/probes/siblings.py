@@ -8,7 +8,8 @@ import struct
 from collections.abc import Iterator
 
 from watertight.enforcers.attack.inside import dial_inside
-from watertight.enforcers.attack.server import TIMEOUT_SECONDS, attack
+from watertight.enforcers.attack.login import TIMEOUT_SECONDS
+from watertight.enforcers.attack.make import attack
 from watertight.enforcers.attack.wire import Closed, Wire
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
 from watertight.enforcers.rabbitmq.probes.dialect import RabbitMQDialect
