@@ -21,7 +21,7 @@ ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans becom
 process = subprocess.Popen(sys.argv[1:])
 signal.signal(signal.SIGINT, lambda *_: process.send_signal(signal.SIGINT))
 status = process.wait()
-deadline = time.monotonic() + 5
+deadline = time.monotonic() + 15
 try:
     while os.waitpid(-1, os.WNOHANG)[0] or time.monotonic() < deadline:
         time.sleep(0.01)

@@ -13,7 +13,7 @@ from watertight.enforcers.nats.operator import operator
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-DEADLINE_SECONDS = 5.0
+DEADLINE_SECONDS = 15.0
 
 
 async def told(session: Session, part: str) -> str:

@@ -40,7 +40,7 @@ def processes_that_name(path: Path) -> dict[int, str]:
 
 def _settled(look: Callable[[], dict[int, str]]) -> dict[int, str]:
     """What is left after the moment that an orphan may need to see that its child has ended."""
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 15
     while (found := look()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return found
