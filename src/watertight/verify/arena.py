@@ -54,7 +54,7 @@ class LiveArena:
         self._tokens = TokenSigner(issuers, token_keys or {})
         self._footholds: dict[str, Foothold] = {}
         self._gaining: dict[str, asyncio.Lock] = {}
-        self._listing = asyncio.Lock()
+        self._looking: asyncio.Future[None] | None = None
         self._listed: Sequence[Listening] = ()
         self._listed_at = -math.inf
 
@@ -71,6 +71,8 @@ class LiveArena:
 
     async def close(self) -> None:
         """Ends every probe agent and removes every forged key."""
+        if self._looking is not None:
+            self._looking.cancel()
         try:
             for foothold in self._footholds.values():
                 await foothold.close()
@@ -114,12 +116,19 @@ class LiveArena:
         return self.forger.forge(forgery)
 
     async def listening(self) -> Sequence[Listening]:
-        """See ``Arena``; at most ``FRESH_SECONDS`` old: every probe of a port asks for all."""
-        async with self._listing:
-            if time.monotonic() - self._listed_at > FRESH_SECONDS:
-                self._listed = await self._lasting()
-                self._listed_at = time.monotonic()
+        """See ``Arena``; at most ``FRESH_SECONDS`` old, for every probe of a port asks for all.
+
+        Who asks while somebody looks gets what is seen then, also if the other gives up meanwhile.
+        """
+        if time.monotonic() - self._listed_at > FRESH_SECONDS:
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.ensure_future(self._look())
+            await asyncio.shield(self._looking)
         return self._listed
+
+    async def _look(self) -> None:
+        self._listed = await self._lasting()
+        self._listed_at = time.monotonic()
 
     async def _lasting(self) -> Sequence[Listening]:
         """What listens. A UDP socket counts if it stays: a resolver opens one for each question."""
