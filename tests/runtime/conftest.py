@@ -38,7 +38,7 @@ def processes_that_name(path: Path) -> dict[int, str]:
     return found
 
 
-def _settled(look: Callable[[], dict[int, str]]) -> dict[int, str]:
+def settled(look: Callable[[], dict[int, str]]) -> dict[int, str]:
     """What is left after the moment that an orphan may need to see that its child has ended."""
     deadline = time.monotonic() + 15
     while (found := look()) and time.monotonic() < deadline:
@@ -79,7 +79,7 @@ def home() -> Iterator[Path]:
     (path / "project").mkdir()
     (path / "project" / "watertight.yaml").write_text("# of a test\n", encoding="utf-8")
     yield path
-    left = _settled(lambda: processes_that_name(path))
+    left = settled(lambda: processes_that_name(path))
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     mounts = [

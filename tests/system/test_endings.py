@@ -10,16 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.conftest import held_namespaces, processes_that_name
+from tests.runtime.conftest import held_namespaces, processes_that_name, settled
 from tests.system.running import REPOSITORY, RunningSystem
 from tests.system.test_shop import under_load
 
 
 def assert_nothing_is_left(system: RunningSystem, run: Path, before: set[str]) -> None:
-    deadline = time.monotonic() + 15  # the control process itself is the last to go
-    while (left := processes_that_name(system.project)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert left == {}
+    # The control process itself is the last to go.
+    assert settled(lambda: processes_that_name(system.project)) == {}
     assert not run.exists()
     assert str(run) not in Path("/proc/self/mounts").read_text()
     assert held_namespaces() <= before

@@ -5,6 +5,7 @@ An enforcer adds how its protocol is spoken: a :class:`Dialect`.
 
 import ssl
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from watertight.enforcers.attack.tls import Alert, Hello, TLSWire, handshake
@@ -62,29 +63,17 @@ class Dialect(Protocol):
 
 
 async def secured(
-    arena: Arena,
-    dialect: Dialect,
-    login: Login,
-    hello: Hello,
-    *,
-    door: str | None = None,
-    earlier: TLSWire | None = None,
+    door: Path, dialect: Dialect, hello: Hello, *, earlier: TLSWire | None = None
 ) -> TLSWire:
-    """TLS through the door that is ``door``'s (``login.service``'s by default), before any login.
+    """TLS through a door, before any login. Raises as :func:`enter`.
 
     ``earlier``: a finished connection whose session is offered again. The caller closes what it
-    gets. Raises ``Absent``, ``LoginRefused``, ``Alert``, ``Closed`` or ``TimeoutError``.
+    gets.
     """
-    wire = await dial_unix(arena.door(login.resource.name, door or login.service))
+    wire = await dial_unix(door)
     try:
         await dialect.prelude(wire, secure=True)
-        return await handshake(
-            wire,
-            hello,
-            timeout_seconds=TIMEOUT_SECONDS,
-            session=earlier.tls.session if earlier else None,
-            context=earlier.context if earlier else None,
-        )
+        return await handshake(wire, hello, timeout_seconds=TIMEOUT_SECONDS, earlier=earlier)
     except BaseException:
         await wire.close()
         raise
@@ -99,8 +88,13 @@ async def enter(
     door: str | None = None,
     earlier: TLSWire | None = None,
 ) -> TLSWire:
-    """As :func:`secured`, and logs in."""
-    wire = await secured(arena, dialect, login, hello, door=door, earlier=earlier)
+    """Comes in over TLS, through the door that is ``door``'s (``login.service``'s by default).
+
+    ``earlier`` as for :func:`secured`. The caller closes what it gets. Raises ``Absent``,
+    ``LoginRefused``, ``Alert``, ``Closed`` or ``TimeoutError``.
+    """
+    way = arena.door(login.resource.name, door or login.service)
+    wire = await secured(way, dialect, hello, earlier=earlier)
     try:
         await dialect.login(wire, login)
     except BaseException:
@@ -120,18 +114,30 @@ async def as_itself(arena: Arena, dialect: Dialect, login: Login) -> TLSWire:
 
 
 async def tried_to_enter(
-    arena: Arena, dialect: Dialect, login: Login, hello: Hello, *, door: str | None = None
+    arena: Arena,
+    dialect: Dialect,
+    login: Login,
+    hello: Hello,
+    *,
+    door: str | None = None,
+    earlier: TLSWire | None = None,
 ) -> Observation:
-    """Whether the server lets in who says this hello, with a control where there is doubt."""
+    """Whether the server lets in who says this hello, with a control where there is doubt.
+
+    ``door`` and ``earlier`` as for :func:`enter`.
+    """
     try:
-        secure = await enter(arena, dialect, login, hello, door=door)
+        secure = await enter(arena, dialect, login, hello, door=door, earlier=earlier)
     except (Alert, LoginRefused) as refusal:
         return refused(str(refusal))
     except (Closed, TimeoutError) as end:
         what = str(end) or "no answer"
         return await controlled(arena, dialect, replace(login, service=door or login.service), what)
     await secure.close()
-    return served(f"logged in as {login.service}")
+    if earlier is None:
+        return served(f"logged in as {login.service}")
+    reused = secure.tls.session_reused
+    return served("the session was resumed" if reused else "the SVID itself was taken")
 
 
 async def controlled(arena: Arena, dialect: Dialect, login: Login, seen: str) -> Observation:

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeAlias
 
-from watertight.enforcers.attack.login import Dialect
 from watertight.enforcers.attack.wire import Absent
 from watertight.enforcers.contract import Arena, Observation, Outcome, Probe, not_run
 
@@ -57,31 +56,3 @@ async def _present(tried: Awaitable[Observation]) -> Observation:
         return await tried
     except Absent as gone:
         return not_run(f"nothing there to try it on: {gone}")
-
-
-def attack(
-    dialect: Dialect,
-    identifier: str,
-    channel: str,
-    attempt: str,
-    tried: Tried[P],
-    *arguments: P.args,
-    **keywords: P.kwargs,
-) -> Probe:
-    """See :meth:`ProbeMaker.attack`."""
-    make = ProbeMaker(dialect.enforcer).attack
-    return make(identifier, channel, attempt, tried, *arguments, **keywords)
-
-
-def use(
-    dialect: Dialect,
-    identifier: str,
-    channel: str,
-    attempt: str,
-    tried: Tried[P],
-    *arguments: P.args,
-    **keywords: P.kwargs,
-) -> Probe:
-    """See :meth:`ProbeMaker.use`."""
-    make = ProbeMaker(dialect.enforcer).use
-    return make(identifier, channel, attempt, tried, *arguments, **keywords)

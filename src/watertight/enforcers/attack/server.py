@@ -25,8 +25,8 @@ from watertight.enforcers.attack.login import (
     secured,
     tried_to_enter,
 )
-from watertight.enforcers.attack.make import attack
-from watertight.enforcers.attack.tls import Alert, Hello, TLSWire
+from watertight.enforcers.attack.make import ProbeMaker
+from watertight.enforcers.attack.tls import Alert, Hello
 from watertight.enforcers.attack.wire import Absent, Closed, dial_unix
 from watertight.enforcers.contract import (
     Arena,
@@ -68,6 +68,7 @@ def server_probes(
     its TLS port, as ``Listening`` writes them. ``resources``: only these, where not all of the
     kind speak the same dialect.
     """
+    attack = ProbeMaker(dialect.enforcer).attack
     for resource in system.resources.values() if resources is None else resources:
         if resource.kind != dialect.enforcer or resource.external:
             continue
@@ -78,7 +79,6 @@ def server_probes(
             yield from _sessions(dialect, login)
         yield from _reach(dialect, system, resource)
         yield attack(
-            dialect,
             "ports.unknown",
             f"anyone -> {resource.name}",
             f"a socket on which a process of {resource.name} listens and which nothing declares",
@@ -89,9 +89,9 @@ def server_probes(
 
 
 def _tls(dialect: Dialect, login: Login) -> Iterator[Probe]:
+    attack = ProbeMaker(dialect.enforcer).attack
     name = login.resource.name
     yield attack(
-        dialect,
         "tls.plaintext",
         login.channel,
         f"a login as {login.service} in the clear",
@@ -100,7 +100,6 @@ def _tls(dialect: Dialect, login: Login) -> Iterator[Probe]:
         login,
     )
     yield attack(
-        dialect,
         "tls.no-certificate",
         login.channel,
         f"a login as {login.service} over TLS, without a client certificate",
@@ -113,7 +112,6 @@ def _tls(dialect: Dialect, login: Login) -> Iterator[Probe]:
         if version < dialect.lowest_tls:
             highest = version.name.removeprefix("TLSv").replace("_", ".")
             yield attack(
-                dialect,
                 identifier,
                 login.channel,
                 f"TLS {highest} at most with {name}, with the right SVID",
@@ -188,14 +186,14 @@ def _identity(
     login: Login,
     forgeries: Callable[[Login], Mapping[str, tuple[str, Forgery]]],
 ) -> Iterator[Probe]:
+    attack = ProbeMaker(dialect.enforcer).attack
     wrong = {**common_forgeries(login), **forgeries(login)}
     for identifier, (what, forgery) in wrong.items():
-        yield attack(dialect, identifier, login.channel, what, _forged, dialect, login, forgery)
+        yield attack(identifier, login.channel, what, _forged, dialect, login, forgery)
     known = {channel.source for channel in login.system.incoming(login.resource.name)}
     for other in login.system.workloads():
         if other != login.service and (dialect.tells_who or other not in known):
             yield attack(
-                dialect,
                 "identity.other-workload",
                 login.channel,
                 f"{other}'s genuine SVID, with a login as {login.service}",
@@ -216,13 +214,13 @@ async def _stolen(arena: Arena, dialect: Dialect, login: Login, other: str) -> O
 
 
 def _sessions(dialect: Dialect, login: Login) -> Iterator[Probe]:
+    attack = ProbeMaker(dialect.enforcer).attack
     versions = [
         v for v in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3) if v >= dialect.lowest_tls
     ]
     for version in versions:
         spoken = version.name.removeprefix("TLSv").replace("_", ".")
         yield attack(
-            dialect,
             "sessions.resumption-after-expiry",
             login.channel,
             f"a TLS {spoken} session taken up again after its SVID has expired",
@@ -232,7 +230,6 @@ def _sessions(dialect: Dialect, login: Login) -> Iterator[Probe]:
             version,
         )
         yield attack(
-            dialect,
             "sessions.resumption-after-revoke",
             login.channel,
             f"a TLS {spoken} session taken up again whose identity has no channel (any more)",
@@ -257,7 +254,7 @@ async def _after_expiry(
         return not_run(f"an SVID of {BRIEF_SECONDS} s is turned away while valid: {end}")
     try:
         await asyncio.sleep(BRIEF_SECONDS + 1.5)  # the attack itself: the SVID must have expired
-        return await _taken_up_again(arena, dialect, login, hello, first)
+        return await tried_to_enter(arena, dialect, login, hello, earlier=first)
     finally:
         await first.close()
 
@@ -266,40 +263,21 @@ async def _after_revoke(
     arena: Arena, dialect: Dialect, login: Login, version: ssl.TLSVersion
 ) -> Observation:
     """A session brings its old identity along: the server must look again who that is now."""
-    nobody = replace(
-        right(login),
-        uri_sans=(login.system.spiffe_id(REVOKED),),
-        dns_sans=(REVOKED,),
-        common_name=REVOKED,
-    )
+    nobody = right(replace(login, service=REVOKED))
     hello = Hello(
         credential=await arena.forge(nobody), alpn=dialect.alpn, versions=(version, version)
     )
     try:
-        first = await secured(arena, dialect, login, hello)
+        first = await secured(arena.door(login.resource.name, login.service), dialect, hello)
     except Alert as refusal:
         return refused(f"no session to begin with: {refusal}")
     try:
         # Turned away, and given tickets all the same: they come with the server's first answer.
         with contextlib.suppress(Closed, TimeoutError):
             await dialect.login(first, login)
-        return await _taken_up_again(arena, dialect, login, hello, first)
+        return await tried_to_enter(arena, dialect, login, hello, earlier=first)
     finally:
         await first.close()
-
-
-async def _taken_up_again(
-    arena: Arena, dialect: Dialect, login: Login, hello: Hello, first: TLSWire
-) -> Observation:
-    try:
-        again = await enter(arena, dialect, login, hello, earlier=first)
-    except (Alert, LoginRefused) as refusal:
-        return refused(str(refusal))
-    except (Closed, TimeoutError) as end:
-        return await controlled(arena, dialect, login, str(end) or "no answer")
-    reused = again.tls.session_reused
-    await again.close()
-    return served("the session was resumed" if reused else "the SVID itself was taken")
 
 
 # --- who reaches it at all ---------------------------------------------------------------------
@@ -307,13 +285,13 @@ async def _taken_up_again(
 
 def _reach(dialect: Dialect, system: System, resource: Resource) -> Iterator[Probe]:
     """For every service without a channel: by name, by address, and at every door."""
+    attack = ProbeMaker(dialect.enforcer).attack
     declared = {channel.source for channel in system.incoming(resource.name)}
     for service in system.services:
         if service in declared:
             continue
         channel = f"{service} -> {resource.name}"
         yield attack(
-            dialect,
             "reach.doors",
             channel,
             f"{service}'s genuine SVID at every door of {resource.name}",
@@ -322,7 +300,6 @@ def _reach(dialect: Dialect, system: System, resource: Resource) -> Iterator[Pro
             Login(system, resource, service),
         )
         yield attack(
-            dialect,
             "reach.name",
             channel,
             f"the name {resource.name} from inside {service}",
@@ -331,7 +308,6 @@ def _reach(dialect: Dialect, system: System, resource: Resource) -> Iterator[Pro
             resource,
         )
         yield attack(
-            dialect,
             "reach.address",
             channel,
             f"the loopback address that {resource.name} would have, port {resource.port}",

@@ -160,17 +160,17 @@ async def handshake(
     hello: Hello,
     *,
     timeout_seconds: float,
-    session: ssl.SSLSession | None = None,
-    context: ssl.SSLContext | None = None,
+    earlier: TLSWire | None = None,
 ) -> TLSWire:
     """Performs our side of a TLS handshake over ``wire``, which it closes on failure.
 
-    ``session`` and its ``context`` of an earlier connection are offered again if given. Raises
+    ``earlier``: a finished connection whose session is offered again, in its own context. Raises
     :class:`Alert`, :class:`~watertight.enforcers.attack.wire.Closed` or ``TimeoutError``.
     """
-    secure = TLSWire(wire, context or hello.context(), hello.server_name)
-    if session is not None:
-        secure.offer(session)
+    context = earlier.context if earlier else hello.context()
+    secure = TLSWire(wire, context, hello.server_name)
+    if earlier and earlier.tls.session is not None:
+        secure.offer(earlier.tls.session)
     try:
         await secure.handshake(timeout_seconds)
     except BaseException:

@@ -101,13 +101,7 @@ async def _resumption(arena: Arena, way: Way) -> Observation:
 
 async def _again(arena: Arena, way: Way, first: TLSWire) -> TLSWire:
     wire = await dial_unix(arena.door(way.callee, way.caller))
-    again = await handshake(
-        wire,
-        Hello(),
-        timeout_seconds=TIMEOUT_SECONDS,
-        session=first.tls.session,
-        context=first.context,
-    )
+    again = await handshake(wire, Hello(), timeout_seconds=TIMEOUT_SECONDS, earlier=first)
     await (await connect(again, timeout_seconds=TIMEOUT_SECONDS)).close()
     return again
 

@@ -9,9 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from watertight.enforcers.attack.login import Login, genuine, tried_to_enter
-from watertight.enforcers.attack.make import attack
 from watertight.enforcers.contract import Arena, Observation, Probe
-from watertight.enforcers.nats.probes.dialect import NATSDialect
+from watertight.enforcers.nats.probes.dialect import MAKE, NATSDialect
 from watertight.model.system import Resource, System
 
 PASSWORD = "watertight"  # noqa: S105 (nobody's)
@@ -37,8 +36,7 @@ def probes(dialect: NATSDialect, system: System, resource: Resource) -> Iterator
     for channel in system.incoming(resource.name):
         login = Login(system, resource, channel.source)
         for identifier, (what, options) in claims.items():
-            yield attack(
-                dialect,
+            yield MAKE.attack(
                 identifier,
                 login.channel,
                 f"{login.service}'s SVID, and for the operator {what} in CONNECT",

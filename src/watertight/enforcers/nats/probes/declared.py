@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from watertight.enforcers.attack.login import Login
-from watertight.enforcers.attack.make import attack as make_attack
-from watertight.enforcers.attack.make import use as make_use
 from watertight.enforcers.attack.session import Act, attacked, used
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.nats.declaration import Grants, Stream, grants, server
-from watertight.enforcers.nats.probes.dialect import NATSDialect
+from watertight.enforcers.nats.probes.dialect import MAKE, NATSDialect
 from watertight.model.system import Resource, System
 
 LEAF = "watertight-probe"
@@ -46,8 +44,7 @@ class Caller:
 
     def attack(self, identifier: str, attempt: str, act: Act) -> Probe:
         """An attack from a session of this caller."""
-        return make_attack(
-            self.dialect,
+        return MAKE.attack(
             identifier,
             self.login.channel,
             attempt,
@@ -59,8 +56,7 @@ class Caller:
 
     def use(self, identifier: str, attempt: str, act: Act) -> Probe:
         """A permitted use, from a session of this caller."""
-        return make_use(
-            self.dialect,
+        return MAKE.use(
             identifier,
             self.login.channel,
             attempt,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from watertight.enforcers.attack.login import TIMEOUT_SECONDS, Login, LoginRefused
+from watertight.enforcers.attack.make import ProbeMaker
 from watertight.enforcers.attack.wire import Closed, Wire
 from watertight.enforcers.contract import Observation, not_run, refused, served
 from watertight.enforcers.nats.declaration import KIND, server
@@ -23,6 +24,8 @@ RESERVED_REPLY = "_R_.watertight-probe"
 _REPLY_REFUSED = "Permissions Violation for Publish with Reply of "
 _REFUSALS = ("Permissions Violation", "Authorization Violation")
 _MAX_LINE_BYTES = 1 << 16
+
+MAKE = ProbeMaker(KIND)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 from watertight.enforcers.attack.login import Login, controlled
-from watertight.enforcers.attack.make import attack
 from watertight.enforcers.attack.wire import Closed, dial_unix
 from watertight.enforcers.contract import Arena, Observation, Probe, served
-from watertight.enforcers.nats.probes.dialect import NATSDialect
+from watertight.enforcers.nats.probes.dialect import MAKE, NATSDialect
 from watertight.model.system import Resource, System
 
 SILENT_SECONDS = 0.5
@@ -18,8 +17,7 @@ def probes(dialect: NATSDialect, system: System, resource: Resource) -> Iterator
     if dialect.tls_first:
         for channel in system.incoming(resource.name):
             login = Login(system, resource, channel.source)
-            yield attack(
-                dialect,
+            yield MAKE.attack(
                 "tls.greeting",
                 login.channel,
                 "to be told in the clear what the server is (INFO)",

@@ -4,9 +4,12 @@ import ssl
 from dataclasses import dataclass
 
 from watertight.enforcers.attack.login import Login
+from watertight.enforcers.attack.make import ProbeMaker
 from watertight.enforcers.attack.wire import Closed, Wire
 from watertight.enforcers.postgresql.declaration import KIND, declared
 from watertight.enforcers.postgresql.probes.session import SSL_REQUEST, Session
+
+MAKE = ProbeMaker(KIND)
 
 
 @dataclass(slots=True)

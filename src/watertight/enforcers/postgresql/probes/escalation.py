@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from watertight.enforcers.attack.make import attack
 from watertight.enforcers.contract import Arena, Observation, Probe
 from watertight.enforcers.postgresql.declaration import DEFAULT_SCHEMA, OUR_SCHEMA
 from watertight.enforcers.postgresql.probes.attempts import (
@@ -12,7 +11,7 @@ from watertight.enforcers.postgresql.probes.attempts import (
     identifier,
     session_of,
 )
-from watertight.enforcers.postgresql.probes.dialect import DIALECT
+from watertight.enforcers.postgresql.probes.dialect import MAKE
 from watertight.enforcers.postgresql.probes.logins import OPERATOR, OWNER
 from watertight.enforcers.postgresql.probes.privileges import PROBE
 from watertight.enforcers.postgresql.probes.scope import Scope
@@ -36,8 +35,7 @@ NO_SUCH_FUNCTION = frozenset({"42883"})
 def probes(scope: Scope) -> Iterator[Probe]:
     """Each way up, for one channel; each tries several statements, and one is enough."""
     for name, (what, attempts) in _ways(scope).items():
-        yield attack(
-            DIALECT,
+        yield MAKE.attack(
             f"escalation.{name}",
             scope.login.channel,
             what,
@@ -45,8 +43,7 @@ def probes(scope: Scope) -> Iterator[Probe]:
             scope.login,
             attempts,
         )
-    yield attack(
-        DIALECT,
+    yield MAKE.attack(
         "escalation.signal",
         scope.login.channel,
         "somebody else's session, interrupted",

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from watertight.enforcers.attack.make import attack
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
 from watertight.enforcers.postgresql.declaration import COLUMN_PRIVILEGES, Kind, Target
 from watertight.enforcers.postgresql.probes.attempts import (
@@ -14,7 +13,7 @@ from watertight.enforcers.postgresql.probes.attempts import (
     session_of,
     spelled,
 )
-from watertight.enforcers.postgresql.probes.dialect import DIALECT
+from watertight.enforcers.postgresql.probes.dialect import MAKE
 from watertight.enforcers.postgresql.probes.privileges import (
     NO,
     PROBE,
@@ -46,8 +45,8 @@ def probes(scope: Scope) -> Iterator[Probe]:
     for target in scope.attacked(Kind.FUNCTION):
         if scope.ungranted(target):
             what = f"execute function {target}"
-            yield attack(
-                DIALECT, "grants.function", scope.login.channel, what, _function, scope, target
+            yield MAKE.attack(
+                "grants.function", scope.login.channel, what, _function, scope, target
             )
     if passed_on := [
         Attempt(f"GRANT {g.privilege} ON {g.target.kind} {spelled(g.target)} TO PUBLIC")
@@ -57,8 +56,7 @@ def probes(scope: Scope) -> Iterator[Probe]:
         and g.target.schema not in scope.creates
     ]:
         what = "everything that is granted, granted on to everybody"
-        yield attack(
-            DIALECT,
+        yield MAKE.attack(
             "grants.passed-on",
             scope.login.channel,
             what,
@@ -72,8 +70,7 @@ def _simple(
     scope: Scope, target: Target, identifier: str, wishes: dict[str, Attempt]
 ) -> Iterator[Probe]:
     for privilege, attempt in wishes.items():
-        yield attack(
-            DIALECT,
+        yield MAKE.attack(
             identifier,
             scope.login.channel,
             f"{privilege} on {target.kind} {target}",
@@ -98,7 +95,7 @@ def _tables(scope: Scope) -> Iterator[Probe]:
             some = scope.columns(target, privilege)
             identifier = "grants.column" if some else "grants.table"
             what = f"{privilege} on {'other columns of ' if some else ''}table {target}"
-            yield attack(DIALECT, identifier, channel, what, _table, scope, target, privilege)
+            yield MAKE.attack(identifier, channel, what, _table, scope, target, privilege)
         table = spelled(target)
         changes = {
             "grants.alter-table": [
@@ -119,7 +116,7 @@ def _tables(scope: Scope) -> Iterator[Probe]:
         for identifier, attempts in changes.items():
             what = f"{identifier.partition('.')[2].replace('-', ' ')} {target}"
             ask = may_on_table(target, "trigger") if identifier == "grants.trigger" else None
-            yield attack(DIALECT, identifier, channel, what, _changed, scope, target, attempts, ask)
+            yield MAKE.attack(identifier, channel, what, _changed, scope, target, attempts, ask)
 
 
 async def _table(arena: Arena, scope: Scope, target: Target, privilege: str) -> Observation:

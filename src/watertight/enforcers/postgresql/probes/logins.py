@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from watertight.enforcers.attack.login import Login, LoginRefused, enter, genuine, tried_to_enter
-from watertight.enforcers.attack.make import attack, use
 from watertight.enforcers.attack.server import right
 from watertight.enforcers.attack.tls import Alert, Hello
 from watertight.enforcers.attack.wire import Closed
@@ -17,11 +16,7 @@ from watertight.enforcers.contract import (
     refused,
     served,
 )
-from watertight.enforcers.postgresql.probes.dialect import (
-    DIALECT,
-    DIRECT,
-    PostgreSQLDialect,
-)
+from watertight.enforcers.postgresql.probes.dialect import DIALECT, DIRECT, MAKE, PostgreSQLDialect
 from watertight.enforcers.postgresql.probes.session import PasswordAsked
 
 OPERATOR, OWNER = "watertight_operator", "watertight_owner"
@@ -77,7 +72,7 @@ def forgeries(login: Login) -> Mapping[str, tuple[str, Forgery]]:
 def probes(login: Login) -> Iterator[Probe]:
     """For one channel: its own login works, and no other."""
     channel, name = login.channel, login.service
-    yield use(DIALECT, "use.login", channel, f"a login as {name}", _enters, DIALECT, login)
+    yield MAKE.use("use.login", channel, f"a login as {name}", _enters, DIALECT, login)
     for database in OTHER_DATABASES:
         yield _elsewhere(
             "login.other-database",
@@ -91,8 +86,7 @@ def probes(login: Login) -> Iterator[Probe]:
         yield _elsewhere(
             "login.replication", login, f"replication={mode}", replace(DIALECT, replication=mode)
         )
-    yield attack(
-        DIALECT,
+    yield MAKE.attack(
         "login.password",
         channel,
         f"a password for {name} in place of a certificate, over TLS",
@@ -101,11 +95,8 @@ def probes(login: Login) -> Iterator[Probe]:
     )
     declared = login.system.channel(login.service, login.resource.name)
     if declared and declared.originate:
-        yield use(
-            DIALECT, "use.direct-tls", channel, "TLS from the first byte", _enters, DIRECT, login
-        )
-        yield attack(
-            DIALECT,
+        yield MAKE.use("use.direct-tls", channel, "TLS from the first byte", _enters, DIRECT, login)
+        yield MAKE.attack(
             "tls.direct-no-certificate",
             channel,
             "TLS from the first byte, without a client certificate",
@@ -122,7 +113,7 @@ def _elsewhere(identifier: str, login: Login, what: str, dialect: PostgreSQLDial
         return await _judged(arena, dialect, login, hello)
 
     attempt = f"{login.service}'s own SVID, and {what}"
-    return attack(DIALECT, identifier, login.channel, attempt, tried)
+    return MAKE.attack(identifier, login.channel, attempt, tried)
 
 
 async def _judged(

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 
-from watertight.enforcers.attack.make import use
 from watertight.enforcers.attack.wire import Closed
 from watertight.enforcers.contract import Arena, Observation, Probe, refused, served
 from watertight.enforcers.postgresql.declaration import COLUMN_PRIVILEGES, Grant, Kind
 from watertight.enforcers.postgresql.probes.attempts import passed, run, session_of, works
-from watertight.enforcers.postgresql.probes.dialect import DIALECT
+from watertight.enforcers.postgresql.probes.dialect import MAKE
 from watertight.enforcers.postgresql.probes.privileges import (
     calls,
     columns,
@@ -25,13 +24,13 @@ def probes(scope: Scope) -> Iterator[Probe]:
     for grant in scope.grants:
         identifier, what = f"use.{grant.target.kind}", str(grant)
         if grant.target.kind is Kind.TABLE:
-            yield use(DIALECT, identifier, channel, what, _table, scope, grant)
+            yield MAKE.use(identifier, channel, what, _table, scope, grant)
         elif grant.target.kind is Kind.FUNCTION:
-            yield use(DIALECT, identifier, channel, what, _function, scope, grant)
+            yield MAKE.use(identifier, channel, what, _function, scope, grant)
         else:
             how = on_schema if grant.target.kind is Kind.SCHEMA else on_sequence
             attempt = how(grant.target, grant.privilege)
-            yield use(DIALECT, identifier, channel, what, works, scope.login, attempt)
+            yield MAKE.use(identifier, channel, what, works, scope.login, attempt)
 
 
 async def _table(arena: Arena, scope: Scope, grant: Grant) -> Observation:

@@ -29,7 +29,7 @@ def _of(system: System, resource: Resource) -> Iterator[Probe]:
         sockets=_sockets,
         resources=[resource],
     )
-    yield from siblings.probes(dialect, resource)
+    yield from siblings.probes(resource)
     declared = broker(resource)
     channels = list(system.incoming(resource.name))
     sent = frozenset(queue for channel in channels for queue in grants(channel).send)

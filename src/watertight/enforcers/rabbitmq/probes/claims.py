@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from watertight.enforcers.attack.login import Login, LoginRefused, controlled, enter, genuine
-from watertight.enforcers.attack.make import attack
 from watertight.enforcers.attack.tls import Alert
 from watertight.enforcers.attack.wire import Closed
 from watertight.enforcers.contract import Arena, Observation, Probe, refused, served
 from watertight.enforcers.rabbitmq.probes import frames
-from watertight.enforcers.rabbitmq.probes.dialect import RabbitMQDialect
+from watertight.enforcers.rabbitmq.probes.dialect import MAKE, RabbitMQDialect
 
 GUEST = b"\x00guest\x00guest"
 
@@ -26,13 +25,11 @@ def probes(dialect: RabbitMQDialect, login: Login) -> Iterator[Probe]:
     for identifier, (what, mechanism, response) in tries.items():
         spoken = replace(dialect, mechanism=mechanism, response=response)
         attempt = f"a login as {what}"
-        yield attack(dialect, identifier, login.channel, attempt, _enter, dialect, spoken, login)
+        yield MAKE.attack(identifier, login.channel, attempt, _enter, dialect, spoken, login)
     for host in ("/", "watertight-other"):
         spoken = replace(dialect, virtual_host=host)
         what = f"the virtual host {host}"
-        yield attack(
-            dialect, "login.virtual-host", login.channel, what, _enter, dialect, spoken, login
-        )
+        yield MAKE.attack("login.virtual-host", login.channel, what, _enter, dialect, spoken, login)
 
 
 async def _enter(

@@ -5,6 +5,7 @@ import struct
 from dataclasses import dataclass
 
 from watertight.enforcers.attack.login import Login, LoginRefused
+from watertight.enforcers.attack.make import ProbeMaker
 from watertight.enforcers.attack.wire import Wire
 from watertight.enforcers.contract import Observation, not_run, refused, served
 from watertight.enforcers.rabbitmq.declaration import KIND
@@ -15,6 +16,8 @@ ACCESS_REFUSED, NOT_ALLOWED = 403, 530
 PRECONDITION_FAILED = 406
 _CHANNEL = 1
 _MAX_FRAME = 131_072
+
+MAKE = ProbeMaker(KIND)
 
 
 @dataclass(slots=True)

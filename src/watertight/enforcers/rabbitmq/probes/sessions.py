@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from watertight.enforcers.attack.login import Login
-from watertight.enforcers.attack.make import attack, use
 from watertight.enforcers.attack.session import Act, attacked, used
 from watertight.enforcers.attack.wire import Wire
 from watertight.enforcers.contract import Observation, Outcome, Probe, not_run
 from watertight.enforcers.rabbitmq.declaration import Grants
 from watertight.enforcers.rabbitmq.probes.dialect import (
+    MAKE,
     ONE_AT_A_TIME,
     SELECT,
     RabbitMQDialect,
@@ -29,16 +29,12 @@ class Caller:
     def attack(self, identifier: str, attempt: str, tried: Act) -> Probe:
         """A probe that must be refused, tried within the caller's own session."""
         channel = self.login.channel
-        return attack(
-            self.dialect, identifier, channel, attempt, attacked, self.dialect, self.login, tried
-        )
+        return MAKE.attack(identifier, channel, attempt, attacked, self.dialect, self.login, tried)
 
     def use(self, identifier: str, attempt: str, tried: Act) -> Probe:
         """A probe that must be served."""
         channel = self.login.channel
-        return use(
-            self.dialect, identifier, channel, attempt, used, self.dialect, self.login, tried
-        )
+        return MAKE.use(identifier, channel, attempt, used, self.dialect, self.login, tried)
 
 
 def asks(request: bytes, answer: tuple[int, int]) -> Act:

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 from watertight.enforcers.attack.inside import dial_inside
 from watertight.enforcers.attack.login import TIMEOUT_SECONDS
-from watertight.enforcers.attack.make import attack
 from watertight.enforcers.attack.wire import Closed, Wire
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
-from watertight.enforcers.rabbitmq.probes.dialect import RabbitMQDialect
+from watertight.enforcers.rabbitmq.probes.dialect import MAKE
 from watertight.model.system import Resource
 
 HIGHEST_PORT = 65_535
@@ -36,20 +35,17 @@ def mapper_port(port: int) -> int:
     return _beside(port, 2)
 
 
-def probes(dialect: RabbitMQDialect, resource: Resource) -> Iterator[Probe]:
+def probes(resource: Resource) -> Iterator[Probe]:
     """From a foothold in the broker's own network."""
     channel = f"anyone -> {resource.name}"
-    yield attack(
-        dialect,
+    yield MAKE.attack(
         "siblings.distribution",
         channel,
         "the Erlang distribution, without the cookie",
         _distribution,
         resource,
     )
-    yield attack(
-        dialect, "siblings.mapper", channel, "the port mapper, told to end", _mapper, resource
-    )
+    yield MAKE.attack("siblings.mapper", channel, "the port mapper, told to end", _mapper, resource)
 
 
 async def _dial(arena: Arena, resource: Resource, port: int) -> Wire:
