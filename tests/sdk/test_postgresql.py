@@ -119,6 +119,12 @@ ENGINES = {
 }
 EVERY = {**POOLS, **ENGINES}
 every_way = pytest.mark.parametrize("opener", EVERY.values(), ids=EVERY.keys())
+CONNECTS = {
+    "sqlalchemy-psycopg": (psycopg.AsyncConnection, "connect"),
+    "sqlalchemy-asyncpg": (asyncpg, "connect"),
+    "sqlalchemy-blocking": (psycopg, "connect"),
+}
+"""What each engine connects by."""
 both_pools = pytest.mark.parametrize("opener", POOLS.values(), ids=POOLS.keys())
 
 
@@ -157,6 +163,38 @@ async def test_rotation_under_load_is_not_noticed(
             return {row[2] for row in found} == {serial(lasting_world)}
 
         await eventually_async(renewed)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+async def test_files_that_change_while_an_engine_connects_are_not_missed(
+    lasting_world: World, server: Running, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The connection was made with the old ones: it serves once, and is replaced then."""
+    owner, attribute = CONNECTS[name]
+    connect = getattr(owner, attribute)
+    await lasting_world.keeper.reissue("orders")
+    left = ["orders"]
+
+    def delivered() -> None:
+        while left:
+            lasting_world.deliver(left.pop())
+
+    async def connected(*arguments: Any, **options: Any) -> Any:
+        connection = await connect(*arguments, **options)
+        delivered()
+        return connection
+
+    def connected_in_a_thread(*arguments: Any, **options: Any) -> Any:
+        connection = connect(*arguments, **options)
+        delivered()
+        return connection
+
+    in_a_thread = name == "sqlalchemy-blocking"
+    monkeypatch.setattr(owner, attribute, connected_in_a_thread if in_a_thread else connected)
+    async with ENGINES[name]() as query:
+        assert await query("SELECT 1") == (1,)
+        assert left == []
+        assert (await query(WHO))[2] == serial(lasting_world)
 
 
 async def test_idle_connections_of_a_pool_are_replaced_too(

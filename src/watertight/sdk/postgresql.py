@@ -12,10 +12,11 @@ taken from its pool. What a connection is in the middle of, it finishes.
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, urlencode
+from weakref import WeakKeyDictionary
 
-from watertight.sdk.credentials import Credentials
+from watertight.sdk.credentials import Credentials, CredentialSet
 from watertight.sdk.endpoints import Endpoint, find
 from watertight.sdk.opening import OPEN_SECONDS, driver_of, persistently, unavailable
 from watertight.sdk.rotation import RotatingContext, retiring
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 KIND = "postgresql"
+_MadeWith: TypeAlias = WeakKeyDictionary[Any, CredentialSet | None]
+"""A driver's connection → the credentials that were current when it began to be made."""
 
 
 @asynccontextmanager
@@ -152,12 +155,17 @@ def engine(name: str, /, **options: Any) -> "Engine":
         import psycopg  # noqa: PLC0415
         from sqlalchemy import create_engine  # noqa: PLC0415
     credentials = _credentials(endpoint)
+    made_with: _MadeWith = WeakKeyDictionary()
 
     def creator() -> psycopg.Connection:
-        return psycopg.connect(**{**_defaults(endpoint), **_psycopg(endpoint, credentials)})
+        before = _now(credentials)
+        arguments = {**_defaults(endpoint), **_psycopg(endpoint, credentials)}
+        connection = psycopg.connect(**arguments)
+        made_with[connection] = before
+        return connection
 
     made = create_engine("postgresql+psycopg://", creator=creator, **options)
-    _retire_at_checkout(made, credentials)
+    _retire_at_checkout(made, credentials, made_with)
     return made
 
 
@@ -174,8 +182,9 @@ def async_engine(name: str, /, *, driver: str = "psycopg", **options: Any) -> "A
             import psycopg  # noqa: PLC0415
         from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
     credentials = _credentials(endpoint)
+    made_with: _MadeWith = WeakKeyDictionary()
 
-    async def creator() -> Any:
+    async def connected() -> Any:
         if driver == "asyncpg":
             return await asyncpg.connect(
                 server_settings={"application_name": endpoint.service},
@@ -184,8 +193,14 @@ def async_engine(name: str, /, *, driver: str = "psycopg", **options: Any) -> "A
         arguments = _defaults(endpoint) | _psycopg(endpoint, credentials)
         return await psycopg.AsyncConnection.connect(**arguments)
 
+    async def creator() -> Any:
+        before = _now(credentials)
+        connection = await connected()
+        made_with[connection] = before
+        return connection
+
     made = create_async_engine(f"postgresql+{driver}://", async_creator=creator, **options)
-    _retire_at_checkout(made.sync_engine, credentials)
+    _retire_at_checkout(made.sync_engine, credentials, made_with)
     return made
 
 
@@ -234,19 +249,28 @@ def _asyncpg(endpoint: Endpoint, credentials: Credentials | None) -> dict[str, A
     }
 
 
-def _retire_at_checkout(made: "Engine", credentials: Credentials | None) -> None:
-    """Has the engine replace a connection that was made with an older SVID, before it is used."""
+def _now(credentials: Credentials | None) -> CredentialSet | None:
+    return None if credentials is None else credentials.current()
+
+
+def _retire_at_checkout(
+    made: "Engine", credentials: Credentials | None, made_with: _MadeWith
+) -> None:
+    """Has the engine replace a connection that was made with an older SVID, when it is next taken.
+
+    ``made_with`` says what there was *before* each connect: files may change while it lasts, and
+    a connection that is taken for newer than it is would stay until they change again. One that
+    was made for this very checkout serves it: an engine tries twice, and then gives up.
+    """
     if credentials is None:
         return
     from sqlalchemy import event  # noqa: PLC0415
     from sqlalchemy.exc import DisconnectionError  # noqa: PLC0415
 
-    def note(_connection: object, record: Any) -> None:
-        record.info[KIND] = credentials.current()
-
     def retire(_connection: object, record: Any, _proxy: object) -> None:
-        if record.info[KIND] is not credentials.current():
+        if KIND not in record.info:
+            record.info[KIND] = made_with[record.driver_connection]
+        elif record.info[KIND] is not credentials.current():
             raise DisconnectionError("The service has a newer SVID.")
 
-    event.listen(made, "connect", note)
     event.listen(made, "checkout", retire)
