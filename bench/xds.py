@@ -174,7 +174,7 @@ async def measure_changes(
         for number in range(ROUNDS):
             grants = (READ, WRITE) if number % 2 == 0 else (READ,)
             began = time.perf_counter()
-            new = compile_envoy(with_grants(system, grants, channels), placement)
+            new = compile_envoy(with_grants(system, grants, channels), placement, before=plan)
             changed = different(plan, new)
             compared = time.perf_counter()
             await push(server, new, changed)

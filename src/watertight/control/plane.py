@@ -102,6 +102,8 @@ class ControlPlane:
         self._keys: dict[str, str] = {}
         self._last: _Wanted | None = None
         """What is in force, if we put it there; not what was taken over."""
+        self._compiled = EnvoyPlan({})
+        """The newest plan, in force or not: the next one takes from it what is the same."""
 
     @property
     def placement(self) -> Placement:
@@ -170,7 +172,9 @@ class ControlPlane:
         Call it with ``changing`` held. It does no I/O but to the proxies.
         """
         effective = self.declared.without_identities(self.revoked)
-        plan = compile_envoy(effective, self.placement, self._keys)
+        plan = self._compiled = compile_envoy(
+            effective, self.placement, self._keys, before=self._compiled
+        )
         applied = await self.deployment.apply(plan)
         self.effective = effective
         if self._last is not None:
@@ -241,11 +245,12 @@ class ControlPlane:
         self.layout = self.supervisor.layout = layout
         effective = declared.without_identities(self.revoked)
         servers = want(effective, self.placement)
+        self._compiled = compile_envoy(effective, self.placement, keys, before=self._compiled)
         return _Wanted(
             declared,
             effective,
             pod_specs(declared, layout, self._machine, servers.in_pods),
-            compile_envoy(effective, self.placement, keys),
+            self._compiled,
             servers,
             keys,
             GatewayCertificate.declared(declared.gateway, layout.project),

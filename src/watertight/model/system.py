@@ -223,6 +223,7 @@ class System:
     _outgoing: Mapping[str, Mapping[str, Channel]] = field(init=False, repr=False, compare=False)
     """Source → target → channel: without it, compiling n services would take n² time."""
     _incoming: Mapping[str, tuple[Channel, ...]] = field(init=False, repr=False, compare=False)
+    _routes: Mapping[str, tuple[Route, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         outgoing: dict[str, dict[str, Channel]] = {}
@@ -230,8 +231,12 @@ class System:
         for channel in self.channels:
             outgoing.setdefault(channel.source, {}).setdefault(channel.target, channel)
             incoming.setdefault(channel.target, []).append(channel)
+        routes: dict[str, list[Route]] = {}
+        for route in self.gateway.routes if self.gateway else ():
+            routes.setdefault(route.target, []).append(route)
         object.__setattr__(self, "_outgoing", outgoing)
         object.__setattr__(self, "_incoming", {k: tuple(v) for k, v in incoming.items()})
+        object.__setattr__(self, "_routes", {k: tuple(v) for k, v in routes.items()})
 
     def spiffe_id(self, service: str) -> str:
         """The SPIFFE ID of a service (or of the gateway) as a URI."""
@@ -251,7 +256,7 @@ class System:
 
     def routes_to(self, service: str) -> tuple[Route, ...]:
         """The gateway's routes that lead to ``service``."""
-        return tuple(r for r in self.gateway.routes if r.target == service) if self.gateway else ()
+        return self._routes.get(service, ())
 
     def workloads(self) -> tuple[str, ...]:
         """Every name that has an SVID and a proxy: services, resources, the gateway if declared."""

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -214,6 +215,33 @@ def test_the_callee_s_listeners_are_the_same_for_every_data_path(system: System)
 def test_the_same_system_gives_the_same_plan(system: System) -> None:
     first, second = (compile_envoy(system, PLACEMENT, KEYS) for _ in range(2))
     assert first == second
+
+
+@settings(max_examples=30, deadline=None)
+@given(systems(), systems(), st.booleans())
+def test_compiling_again_gives_what_compiling_anew_does(
+    first: System, second: System, shared_network: bool
+) -> None:
+    """Also where half of it stays: what is taken over from an earlier plan is what it would be."""
+    placement = replace(PLACEMENT, shared_network=shared_network)
+    before = compile_envoy(first, placement, KEYS)
+    fewer = replace(first, channels=first.channels[1:])
+    closed = replace(first, gateway=None)
+    name, service = next(iter(first.services.items()))
+    assert service.listens is not None
+    moved = replace(service, listens=replace(service.listens, port=9_999))
+    elsewhere = replace(first, services={**first.services, name: moved})
+    for system in (second, fewer, closed, elsewhere):
+        again = compile_envoy(system, placement, KEYS, before=before)
+        assert again == compile_envoy(system, placement, KEYS)
+
+
+def test_one_changed_channel_compiles_its_two_ends_and_nothing_else() -> None:
+    before = compile_envoy(SHOP, PLACEMENT, KEYS)
+    fewer = replace(SHOP, channels=SHOP.channels[1:])
+    after = compile_envoy(fewer, PLACEMENT, KEYS, before=before)
+    made = {name for name, proxy in after.proxies.items() if proxy is not before.proxies[name]}
+    assert made == {SHOP.channels[0].source, SHOP.channels[0].target}
 
 
 @settings(max_examples=20, deadline=None)

@@ -4,11 +4,15 @@ Bodies are the proto3 JSON form without ``@type``; keys are snake_case as in Env
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
-from watertight.model.system import NOWHERE, Position
+from watertight.enforcers.contract import Placement
+from watertight.model.system import NOWHERE, Position, System
+
+Inputs: TypeAlias = tuple[Placement, System, Mapping[str, str]]
+"""All that one proxy's plan follows from; the keys are the gateway's alone."""
 
 
 class ResourceType(StrEnum):
@@ -39,6 +43,8 @@ class ProxyPlan:
     workload: str
     bootstrap: Mapping[str, Any]
     resources: tuple[Resource, ...]
+    inputs: Inputs | None = field(default=None, compare=False, repr=False)
+    """What it was compiled from, if the compiler made it."""
 
 
 @dataclass(frozen=True, slots=True)

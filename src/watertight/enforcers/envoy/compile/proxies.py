@@ -9,35 +9,54 @@ from watertight.enforcers.envoy.compile import edge, inbound, native, outbound
 from watertight.enforcers.envoy.compile.bootstrap import bootstrap
 from watertight.enforcers.envoy.compile.callee import callee, is_ours
 from watertight.enforcers.envoy.compile.inbound import Door
+from watertight.enforcers.envoy.compile.neighbourhood import neighbourhood
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
-from watertight.enforcers.envoy.resources import EnvoyPlan, ProxyPlan, Resource, ResourceType
+from watertight.enforcers.envoy.resources import (
+    EnvoyPlan,
+    Inputs,
+    ProxyPlan,
+    Resource,
+    ResourceType,
+)
 from watertight.model.paths import DataPath, data_path
 from watertight.model.system import GATEWAY, Channel, HTTPGrant, Protocol, Service, System
 
 NO_KEYS: Mapping[str, str] = MappingProxyType({})
+NOTHING = EnvoyPlan(MappingProxyType({}))
 
 
 def compile_envoy(
-    system: System, placement: Placement, keys: Mapping[str, str] = NO_KEYS
+    system: System,
+    placement: Placement,
+    keys: Mapping[str, str] = NO_KEYS,
+    *,
+    before: EnvoyPlan = NOTHING,
 ) -> EnvoyPlan:
     """The plan of every proxy of ``system``.
 
-    ``keys``: issuer name → its JWK Set as JSON, as ``gateway.keysets`` checked it. Raises
+    ``keys``: issuer name → its JWK Set as JSON, as ``gateway.keysets`` checked it. ``before``: an
+    earlier plan, of which the proxies are taken whose inputs are the same. Raises
     :class:`NotCompilable` if anything declared cannot be enforced as declared.
     """
     _check_keys(system, keys)
-    proxies = {
-        name: ProxyPlan(name, bootstrap(placement, name), sidecar(system, placement, service))
-        for name, service in system.services.items()
-    }
-    for name, resource in system.resources.items():
-        resources = native.resource_proxy(system, placement, resource)
-        proxies[name] = ProxyPlan(name, bootstrap(placement, name), resources)
-    gateway = system.gateway
-    if gateway is not None:
-        resources = edge.resources(system, placement, gateway, keys)
-        proxies[GATEWAY] = ProxyPlan(GATEWAY, bootstrap(placement, GATEWAY), resources)
+    proxies = {}
+    for name in system.workloads():
+        near = neighbourhood(system, name, shared_network=placement.shared_network)
+        inputs = (placement, near, keys if name == GATEWAY else NO_KEYS)
+        known = before.proxies.get(name)
+        proxies[name] = known if known and known.inputs == inputs else _compile(name, inputs)
     return EnvoyPlan(proxies)
+
+
+def _compile(name: str, inputs: Inputs) -> ProxyPlan:
+    placement, system, keys = inputs
+    if name == GATEWAY and system.gateway is not None:
+        resources = edge.resources(system, placement, system.gateway, keys)
+    elif name in system.resources:
+        resources = native.resource_proxy(system, placement, system.resources[name])
+    else:
+        resources = sidecar(system, placement, system.services[name])
+    return ProxyPlan(name, bootstrap(placement, name), resources, inputs)
 
 
 def _check_keys(system: System, keys: Mapping[str, str]) -> None:
