@@ -1,0 +1,99 @@
+"""docs/attacks.md names every attack that the proof makes, and none that it does not make."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.docs.test_links import REPOSITORY
+from tests.envoy.probes.shop import SHOP
+from watertight.enforcers.registry import enforcers
+from watertight.model.load import load_file
+
+PAGE = (REPOSITORY / "docs" / "attacks.md").read_text()
+SOURCES = REPOSITORY / "src" / "watertight" / "enforcers"
+ROW = re.compile(r"\| (?P<attack>[^|]+) \| (?P<probe>[^|]+) \| (?P<source>[^|]+) \|")
+ID = re.compile(r"[a-z]+\.[a-z0-9]+(?:-[a-z0-9.]+)*")
+DOES_NOT_APPLY = "does not apply: "
+SECTIONS = {
+    "HTTP between services": "envoy",
+    "The gateway": "envoy",
+    "TLS and identity": "envoy",
+    "Sandboxes, limits and logs": "envoy",
+    "PostgreSQL": "postgresql",
+    "NATS": "nats",
+    "RabbitMQ": "rabbitmq",
+}
+SYSTEMS = (load_file(REPOSITORY / "examples" / "shop" / "watertight.yaml"), SHOP)
+PROBES = {
+    kind: {probe.id: probe for system in SYSTEMS for probe in enforcer().probes(system)}
+    for kind, enforcer in enforcers().items()
+}
+FAMILIES = {identifier.partition(".")[0] for made in PROBES.values() for identifier in made}
+
+
+def rows(text: str) -> Iterator[tuple[str, re.Match[str]]]:
+    """Section and row of every line of a table."""
+    section = ""
+    for line in text.splitlines():
+        if line.startswith("## "):
+            section = line.removeprefix("## ")
+        elif (row := ROW.fullmatch(line)) and row["attack"] != "attack" and "---" not in line:
+            yield section, row
+
+
+def named(text: str, kind: str) -> set[str]:
+    """The probes that the sections of an enforcer name."""
+    return {
+        identifier
+        for section, row in rows(text)
+        if SECTIONS[section] == kind
+        for identifier in re.findall(r"`([^`]+)`", row["probe"])
+    }
+
+
+def written(kind: str) -> set[str]:
+    """Ids that stand in the sources: of probes that neither of the two shops calls for."""
+    files = [*(SOURCES / kind / "probes").rglob("*.py"), *(SOURCES / "attack").glob("*.py")]
+    return {text for file in files for text in _strings(file) if _is_id(text)}
+
+
+def _strings(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def _is_id(text: str) -> bool:
+    return bool(ID.fullmatch(text)) and text.partition(".")[0] in FAMILIES
+
+
+def test_every_attack_on_envoys_channels_has_a_line() -> None:
+    attacks = {name for name, probe in PROBES["envoy"].items() if probe.kind == "attack"}
+    assert attacks - named(PAGE, "envoy") == set()
+
+
+def test_every_line_names_a_probe_or_says_why_there_is_none() -> None:
+    for section, row in rows(PAGE):
+        kind = SECTIONS[section]
+        if row["probe"].startswith(DOES_NOT_APPLY):
+            assert len(row["probe"]) > len(DOES_NOT_APPLY) + 10, row[0]
+            continue
+        names = set(re.findall(r"`([^`]+)`", row["probe"]))
+        assert names, row[0]
+        assert names - PROBES[kind].keys() - written(kind) == set(), row[0]
+
+
+def test_every_line_says_where_the_attack_was_published() -> None:
+    for _section, row in rows(PAGE):
+        assert row["source"].startswith("https://"), row[0]
+
+
+def test_no_attack_is_listed_twice() -> None:
+    listed = [(section, row["attack"], row["probe"]) for section, row in rows(PAGE)]
+    assert len(set(listed)) == len(listed)
+
+
+def test_a_made_up_probe_would_be_found() -> None:
+    page = "## NATS\n| an attack | `tls.no-such-thing` | https://example.org |\n"
+    assert named(page, "nats") - PROBES["nats"].keys() - written("nats") == {"tls.no-such-thing"}
