@@ -18,7 +18,9 @@ async def test_the_same_without_root(file: str) -> None:
     """Every test of the file passes as the user nobody; only what needs root is skipped."""
     files = [f"{file}.py"]
     if file == "test_other":
-        files = [f"test_{name}.py" for name in ("host", "identity", "listeners", "plumbing")]
+        files = [
+            f"test_{name}.py" for name in ("host", "identity", "listeners", "plumbing", "confine")
+        ]
     with tempfile.TemporaryDirectory(prefix="wt-nobody-", dir="/tmp") as directory:
         os.chown(directory, 65534, 65534)
         tests = await asyncio.create_subprocess_exec(

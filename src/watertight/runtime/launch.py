@@ -41,7 +41,7 @@ def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> Process
         "credentials": list(process.credentials) if process.credentials else None,
         "nested_user_namespace": isolation is Isolation.USER_NAMESPACES and process.name != PROXY,
         "low_ports": process.low_ports and process.credentials is not None,
-        "confined": process.name != PROXY,
+        "confined": True,
         "log": str(layout.log(spec.name, process.name)),
     }
 
