@@ -79,6 +79,16 @@ async def test_nobody_listening_is_absent(unused_tcp_port: int) -> None:
             await dial_inside(inside, "127.0.0.1", unused_tcp_port, timeout_seconds=5)
 
 
+async def test_one_look_tells_of_many_names_and_addresses(unused_tcp_port: int) -> None:
+    async with server(OK) as port, foothold() as inside:
+        names = await inside.call("resolve_all", names=["localhost", "nowhere.invalid"])
+        addresses = {"there": ("127.0.0.1", port), "not": ("127.0.0.1", unused_tcp_port)}
+        answer = await inside.call("connect_all", addresses=addresses)
+    assert names["addresses"] == {"localhost": ["127.0.0.1"], "nowhere.invalid": []}
+    assert answer["taken"] == ["there"]
+    assert answer["refused"].keys() == {"not"}
+
+
 async def test_many_requests_at_once_keep_apart() -> None:
     async with foothold() as inside:
         names = [f"watertight-{i}.invalid" for i in range(20)]

@@ -8,7 +8,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from tests.verify.results import ALL_HELD, EMPTY, MIXED, NASTY
+from tests.verify.results import ALL_HELD, EMPTY, MIXED, NASTY, result
+from watertight.enforcers.contract import Verdict
 from watertight.errors import ExitCode
 from watertight.verify.reports import to_html, to_json, to_junit, to_sarif, to_table
 from watertight.verify.reports.matrix import matrix_of
@@ -114,3 +115,17 @@ def test_the_matrix_takes_the_worst_verdict_of_a_pair() -> None:
     assert cells["orders", "mailer"].verdict == "not_run"
     assert matrix_of(ALL_HELD).cells["storefront", "orders"].declared
     assert not cells["orders", "mailer"].declared
+
+
+def test_a_probe_of_many_channels_tells_of_each_of_them() -> None:
+    """What it saw of one of them says nothing against the others."""
+    pairs = ("orders -> mailer", "orders -> stock")
+    broken = result("reach.name", "orders -> *", Verdict.BROKEN, "mailer took the connection")
+    found = replace(broken, pairs=pairs, seen_on=pairs[:1])
+    matrix = matrix_of(Evidence("shop.internal", 1.0, 2, (found,)))
+    verdicts = {target: cell.verdict for (_, target), cell in matrix.cells.items()}
+    assert verdicts == {"mailer": Verdict.BROKEN, "stock": Verdict.HELD}
+    assert found.as_dict()["pairs"] == pairs
+    assert 'data-channels="orders -&gt; mailer|orders -&gt; stock"' in to_html(
+        Evidence("shop.internal", 1.0, 2, (found,))
+    )

@@ -5,7 +5,7 @@ entry point ``watertight.enforcers``.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -39,11 +39,13 @@ class Observation:
 
     outcome: Outcome
     detail: str
+    pairs: tuple[str, ...] = ()
+    """Of a probe that stands for many channels: those of which this was seen, if not of all."""
 
 
-def served(detail: str) -> Observation:
-    """The attempt got through."""
-    return Observation(Outcome.SERVED, detail)
+def served(detail: str, pairs: Iterable[str] = ()) -> Observation:
+    """The attempt got through (on these channels, if the probe stands for many)."""
+    return Observation(Outcome.SERVED, detail, tuple(pairs))
 
 
 def refused(detail: str) -> Observation:
@@ -51,9 +53,9 @@ def refused(detail: str) -> Observation:
     return Observation(Outcome.REFUSED, detail)
 
 
-def not_run(detail: str) -> Observation:
-    """The attempt could not be made; this never counts as held."""
-    return Observation(Outcome.NOT_RUN, detail)
+def not_run(detail: str, pairs: Iterable[str] = ()) -> Observation:
+    """The attempt could not be made (on these channels); this never counts as held."""
+    return Observation(Outcome.NOT_RUN, detail, tuple(pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,13 @@ class Probe:
     """One line that a person understands: what is tried."""
     expected: Outcome
     run: Callable[["Arena"], Awaitable[Observation]] = field(repr=False)
+    pairs: tuple[str, ...] = ()
+    """The channels that it stands for, where one look answers for many: ``channel`` has a ``*``
+    then. What was seen names those for which it differs."""
+
+    def standing_for(self, pairs: Iterable[str]) -> "Probe":
+        """The same probe, for these channels."""
+        return replace(self, pairs=tuple(pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,9 @@ class Inside(Protocol):
         """Runs one operation of the probe agent (``verify/agent.py``) and returns its answer.
 
         Operations: ``raw(host, port, data, timeout_seconds, idle_seconds)`` → ``{data, closed}``;
-        ``resolve(name)`` → ``{addresses}``; ``list(names)`` → ``{listed}`` (directories that
+        ``resolve(name)`` → ``{addresses}``; ``resolve_all(names)`` → ``{addresses}``, by name;
+        ``connect_all(addresses)``, name → (host, port) → ``{taken, refused}``, names and name →
+        reason; ``list(names)`` → ``{listed}`` (directories that
         open); ``unix(path)`` → ``{connected}``; ``interfaces()`` → ``{names}``; ``memory()`` →
         ``{seen, readable}`` (pids of proxies); ``open(host, port)`` → ``{stream}``,
         ``send(stream, data)``, ``receive(stream, timeout_seconds)`` → ``{data, closed}``,

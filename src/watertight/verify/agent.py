@@ -54,6 +54,26 @@ def _timeout(arguments: dict[str, Any]) -> float:
     return float(arguments.get("timeout_seconds", DEFAULT_TIMEOUT_SECONDS))
 
 
+async def _connect_all(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Which of these take a connection: name → host and port."""
+    taken, refused = [], {}
+    gate = asyncio.Semaphore(WORKERS)
+
+    async def attempt(name: str, host: str, port: int) -> None:
+        try:
+            async with gate:
+                (await _connected({**arguments, "host": host, "port": port})).close()
+        except TimeoutError:
+            refused[name] = "TimeoutError"
+        except OSError as error:
+            refused[name] = f"{type(error).__name__}: {error}"
+        else:
+            taken.append(name)
+
+    await asyncio.gather(*(attempt(n, *at) for n, at in arguments["addresses"].items()))
+    return {"taken": sorted(taken), "refused": refused}
+
+
 async def _read(sock: socket.socket, timeout_seconds: float) -> dict[str, Any]:
     try:
         async with asyncio.timeout(timeout_seconds):
@@ -115,6 +135,10 @@ def _resolve(arguments: dict[str, Any]) -> dict[str, Any]:
     return {"addresses": sorted({str(entry[4][0]) for entry in found})}
 
 
+def _resolve_all(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"addresses": {n: _resolve({"name": n})["addresses"] for n in arguments["names"]}}
+
+
 def _list(arguments: dict[str, Any]) -> dict[str, Any]:
     """Which of these directories open: to know that one is there is no breach yet."""
     listed = []
@@ -156,12 +180,20 @@ def _memory(_arguments: dict[str, Any]) -> dict[str, Any]:
 
 BLOCKING = {
     "resolve": _resolve,
+    "resolve_all": _resolve_all,
     "list": _list,
     "unix": _unix,
     "interfaces": _interfaces,
     "memory": _memory,
 }
-ASYNC = {"raw": _raw, "open": _open, "send": _send, "receive": _receive, "close": _close}
+ASYNC = {
+    "raw": _raw,
+    "connect_all": _connect_all,
+    "open": _open,
+    "send": _send,
+    "receive": _receive,
+    "close": _close,
+}
 
 _writing = threading.Lock()
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from watertight.enforcers.contract import Outcome, Probe, Verdict
+from watertight.enforcers.contract import Observation, Outcome, Probe, Verdict
 from watertight.errors import ExitCode
 from watertight.model.findings import Finding
 from watertight.model.system import NOWHERE, Position
@@ -24,11 +24,27 @@ class Result:
     verdict: Verdict
     seconds: float
     at: Position = field(default=NOWHERE)
+    pairs: tuple[str, ...] = ()
+    """The channels that it stands for, if not for ``channel`` alone."""
+    seen_on: tuple[str, ...] = ()
+    """Those of them that the verdict is about; empty: all."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Every channel that it tells of."""
+        return self.pairs or (self.channel,)
+
+    def verdict_on(self, channel: str) -> Verdict:
+        """What became of one of its channels."""
+        return self.verdict if not self.seen_on or channel in self.seen_on else Verdict.HELD
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON of DESIGN.md section 10."""
+        """The JSON of DESIGN.md section 10; ``pairs`` only where there are any."""
         body = asdict(self)
         del body["at"]
+        for name in ("pairs", "seen_on"):
+            if not body[name]:
+                del body[name]
         return {**body, "verdict": self.verdict.value}
 
 
@@ -101,10 +117,8 @@ class Evidence:
         }
 
 
-def result(
-    probe: Probe, verdict: Verdict, observed: str, seconds: float, at: Position = NOWHERE
-) -> Result:
-    """The result of one probe."""
+def result(probe: Probe, seen: Observation, seconds: float, at: Position = NOWHERE) -> Result:
+    """The result of one probe: what was seen, held against what was expected."""
     return Result(
         id=probe.id,
         enforcer=probe.enforcer,
@@ -112,8 +126,10 @@ def result(
         kind=probe.kind,
         attempt=probe.attempt,
         expected=probe.expected.value,
-        observed=observed,
-        verdict=verdict,
+        observed=seen.detail,
+        verdict=judge(probe.expected, seen.outcome),
         seconds=round(seconds, 4),
         at=at,
+        pairs=probe.pairs,
+        seen_on=seen.pairs,
     )

@@ -146,7 +146,7 @@ TOKENS = (
 )
 STREAM = "orders -> stock"
 IDENTITY = "orders -> mailer"
-SEALED = "catalogue -> orders"
+SEALED = "* -> orders"
 
 SABOTAGES = (
     # the doors' TLS
@@ -270,7 +270,7 @@ SABOTAGES = (
         undeclared_listener,
         "reach.address",
         "ports.unknown",
-        on=("storefront -> mailer", "anyone -> storefront"),
+        on=("storefront -> *", "anyone -> storefront"),
     ),
     # uses
     sabotage(

@@ -101,7 +101,7 @@ async def test_a_name_that_leads_to_the_app_breaks_its_probe(target: Range, tmp_
     for name, without in walls.items():
         wrapper = sandbox(hidden, without=without, hosts=hosts)
         results = await attack(target, wrapper, frozenset({"reach.name"}))
-        broken[name] = {r.channel for r in results if r.verdict is Verdict.BROKEN}
+        broken[name] = {pair for r in results if r.verdict is Verdict.BROKEN for pair in r.seen_on}
     assert broken == {
         "a network of its own": set(),
         "the host's network": {f"{CALLER} -> mailer"},

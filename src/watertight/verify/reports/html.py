@@ -124,7 +124,7 @@ def _probes(results: Sequence[Result]) -> str:
 
 def _row(r: Result) -> str:
     return (
-        f'<tr data-channel="{escape(r.channel)}" data-verdict="{r.verdict.value}">'
+        f'<tr data-channels="{escape("|".join(r.channels))}" data-verdict="{r.verdict.value}">'
         f'<td><span class="badge {r.verdict.value}">{WORDS[r.verdict]}</span></td>'
         f'<td class="id">{escape(r.id)}</td><td class="channel">{escape(r.channel)}</td>'
         f"<td>{escape(r.attempt)}</td><td>{escape(r.expected)}</td><td>{escape(r.observed)}</td>"

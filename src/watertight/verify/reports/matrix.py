@@ -32,8 +32,9 @@ def matrix_of(evidence: Evidence) -> Matrix:
     """The matrix of everything that was probed. A probe's channel is ``source -> target``."""
     pairs: dict[tuple[str, str], list[Result]] = {}
     for result in evidence.results:
-        source, _, target = result.channel.partition(" -> ")
-        pairs.setdefault((source, target), []).append(result)
+        for channel in result.channels:
+            source, _, target = channel.partition(" -> ")
+            pairs.setdefault((source, target), []).append(result)
     sources = sorted(dict.fromkeys(source for source, _target in pairs), key=_outside_first)
     targets = {target for _source, target in pairs}
     return Matrix(
@@ -49,12 +50,12 @@ def _outside_first(name: str) -> int:
 
 
 def _cell(channel: str, results: list[Result]) -> Cell:
-    verdicts = {r.verdict for r in results}
+    verdicts = [r.verdict_on(channel) for r in results]
     worst = next(v for v in (Verdict.BROKEN, Verdict.NOT_RUN, Verdict.HELD) if v in verdicts)
     return Cell(
         channel=channel,
         declared=any(r.expected == Outcome.SERVED.value for r in results),
         probes=len(results),
-        held=sum(r.verdict is Verdict.HELD for r in results),
+        held=verdicts.count(Verdict.HELD),
         verdict=worst,
     )

@@ -1,7 +1,7 @@
 "use strict";
 const text = document.getElementById("text");
 const verdict = document.getElementById("verdict");
-const rows = [...document.querySelectorAll("tr[data-channel]")];
+const rows = [...document.querySelectorAll("tr[data-channels]")];
 const cells = [...document.querySelectorAll("button.cell[data-channel]")];
 const count = document.getElementById("count");
 let channel = "";
@@ -10,7 +10,7 @@ function filter() {
   let shown = 0;
   for (const row of rows) {
     const content = row.textContent.toLowerCase();
-    const fits = (!channel || row.dataset.channel === channel) &&
+    const fits = (!channel || row.dataset.channels.split("|").includes(channel)) &&
       (!verdict.value || row.dataset.verdict === verdict.value) &&
       words.every((word) => content.includes(word));
     row.hidden = !fits;

@@ -1,7 +1,12 @@
-"""The reachability matrix: every ordered pair that was not declared, tried every way there is."""
+"""The reachability matrix: every ordered pair that was not declared, tried every way there is.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+A system of n services has about n² such pairs. One look from inside a caller answers for all that
+it must not reach, so a probe stands for many pairs and names each of them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from watertight.enforcers.attack.tls import Alert, Hello
 from watertight.enforcers.attack.wire import Absent, Closed, dial_unix
@@ -9,13 +14,14 @@ from watertight.enforcers.contract import (
     Arena,
     Listening,
     Observation,
+    Outcome,
     Probe,
     not_run,
     refused,
     served,
 )
 from watertight.enforcers.envoy.probes.make import attack
-from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS, open_door
+from watertight.enforcers.envoy.probes.requests import open_door
 from watertight.enforcers.envoy.probes.ways import sealed_pairs, ways
 from watertight.model.addresses import loopback_addresses
 from watertight.model.system import GATEWAY, Listen, System
@@ -23,63 +29,79 @@ from watertight.model.system import GATEWAY, Listen, System
 LOCAL = "127.0.0.1"
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a caller must not reach, and where it listens."""
+
+    name: str
+    listens: Listen
+
+
 def probes(system: System) -> Iterator[Probe]:
     """For every undeclared pair: by name, by address, at the app's port, and at every door."""
+    sealed: dict[str, list[Target]] = {}
+    strangers: dict[str, list[str]] = {}
     for caller, callee, listens in sealed_pairs(system):
-        channel = f"{caller} -> {callee}"
-        yield attack(
-            "reach.doors",
-            channel,
-            f"{caller}'s genuine SVID at every door of {callee}",
-            _doors,
-            caller,
-            callee,
-        )
+        strangers.setdefault(callee, []).append(caller)
         if caller != GATEWAY:
-            yield from _from_inside(system, caller, callee, listens)
+            sealed.setdefault(caller, []).append(Target(callee, listens))
+    declared: dict[str, list[Target]] = {}
     for way in ways(system):
-        if way.from_service and not _same_port(system, way.caller, way.listens):
-            yield attack(
-                "reach.app-port",
-                way.channel,
-                f"{LOCAL}:{way.listens.port}, the app of {way.callee} itself, past every proxy",
-                _app_port,
-                way.caller,
-                way.callee,
-                way.listens,
-            )
+        if way.from_service:
+            declared.setdefault(way.caller, []).append(Target(way.callee, way.listens))
+    for caller in system.services:
+        targets = sealed.get(caller, [])
+        yield from _from_inside(system, caller, targets, [*targets, *declared.get(caller, [])])
+    for callee, callers in strangers.items():
+        yield _at_the_doors(callee, callers)
 
 
-def _from_inside(system: System, caller: str, callee: str, listens: Listen) -> Iterator[Probe]:
-    channel = f"{caller} -> {callee}"
-    yield attack(
-        "reach.name",
-        channel,
-        f"the name {callee} from inside {caller}",
-        _name,
-        caller,
-        callee,
-        listens,
-    )
-    yield attack(
-        "reach.address",
-        channel,
-        f"the loopback address that {callee} would have, port {listens.port}",
-        _address,
-        caller,
-        callee,
-        listens,
-    )
-    if not _same_port(system, caller, listens):
+def _from_inside(
+    system: System, caller: str, targets: Sequence[Target], apps: Sequence[Target]
+) -> Iterator[Probe]:
+    """``targets``: what it has no channel to. ``apps``: also what it has one to, since a channel
+    leads through proxies and never to the app itself."""
+    channel = f"{caller} -> *"
+    if targets:
+        pairs = [f"{caller} -> {target.name}" for target in targets]
+        yield attack(
+            "reach.name",
+            channel,
+            f"each name that it has no channel to ({len(targets)}), from inside {caller}",
+            _names,
+            caller,
+            targets,
+        ).standing_for(pairs)
+        yield attack(
+            "reach.address",
+            channel,
+            f"the loopback address that each of these would have ({len(targets)}), at its port",
+            _addresses,
+            caller,
+            targets,
+        ).standing_for(pairs)
+    others = [target for target in apps if not _same_port(system, caller, target.listens)]
+    if others:
         yield attack(
             "reach.app-port",
             channel,
-            f"{LOCAL}:{listens.port}, the app of {callee} itself",
-            _app_port,
+            f"{LOCAL} at the port of each other app ({len(others)}), past every proxy",
+            _app_ports,
             caller,
-            callee,
-            listens,
-        )
+            others,
+        ).standing_for([f"{caller} -> {target.name}" for target in others])
+
+
+def _at_the_doors(callee: str, callers: Sequence[str]) -> Probe:
+    return attack(
+        "reach.doors",
+        f"* -> {callee}",
+        f"each caller that has no channel to {callee} ({len(callers)}), with its genuine SVID, "
+        "at every door",
+        _doors,
+        callee,
+        callers,
+    ).standing_for([f"{caller} -> {callee}" for caller in callers])
 
 
 def _same_port(system: System, caller: str, listens: Listen) -> bool:
@@ -88,67 +110,116 @@ def _same_port(system: System, caller: str, listens: Listen) -> bool:
     return own is not None and own.port == listens.port
 
 
-async def _name(arena: Arena, caller: str, callee: str, listens: Listen) -> Observation:
-    answer = await (await arena.inside(caller)).call("resolve", name=callee)
-    if not answer["addresses"]:
-        return refused("the name does not resolve")
-    seen = await _connect(arena, caller, answer["addresses"][0], listens.port)
-    return replace(seen, detail=f"resolves; {seen.detail}")
+async def _names(arena: Arena, caller: str, targets: Sequence[Target]) -> Observation:
+    inside = await arena.inside(caller)
+    found = (await inside.call("resolve_all", names=[t.name for t in targets]))["addresses"]
+    known = {t.name: (found[t.name][0], t.listens.port) for t in targets if found[t.name]}
+    seen = await _connect(arena, caller, known)
+    if seen.outcome is not Outcome.REFUSED:
+        return seen
+    return refused(f"{len(targets) - len(known)} names do not resolve; {seen.detail}")
 
 
-async def _address(arena: Arena, caller: str, callee: str, listens: Listen) -> Observation:
-    if arena.placement.shared_network:
-        address = arena.address(caller, callee)
-    else:
-        address = loopback_addresses([callee])[callee]
-    return await _connect(arena, caller, address, listens.port)
-
-
-async def _app_port(arena: Arena, caller: str, callee: str, listens: Listen) -> Observation:
-    if not _runs(await arena.listening(), callee, listens):
-        return not_run(f"the app of {callee} does not listen on port {listens.port}")
-    return await _connect(arena, caller, LOCAL, listens.port)
-
-
-def _runs(listening: Sequence[Listening], callee: str, listens: Listen) -> bool:
-    return any(
-        entry.workload == callee
-        and entry.process == "app"
-        and entry.address.endswith(f":{listens.port}")
-        for entry in listening
+async def _addresses(arena: Arena, caller: str, targets: Sequence[Target]) -> Observation:
+    shared = arena.placement.shared_network
+    return await _connect(
+        arena,
+        caller,
+        {
+            target.name: (
+                arena.address(caller, target.name)
+                if shared
+                else loopback_addresses([target.name])[target.name],
+                target.listens.port,
+            )
+            for target in targets
+        },
     )
 
 
-async def _connect(arena: Arena, caller: str, address: str, port: int) -> Observation:
-    answer = await (await arena.inside(caller)).call(
-        "raw", host=address, port=port, data="", timeout_seconds=TIMEOUT_SECONDS, idle_seconds=0.2
+async def _app_ports(arena: Arena, caller: str, targets: Sequence[Target]) -> Observation:
+    ports = _ports_of_apps(await arena.listening())
+    if silent := [t.name for t in targets if t.listens.port not in ports.get(t.name, ())]:
+        pairs = [f"{caller} -> {name}" for name in silent]
+        return not_run(f"no app listens at its port: {', '.join(silent)}", pairs)
+    return await _connect(
+        arena, caller, {target.name: (LOCAL, target.listens.port) for target in targets}
     )
-    if "error" in answer:
-        return refused(answer["error"])
-    return served(f"{address}:{port} took the connection")
 
 
-async def _doors(arena: Arena, caller: str, callee: str) -> Observation:
-    """Nobody's door may open to ``caller``; nor may anybody await it at a door of its own."""
-    hello = Hello(credential=await arena.svid(caller))
-    knocked = 0
-    for path in arena.doors(callee):
-        try:
-            wire = await dial_unix(path)
-        except Absent:
-            continue  # what a removed door leaves behind: a file on which nobody listens
-        try:
-            await open_door(wire, hello)
-        except Alert:
-            knocked += 1
-        except Closed as end:
-            return not_run(f"{path.name}: {end}, without an alert: refused, or broken?")
-        else:
-            return served(f"the door {path.name} spoke HTTP/2 with {caller}")
-        finally:
-            await wire.close()
-        if path == arena.door(callee, caller):
-            return served(f"{callee} awaits {caller} at a door of its own")
-    if not knocked and any(way.callee == callee for way in ways(arena.system)):
+def _ports_of_apps(listening: Sequence[Listening]) -> dict[str, set[int]]:
+    ports: dict[str, set[int]] = {}
+    for entry in listening:
+        port = entry.address.rpartition(":")[2]
+        if entry.process == "app" and port.isdigit():
+            ports.setdefault(entry.workload, set()).add(int(port))
+    return ports
+
+
+async def _connect(
+    arena: Arena, caller: str, addresses: Mapping[str, tuple[str, int]]
+) -> Observation:
+    """From inside ``caller``, all at once. A connection that is taken is a breach."""
+    if not addresses:
+        return refused("there is nothing to connect to")
+    inside = await arena.inside(caller)
+    answer = await inside.call("connect_all", addresses=dict(addresses))
+    if taken := answer["taken"]:
+        at = [f"{name} at {addresses[name][0]}:{addresses[name][1]}" for name in taken]
+        detail = f"{', '.join(at)} took the connection"
+        return served(detail, [f"{caller} -> {name}" for name in taken])
+    return refused(f"{len(addresses)} connections refused: {_reasons(answer['refused'].values())}")
+
+
+def _reasons(reasons: Iterable[str]) -> str:
+    return ", ".join(sorted(set(reasons)))
+
+
+async def _doors(arena: Arena, callee: str, callers: Sequence[str]) -> Observation:
+    """Nobody's door may open to a stranger; nor may anybody await one at a door of its own."""
+    doors = [path for path in arena.doors(callee) if await _is_open(path)]
+    if not doors and any(way.callee == callee for way in ways(arena.system)):
         return not_run(f"{callee} has no open door at all: its proxy does not run")
-    return refused(f"{knocked} doors, each with a TLS alert")
+    opened: dict[str, str] = {}
+    unclear: dict[str, str] = {}
+    for caller in callers:
+        if arena.door(callee, caller) in doors:
+            opened[caller] = f"{caller} is awaited at a door of its own"
+        hello = Hello(credential=await arena.svid(caller))
+        for path in doors:
+            seen = await _knock(path, hello)
+            if seen.outcome is Outcome.SERVED:
+                opened[caller] = f"the door {path.name} {seen.detail} {caller}"
+            elif seen.outcome is Outcome.NOT_RUN:
+                unclear[caller] = f"{path.name}: {seen.detail}"
+    if opened:
+        return served("; ".join(opened.values()), [f"{caller} -> {callee}" for caller in opened])
+    if unclear:
+        return not_run("; ".join(unclear.values()), [f"{caller} -> {callee}" for caller in unclear])
+    return refused(f"{len(callers)} callers at {len(doors)} doors, each with a TLS alert")
+
+
+async def _is_open(path: Path) -> bool:
+    """A removed door leaves a file behind on which nobody listens."""
+    try:
+        wire = await dial_unix(path)
+    except Absent:
+        return False
+    await wire.close()
+    return True
+
+
+async def _knock(path: Path, hello: Hello) -> Observation:
+    try:
+        wire = await dial_unix(path)
+    except Absent as gone:
+        return not_run(str(gone))
+    try:
+        await open_door(wire, hello)
+    except Alert:
+        return refused("a TLS alert")
+    except Closed as end:
+        return not_run(f"{end}, without an alert: refused, or broken?")
+    finally:
+        await wire.close()
+    return served("spoke with")
