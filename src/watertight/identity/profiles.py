@@ -74,15 +74,14 @@ def svid(template: LeafTemplate, issuer: x509.Certificate) -> x509.CertificateBu
     identity = template.spiffe_id
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(identity))]
     names += [x509.DNSName(name) for name in template.dns_names]
-    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     return (
         _certificate(template.public_key, template.validity)
         .subject_name(subject(identity.name, template.role, identity.trust_domain))
         .issuer_name(issuer.subject)
         # Present even though FALSE is the default: conforming clients refuse an SVID without it.
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(digital_signature=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(_NO_CA, critical=True)
+        .add_extension(_SIGNS_MESSAGES, critical=True)
+        .add_extension(_SERVES_AND_CALLS, critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(_authority_key_identifier(issuer), critical=False)
     )
@@ -147,3 +146,10 @@ def _key_usage(
         encipher_only=False,
         decipher_only=False,
     )
+
+
+_NO_CA = x509.BasicConstraints(ca=False, path_length=None)
+_SIGNS_MESSAGES = _key_usage(digital_signature=True)
+_SERVES_AND_CALLS = x509.ExtendedKeyUsage(
+    [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+)

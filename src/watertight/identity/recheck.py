@@ -9,7 +9,8 @@ refusal. The checks of a certificate alone are also what ``chain.py`` asks of a 
 import datetime as dt
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import lru_cache
+from typing import TypeVar, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -129,10 +130,17 @@ def _run(checks: Iterable[Check], certificate: x509.Certificate) -> None:
 
 
 def _extension(certificate: x509.Certificate, kind: type[T]) -> x509.Extension[T]:
-    try:
-        return certificate.extensions.get_extension_for_class(kind)
-    except x509.ExtensionNotFound:
-        raise _Broken(f"it has no {kind.__name__}.") from None
+    if (found := _find(certificate, kind)) is None:
+        raise _Broken(f"it has no {kind.__name__}.")
+    return found
+
+
+def _find(certificate: x509.Certificate, kind: type[T]) -> x509.Extension[T] | None:
+    """By exact type, for ``get_extension_for_class`` asks each one for all its ancestors."""
+    for extension in certificate.extensions:
+        if type(extension.value) is kind:
+            return cast("x509.Extension[T]", extension)
+    return None
 
 
 def _uris(certificate: x509.Certificate) -> list[str]:
@@ -187,12 +195,11 @@ def _leaf_key_only_signs_messages(certificate: x509.Certificate) -> None:
 
 
 def _serves_and_calls(certificate: x509.Certificate) -> None:
-    try:
-        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
+    usages = _find(certificate, x509.ExtendedKeyUsage)
+    if usages is None:
         return  # X6: the extension SHOULD be there; what we issue has it (INTENT_CHECKS).
     both = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
-    if not both <= set(usages):
+    if not both <= set(usages.value):
         raise _Broken("extendedKeyUsage needs both serverAuth and clientAuth.")
 
 
@@ -297,9 +304,15 @@ def _has_the_requested_key(certificate: x509.Certificate, intent: Intent) -> Non
 def _is_signed_by_the_issuer(certificate: x509.Certificate, intent: Intent) -> None:
     try:
         certificate.verify_directly_issued_by(intent.issuer)
-        intent.issuer.verify_directly_issued_by(intent.root)
+        _verify_issuer(intent.issuer, intent.root)
     except (InvalidSignature, ValueError, TypeError):
         raise _Broken("its signature, or its issuer's, does not verify.") from None
+
+
+@lru_cache(maxsize=8)
+def _verify_issuer(issuer: x509.Certificate, root: x509.Certificate) -> None:
+    """Verified once: the same two certificates say the same each time. A refusal is not kept."""
+    issuer.verify_directly_issued_by(root)
 
 
 def _issuer_is_of_the_same_domain(_: x509.Certificate, intent: Intent) -> None:
