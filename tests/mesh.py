@@ -56,6 +56,7 @@ class EnvoyProcess:
         self._placement = placement
         self._process: asyncio.subprocess.Process | None = None
         self.log = placement.proxy_directory(plan.workload) / "envoy.log"
+        self.access_log = self.log.with_name("access.log")
 
     @property
     def pid(self) -> int:
@@ -68,15 +69,16 @@ class EnvoyProcess:
         bootstrap = self._placement.proxy_directory(self._plan.workload) / "bootstrap.json"
         bootstrap.write_text(json.dumps(self._plan.bootstrap))
         tied = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
-        self._process = await asyncio.create_subprocess_exec(
-            *tied,
-            envoy_binary(),
-            *("--config-path", bootstrap, "--disable-hot-restart", "--drain-time-s", "0"),
-            *("--concurrency", "1", "--log-path", self.log, "--log-level", "info"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        with self.access_log.open("ab") as access_log:
+            self._process = await asyncio.create_subprocess_exec(
+                *tied,
+                envoy_binary(),
+                *("--config-path", bootstrap, "--disable-hot-restart", "--drain-time-s", "0"),
+                *("--concurrency", "1", "--log-path", self.log, "--log-level", "info"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=access_log,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
 
     async def stop(self) -> None:
         """Ends it, and waits until it has ended."""

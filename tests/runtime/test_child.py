@@ -20,6 +20,7 @@ WIRE: ProcessWire = {
     "nested_user_namespace": False,
     "low_ports": False,
     "confined": False,
+    "access_log": "",
     "log": "/dev/null",
 }
 

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from watertight.runtime.accesslog import AccessLog
 from watertight.runtime.child import Child
 from watertight.runtime.linux import SystemCallError
 from watertight.runtime.logfile import RotatingLog
@@ -66,7 +67,7 @@ class Init:
         self._directory = Path(pod["directory"])
         self._operator_uid = operator_uid
         self._children = {p["name"]: Child(p) for p in pod["processes"]}
-        self._logs: dict[str, RotatingLog] = {}
+        self._logs: dict[str, RotatingLog | AccessLog] = {}
         self._guests: set[int] = set()
         """Pids of what ``execute`` started: reaped, never restarted."""
         self._waiting: list[tuple[Callable[[], dict[str, Any] | None], _Connection]] = []
@@ -224,26 +225,38 @@ class Init:
         self._log(wire).write(f"watertight: {failure['error']}\n".encode())
 
     def _spawn(self, wire: ProcessWire, connection: socket.socket | None, told: _Told) -> int:
-        log = self._log(wire)
-        reader, writer = os.pipe()
+        errors = self._collect(self._log(wire), wire)
+        output = errors
         try:
+            if connection is not None:
+                output = connection.fileno()
+            elif wire["access_log"]:
+                output = self._collect(self._access_log(wire), wire)
             pid, status = spawn(
                 wire,
                 isolate=self._pod["isolate_processes"],
                 root=self._directory / "root",
                 stdin=connection.fileno() if connection else None,
-                output=(connection.fileno() if connection else writer, writer),
+                output=(output, errors),
             )
-        except BaseException:
-            os.close(reader)
-            raise
         finally:
-            os.close(writer)
-        os.set_blocking(reader, False)
-        self._selector.register(reader, selectors.EVENT_READ, lambda _: self._copy(reader, log))
+            # Ours; the process has its own. If there is none, the reader sees the end at once.
+            os.close(errors)
+            if connection is None and output != errors:
+                os.close(output)
         self._starting[pid] = (status, told)
         self._selector.register(status, selectors.EVENT_READ, lambda _: self._hear_of_exec(pid))
         return pid
+
+    def _collect(self, log: RotatingLog | AccessLog, wire: ProcessWire) -> int:
+        """The end of a pipe to write to; what comes out of it goes to ``log``."""
+        reader, writer = os.pipe()
+        if wire["credentials"] is not None:
+            # Who opens /dev/stdout, as Envoy does, must be the owner of what is there.
+            os.fchown(writer, *wire["credentials"])
+        os.set_blocking(reader, False)
+        self._selector.register(reader, selectors.EVENT_READ, lambda _: self._copy(reader, log))
+        return writer
 
     def _hear_of_exec(self, pid: int) -> None:
         status, told = self._starting.pop(pid, (-1, lambda _: None))
@@ -254,13 +267,13 @@ class Init:
         os.close(status)
         told(json.loads(failure) if failure else None)
 
-    def _log(self, wire: ProcessWire) -> RotatingLog:
-        path = wire["log"]
-        if path not in self._logs:
-            self._logs[path] = RotatingLog(Path(path))
-        return self._logs[path]
+    def _log(self, wire: ProcessWire) -> RotatingLog | AccessLog:
+        return self._logs.setdefault(wire["log"], RotatingLog(Path(wire["log"])))
 
-    def _copy(self, reader: int, log: RotatingLog) -> None:
+    def _access_log(self, wire: ProcessWire) -> RotatingLog | AccessLog:
+        return self._logs.setdefault(wire["access_log"], AccessLog(Path(wire["access_log"])))
+
+    def _copy(self, reader: int, log: RotatingLog | AccessLog) -> None:
         try:
             data = os.read(reader, _CHUNK_BYTES)
         except BlockingIOError:
@@ -303,6 +316,8 @@ class Init:
                     child.ended(describe_exit(status), time.monotonic())
 
     def _do_what_is_due(self, now: float) -> None:
+        for log in self._logs.values():
+            log.settle(now)
         for child in self._children.values():
             if child.due is None or child.due > now:
                 continue
@@ -313,7 +328,8 @@ class Init:
                 self._start(child)
 
     def _patience(self) -> float | None:
-        due = [c.due for c in self._children.values() if c.due is not None]
+        waiting = (*self._children.values(), *self._logs.values())
+        due = [each.due for each in waiting if each.due is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _settle(self) -> None:

@@ -43,6 +43,7 @@ def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> Process
         "low_ports": process.low_ports and process.credentials is not None,
         "confined": True,
         "log": str(layout.log(spec.name, process.name)),
+        "access_log": str(layout.access_log(spec.name)) if process.name == PROXY else "",
     }
 
 

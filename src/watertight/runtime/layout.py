@@ -78,6 +78,10 @@ class Layout:
         """Where the output of one process goes."""
         return self.logs / f"{pod}.{process}.log"
 
+    def access_log(self, pod: str) -> Path:
+        """Where a proxy's access log goes."""
+        return self.logs / f"{pod}.access.log"
+
     def data(self, service: str) -> Path:
         """The one place where a service may write; it survives."""
         return self.state / "data" / service

@@ -189,6 +189,7 @@ def _proxy(
             *("--drain-time-s", "0"),
             *(() if workload == GATEWAY else ("--concurrency", "1")),
             *("--log-level", "warn"),
+            *("--file-flush-interval-msec", "1000"),
         ),
         environment={"HOME": "/", "PATH": os.defpath},
         directory=private,

@@ -51,6 +51,8 @@ class ProcessWire(TypedDict):
     confined: bool
     """Under the system call filter of :mod:`watertight.runtime.confine`."""
     log: str
+    access_log: str
+    """Where its stdout goes by itself, as a proxy's access log; empty: with stderr, to ``log``."""
 
 
 class PodWire(TypedDict):

@@ -67,7 +67,7 @@ def validate(plan: ProxyPlan, secrets: Mapping[str, Mapping[str, Any]]) -> None:
         # Secrets may stand in it: made for the owner only, gone with the directory.
         descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            json.dump(_with_scratch_logs(render(plan, secrets), Path(directory)), file)
+            json.dump(render(plan, secrets), file)
         answer = subprocess.run(
             [envoy_binary(), "--mode", "validate", "-l", "error", "-c", config],
             capture_output=True,
@@ -95,14 +95,6 @@ def _inline(node: Any, named: Mapping[ResourceType, Mapping[str, Any]]) -> None:
             owner["typed_config"] = named[ResourceType.EXTENSION][owner["name"]]["typed_config"]
         if "sds_config" in owner:
             del owner["sds_config"]
-
-
-def _with_scratch_logs(body: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Validation opens access logs; the proxies' own directories may not exist yet."""
-    for owner in _mappings(body):
-        if str(owner.get("@type", "")).endswith(".FileAccessLog"):
-            owner["path"] = str(directory / "access.log")
-    return body
 
 
 def _mappings(node: Any) -> Iterator[dict[str, Any]]:

@@ -54,11 +54,11 @@ ACCESS_LOG = {
     "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "tls": "%DOWNSTREAM_TLS_VERSION%",
     "protocol": "%PROTOCOL%",
-    "request_id": "%REQ(X-REQUEST-ID)%",
-    "subject": f"%REQ({SUBJECT_HEADER.upper()})%",
-    "method": "%REQ(:METHOD)%",
-    "host": "%REQ(:AUTHORITY)%",
-    "path": "%PATH(NQ:ORIG_OR_PATH)%",
+    "request_id": f"%REQ(X-REQUEST-ID):{logs.NAME_BYTES}%",
+    "subject": f"%REQ({SUBJECT_HEADER.upper()}):{logs.NAME_BYTES}%",
+    "method": f"%REQ(:METHOD):{logs.METHOD_BYTES}%",
+    "host": f"%REQ(:AUTHORITY):{logs.NAME_BYTES}%",
+    "path": f"%PATH(NQ:ORIG_OR_PATH):{logs.PATH_BYTES}%",
     "route": "%ROUTE_NAME%",
     "to": "%UPSTREAM_CLUSTER%",
     "status": "%RESPONSE_CODE%",
@@ -85,12 +85,12 @@ def resources(
     return (
         *clusters,
         Resource(ResourceType.EXTENSION, body["name"], body, gateway.at),
-        Resource(ResourceType.LISTENER, LISTENER, _listener(placement, gateway), gateway.at),
+        Resource(ResourceType.LISTENER, LISTENER, _listener(gateway), gateway.at),
         Resource(ResourceType.ROUTE, ROUTES, route_configuration(system, gateway), gateway.at),
     )
 
 
-def _listener(placement: Placement, gateway: Gateway) -> Json:
+def _listener(gateway: Gateway) -> Json:
     """Frozen but for address, port and size limit: hosts, routes, tokens and limits travel apart.
 
     ``%2F`` and what else can be read in two ways is refused before any filter sees it.
@@ -127,7 +127,7 @@ def _listener(placement: Placement, gateway: Gateway) -> Json:
                 strip_any_host_port=True,
                 upgrade_configs=[{"upgrade_type": "websocket"}],
                 early_header_mutation_extensions=[_strip()],
-                access_log=logs.every_request(placement.proxy_directory(GATEWAY), ACCESS_LOG),
+                access_log=logs.every_request(ACCESS_LOG),
             )
         ],
         transport_socket=tls.serve_https(),

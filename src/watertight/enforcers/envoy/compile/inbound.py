@@ -93,7 +93,7 @@ def resources(system: System, placement: Placement, door: Door) -> list[Resource
     if door.has_inner:
         made += [
             (ResourceType.CLUSTER, _inner_cluster(door)),
-            (ResourceType.LISTENER, _inner_listener(placement, door, lives)),
+            (ResourceType.LISTENER, _inner_listener(door, lives)),
             (ResourceType.ROUTE, _inner_routes(system, door)),
         ]
     return [Resource(kind, body["name"], body, door.at) for kind, body in made]
@@ -116,10 +116,10 @@ def _outer_listener(system: System, placement: Placement, door: Door, lives: Lif
                     "idle_timeout": seconds(DOOR_IDLE_SECONDS),
                     "max_connection_duration": seconds(lives.connection),
                 },
-                access_log=logs.requests(placement.proxy_directory(door.callee), door.outer),
+                access_log=logs.requests(door.outer),
             )
         ],
-        access_log=logs.handshakes(placement.proxy_directory(door.callee), door.outer),
+        access_log=logs.handshakes(door.outer),
         transport_socket=tls.accept(peer),
         transport_socket_connect_timeout=seconds(HANDSHAKE_TIMEOUT_SECONDS),
     )
@@ -176,9 +176,8 @@ def _requests(system: System, door: Door, limits: Json, principals: list[Json]) 
     }
 
 
-def _inner_listener(placement: Placement, door: Door, lives: Lifetimes) -> Json:
+def _inner_listener(door: Door, lives: Lifetimes) -> Json:
     """Reached only through the tunnel route of the outer listener, that is by its one caller."""
-    directory = placement.proxy_directory(door.callee)
     return {
         "name": door.inner,
         "internal_listener": {},
@@ -196,7 +195,7 @@ def _inner_listener(placement: Placement, door: Door, lives: Lifetimes) -> Json:
                             "headers_with_underscores_action": "REJECT_REQUEST",
                             "max_connection_duration": seconds(lives.graceful),
                         },
-                        access_log=logs.requests(directory, door.inner),
+                        access_log=logs.requests(door.inner),
                     )
                 ]
             }

@@ -71,7 +71,7 @@ def resources(system: System, placement: Placement, channel: Channel) -> list[Re
     ]
     if data_path(system, channel) is DataPath.HTTP:
         made += [
-            (ResourceType.LISTENER, _http_listener(placement, channel, listens, address)),
+            (ResourceType.LISTENER, _http_listener(channel, listens, address)),
             (ResourceType.ROUTE, _http_routes(channel, listens)),
         ]
     else:
@@ -100,7 +100,7 @@ def _tunnel_listener(channel: Channel, listens: Listen, address: Json) -> Json:
     )
 
 
-def _http_listener(placement: Placement, channel: Channel, listens: Listen, address: Json) -> Json:
+def _http_listener(channel: Channel, listens: Listen, address: Json) -> Json:
     grpc = listens.protocol is Protocol.GRPC
     return listener(
         name(channel.target),
@@ -111,9 +111,7 @@ def _http_listener(placement: Placement, channel: Channel, listens: Listen, addr
                 "HTTP2" if grpc else "HTTP1",
                 [router(silent=True)],
                 upgrade_configs=[{"upgrade_type": "websocket"}],
-                access_log=logs.requests(
-                    placement.proxy_directory(channel.source), name(channel.target)
-                ),
+                access_log=logs.requests(name(channel.target)),
             )
         ],
     )
