@@ -6,7 +6,7 @@ import os
 import shutil
 import ssl
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 MEBIBYTE = 1 << 20
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def plane() -> AsyncIterator[ControlPlane]:
+@pytest.fixture(scope="module")
+def project() -> Iterator[Path]:
+    """A declaration in a directory of its own."""
     directory = Path(tempfile.mkdtemp(prefix="wt-", dir="/tmp"))
     directory.chmod(0o755)
     declaration = directory / "watertight.yaml"
@@ -39,11 +40,14 @@ async def plane() -> AsyncIterator[ControlPlane]:
         "  routes:\n"
         "    - {path: /, to: web, require: anyone}\n"
     )
-    try:
-        async with sealed(declaration) as running:
-            yield running
-    finally:
-        shutil.rmtree(directory)
+    yield declaration
+    shutil.rmtree(directory)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def plane(project: Path) -> AsyncIterator[ControlPlane]:
+    async with sealed(project) as running:
+        yield running
 
 
 def held(plane: ControlPlane) -> int:
@@ -94,7 +98,7 @@ async def test_refused_requests_fill_no_disk_and_drown_nobody(plane: ControlPlan
     outsider.close()
     log = plane.layout.access_log("gateway")
     async with asyncio.timeout(40):
-        while _accounted(lines := _read(log)) < 4_001:
+        while _accounted(lines := _read(log)) < 4_001:  # noqa: ASYNC110  files raise no event
             await asyncio.sleep(0.1)
     assert _accounted(lines) == 4_001
     assert [line.get("status") for line in lines].count(200) == 1
