@@ -124,10 +124,10 @@ class Inside(Protocol):
 
         Operations: ``raw(host, port, data, timeout_seconds, idle_seconds)`` → ``{data, closed}``;
         ``resolve(name)`` → ``{addresses}``; ``resolve_all(names)`` → ``{addresses}``, by name;
-        ``connect_all(addresses)``, name → (host, port) → ``{taken, refused}``, names and name →
-        reason; ``list(names)`` → ``{listed}`` (directories that
-        open); ``unix(path)`` → ``{connected}``; ``interfaces()`` → ``{names}``; ``memory()`` →
-        ``{seen, readable}`` (pids of proxies); ``open(host, port)`` → ``{stream}``,
+        ``connect_all(addresses)``, name → (host, port) → ``{taken, reasons}``;
+        ``unix(paths)`` → ``{connected, reasons}``; ``list(names)`` → ``{listed}`` (directories
+        that open); ``interfaces()`` → ``{names}``; ``memory()`` → ``{seen, readable}`` (pids of
+        proxies); ``open(host, port)`` → ``{stream}``,
         ``send(stream, data)``, ``receive(stream, timeout_seconds)`` → ``{data, closed}``,
         ``close(stream)``: a connection that lasts.
         Bytes travel as base64. Each may answer ``{error}`` instead.

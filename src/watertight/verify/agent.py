@@ -55,8 +55,8 @@ def _timeout(arguments: dict[str, Any]) -> float:
 
 
 async def _connect_all(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Which of these take a connection: name → host and port."""
-    taken, refused = [], {}
+    """Which of these (name → host and port) take a connection, and why the others do not."""
+    taken, reasons = [], set()
     gate = asyncio.Semaphore(WORKERS)
 
     async def attempt(name: str, host: str, port: int) -> None:
@@ -64,14 +64,14 @@ async def _connect_all(arguments: dict[str, Any]) -> dict[str, Any]:
             async with gate:
                 (await _connected({**arguments, "host": host, "port": port})).close()
         except TimeoutError:
-            refused[name] = "TimeoutError"
+            reasons.add("no answer")
         except OSError as error:
-            refused[name] = f"{type(error).__name__}: {error}"
+            reasons.add(os.strerror(error.errno) if error.errno else str(error))
         else:
             taken.append(name)
 
     await asyncio.gather(*(attempt(n, *at) for n, at in arguments["addresses"].items()))
-    return {"taken": sorted(taken), "refused": refused}
+    return {"taken": sorted(taken), "reasons": sorted(reasons)}
 
 
 async def _read(sock: socket.socket, timeout_seconds: float) -> dict[str, Any]:
@@ -150,13 +150,18 @@ def _list(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unix(arguments: dict[str, Any]) -> dict[str, Any]:
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(float(arguments.get("timeout_seconds", DEFAULT_TIMEOUT_SECONDS)))
-        try:
-            sock.connect(arguments["path"])
-        except OSError as error:
-            return {"connected": False, "reason": error.strerror or str(error)}
-    return {"connected": True}
+    """Which of these sockets take a connection, and for what reasons the others do not."""
+    connected, reasons = [], set()
+    for path in arguments["paths"]:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(_timeout(arguments))
+            try:
+                sock.connect(path)
+            except OSError as error:
+                reasons.add(error.strerror or str(error))
+            else:
+                connected.append(path)
+    return {"connected": connected, "reasons": sorted(reasons)}
 
 
 def _interfaces(_arguments: dict[str, Any]) -> dict[str, Any]:

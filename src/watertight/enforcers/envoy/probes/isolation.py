@@ -57,10 +57,10 @@ async def _sockets(arena: Arena, service: str, paths: list[Path]) -> Observation
     if not paths:
         return not_run("there is no such socket on this host")
     inside = await arena.inside(service)
-    for path in paths:
-        answer = await inside.call("unix", path=str(path))
-        if answer["connected"]:
-            return served(f"connected to {path.parent.name}/{path.name}")
+    answer = await inside.call("unix", paths=[str(path) for path in paths])
+    if connected := answer["connected"]:
+        at = [f"{Path(path).parent.name}/{Path(path).name}" for path in connected]
+        return served(f"connected to {', '.join(at)}")
     return refused(f"none of {len(paths)} can be reached")
 
 

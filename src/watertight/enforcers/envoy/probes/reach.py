@@ -4,7 +4,7 @@ A system of n services has about n² such pairs. One look from inside a caller a
 it must not reach, so a probe stands for many pairs and names each of them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,11 +168,7 @@ async def _connect(
         at = [f"{name} at {addresses[name][0]}:{addresses[name][1]}" for name in taken]
         detail = f"{', '.join(at)} took the connection"
         return served(detail, [f"{caller} -> {name}" for name in taken])
-    return refused(f"{len(addresses)} connections refused: {_reasons(answer['refused'].values())}")
-
-
-def _reasons(reasons: Iterable[str]) -> str:
-    return ", ".join(sorted(set(reasons)))
+    return refused(f"{len(addresses)} connections refused: {', '.join(answer['reasons'])}")
 
 
 async def _doors(arena: Arena, callee: str, callers: Sequence[str]) -> Observation:
