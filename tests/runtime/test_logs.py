@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from watertight.runtime.logfile import RotatingLog
+from watertight.runtime.logfile import RotatingLog, trim
 from watertight.runtime.logs import LogFollower, printable
 
 
@@ -97,3 +97,16 @@ def test_a_log_cannot_drive_the_terminal(tmp_path: Path) -> None:
     follower = LogFollower(tmp_path, Console(file=output, width=200), processes=("app",))
     (tmp_path / "a.app.log").write_bytes(b"[bold]plain[/bold]\n")
     assert shown(follower, output) == ["a │ [bold]plain[/bold]"]
+
+
+def test_a_log_that_others_append_to_is_emptied_in_time(tmp_path: Path) -> None:
+    """What was in it is kept once; who writes goes on with the same descriptor."""
+    path = tmp_path / "up.log"
+    with path.open("ab", buffering=0) as writer:
+        writer.write(b"x" * 1001)
+        assert trim(path, limit_bytes=1000)
+        assert not trim(path, limit_bytes=1000)
+        writer.write(b"after")
+    assert path.read_bytes() == b"after"
+    assert path.with_name("up.log.1").stat().st_size == 1001
+    assert not trim(tmp_path / "missing")

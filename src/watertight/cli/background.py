@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from watertight.cli.logging import UP_LOG
 from watertight.cli.project import admin_client
 from watertight.control.client import AdminClient
 from watertight.control.requests import Options
@@ -26,7 +27,7 @@ def start_in_background(options: Options) -> int:
     Raises WatertightError with what it said last if it ends before.
     """
     state = options.declaration.parent / STATE_DIRECTORY
-    log = own_directory(own_directory(state) / "logs") / "up.log"
+    log = own_directory(own_directory(state) / "logs") / UP_LOG
     command = [
         *(sys.executable, "-I", "-m", "watertight.cli", "up", str(options.declaration)),
         "--no-logs",

@@ -1,15 +1,18 @@
 """Where the control plane's own log goes: JSON lines in ``.watertight/logs/control.log``."""
 
 import logging
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from watertight.runtime.files import own_directory
+from watertight.runtime.logfile import trim
 
 CONTROL_LOG = "control.log"
+UP_LOG = "up.log"
+"""What a control plane without a terminal prints, its libraries included."""
 
 
 def log_warnings_to_stderr() -> None:
@@ -20,18 +23,24 @@ def log_warnings_to_stderr() -> None:
     )
 
 
-def log_to_file(state: Path) -> None:
-    """Sends everything that is logged from now on there; the terminal is for people."""
+def log_to_file(state: Path) -> Callable[[], None]:
+    """Sends everything that is logged from now on there; the terminal is for people.
+
+    Call what it returns now and then: it keeps the logs of this process within their bounds.
+    """
+    from watertight.control.eventlog import EventLog, LibrarySays  # noqa: PLC0415
+
     logs = own_directory(own_directory(state) / "logs")
-    descriptor = os.open(logs / CONTROL_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
+    events = EventLog(logs / CONTROL_LOG)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file),
+        processors=events.processors(),
+        logger_factory=structlog.WriteLoggerFactory(events),  # type: ignore[arg-type]
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )
+    logging.basicConfig(handlers=[LibrarySays()], level=logging.WARNING)
+
+    def tidy() -> None:
+        events.settle()
+        trim(logs / UP_LOG)
+
+    return tidy

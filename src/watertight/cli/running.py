@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,7 +110,7 @@ def up(
         else:
             say(f"Sealed and running (process {process}). Stop it with `watertight down`.")
         return
-    log_to_file(declaration.parent / STATE_DIRECTORY)
+    options = replace(options, tidy=log_to_file(declaration.parent / STATE_DIRECTORY))
     asyncio.run(_serve_and_show(options, output, logs=logs))
 
 

@@ -28,3 +28,5 @@ class Options:
     svid_ttl_seconds: int = 3600
     watch: bool = False
     """Apply the declaration whenever its file changes."""
+    tidy: Callable[[], None] = lambda: None
+    """Keeps our own logs within their bounds; called every second."""

@@ -222,6 +222,8 @@ class _Background:
         """The gateway's certificate always; the declaration too if so asked."""
         while True:
             await asyncio.sleep(FILES_EVERY_SECONDS)
+            with contextlib.suppress(OSError):  # of a disk that is full
+                self._options.tidy()
             self._reload_certificate()
             stamp = _stamp(self._options.declaration)
             if not self._options.watch or stamp == self._seen:

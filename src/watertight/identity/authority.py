@@ -15,7 +15,7 @@ from typing import Any, Self
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from watertight.identity import jwt_svid, profiles, recheck, requests
+from watertight.identity import audit, jwt_svid, profiles, recheck, requests
 from watertight.identity.clock import Clock, seconds, system_clock
 from watertight.identity.errors import (
     CredentialRejected,
@@ -252,7 +252,7 @@ class Authority:
                 raise
             self._audit.record(
                 "jwt_svid_issued", spiffe_id=str(spiffe_id), authority=slot.id,
-                audiences=list(audiences), not_after=min(end, slot.not_after).isoformat(),
+                not_after=min(end, slot.not_after).isoformat(), **audit.audiences(audiences),
             )  # fmt: skip
             return token
 

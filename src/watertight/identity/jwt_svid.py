@@ -27,6 +27,9 @@ from watertight.identity.spiffe import SPIFFEID
 MAX_TOKEN_BYTES = 8192
 MAX_AUDIENCES = 16
 """The standard sets no bound; a token that travels in a header does."""
+MAX_AUDIENCE_BYTES = 1024
+MAX_AUDIENCES_BYTES = 4096
+"""Of all together: so that what is signed is never longer than what is accepted."""
 LEEWAY_SECONDS = 5.0
 MAX_DATE = 253_402_300_799
 """The last second of the year 9999: a larger NumericDate is an attack on the parser."""
@@ -52,10 +55,9 @@ def sign(
 ) -> str:  # fmt: skip
     """A JWT-SVID in compact serialisation (J1), with ``sub``, ``aud``, ``iat`` and ``exp``.
 
-    Raises ``TokenRejected`` (J5) for no audience, an empty one, or too many.
+    Raises ``TokenRejected`` (J5); see :func:`check_audiences`.
     """
-    if not audiences or not all(audiences) or len(audiences) > MAX_AUDIENCES:
-        raise TokenRejected("J5", f"it needs between 1 and {MAX_AUDIENCES} named audiences.")
+    check_audiences(audiences)
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -71,6 +73,19 @@ def sign(
     }
     header = {"alg": algorithm, "kid": key_id, "typ": "JWT"}
     return jws.serialize_compact(header, json.dumps(claims), signer, [algorithm])
+
+
+def check_audiences(audiences: Sequence[str]) -> None:
+    """Raises ``TokenRejected`` (J5) for no audience, an empty one, too many or too long ones."""
+    if not audiences or not all(audiences) or len(audiences) > MAX_AUDIENCES:
+        raise TokenRejected("J5", f"it needs between 1 and {MAX_AUDIENCES} named audiences.")
+    lengths = [len(audience.encode(errors="surrogatepass")) for audience in audiences]
+    if max(lengths) > MAX_AUDIENCE_BYTES or sum(lengths) > MAX_AUDIENCES_BYTES:
+        raise TokenRejected(
+            "J5",
+            f"an audience has at most {MAX_AUDIENCE_BYTES} bytes, all of them "
+            f"{MAX_AUDIENCES_BYTES}.",
+        )
 
 
 def validate(

@@ -20,6 +20,7 @@ from google.protobuf import json_format
 from watertight.identity.clock import Clock, system_clock
 from watertight.identity.entitlement import Entitlement
 from watertight.identity.source import IdentitySource
+from watertight.identity.workload_api.shares import Share
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +30,7 @@ CERTIFICATE = "default"
 OWN_ROOTS = "ROOTCA"
 ALL_ROOTS = "ALL"
 
+_LONGEST_REASON = 500
 _SPIFFE_VALIDATOR = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig.DESCRIPTOR.full_name
 
 
@@ -90,11 +92,16 @@ class SecretDiscovery:
     """
 
     def __init__(
-        self, source: IdentitySource, workload: str | None, now: Clock = system_clock
+        self,
+        source: IdentitySource,
+        workload: str | None,
+        now: Clock = system_clock,
+        share: Share | None = None,
     ) -> None:
         self._source = source
         self._workload = workload
         self._now = now
+        self._share = share or Share()
 
     def handler(self) -> Any:
         """What ``grpc.aio.Server.add_generic_rpc_handlers`` wants."""
@@ -122,6 +129,12 @@ class SecretDiscovery:
 
     async def stream_secrets(self, requests: AsyncIterator[Any], context: Any) -> None:
         """The secrets of the names last asked for, now and after each change."""
+        async with self._share.stream() as free:
+            if not free:
+                await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams")
+            await self._follow(requests, context)
+
+    async def _follow(self, requests: AsyncIterator[Any], context: Any) -> None:
         subscription = _Subscription(str(self._workload))
         entitlement = self._entitlement()
         loop = asyncio.get_running_loop()
@@ -163,6 +176,8 @@ class SecretDiscovery:
         return {} if self._workload is None else secrets(self._source, self._workload)
 
     async def _take(self, subscription: "_Subscription", request: Any, context: Any) -> None:
+        if not self._share.calls.take():
+            await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls")
         if request.type_url not in {"", TYPE_URL}:
             await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "type_url: not a Secret")
         subscription.take(request)
@@ -188,7 +203,9 @@ class _Subscription:
         if request.HasField("error_detail"):
             # What it refused it is not sent again; it keeps what it had, until the next change.
             log.error(
-                "identity.sds.refused", workload=self._workload, reason=request.error_detail.message
+                "identity.sds.refused",
+                workload=self._workload,
+                reason=request.error_detail.message[:_LONGEST_REASON],
             )
         self._names = frozenset(request.resource_names)
         self._sent = {name: body for name, body in self._sent.items() if name in self._names}

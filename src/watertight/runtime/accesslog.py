@@ -7,11 +7,11 @@ place. So a flood can neither fill the disk nor wash the log clean of what other
 
 import json
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from watertight.buckets import Clock, TokenBucket
 from watertight.runtime.logfile import LIMIT_BYTES, RotatingLog
 
 GENERATIONS = 4
@@ -25,26 +25,6 @@ TOLD_EVERY_SECONDS = 5.0
 _FIRST_ERROR_STATUS = 400
 _OTHERS = ""
 
-Clock = Callable[[], float]
-
-
-class _Bucket:
-    """A token bucket."""
-
-    __slots__ = ("_at", "_left")
-
-    def __init__(self, burst: float, now: float) -> None:
-        self._left, self._at = burst, now
-
-    def refill(self, burst: float, per_second: float, now: float) -> float:
-        """How much there is now."""
-        self._left = min(burst, self._left + (now - self._at) * per_second)
-        self._at = now
-        return self._left
-
-    def take(self) -> None:
-        self._left -= 1
-
 
 class AccessLog:
     """Takes what a proxy writes; keeps it in ``path`` and its older generations."""
@@ -57,8 +37,8 @@ class AccessLog:
         self._partial = b""
         self._skipping = False
         """Within a line that is too long to keep."""
-        self._all = _Bucket(BURST_OF_ALL, now())
-        self._clients: dict[str, _Bucket] = {}
+        self._all = TokenBucket(BURST_OF_ALL, PER_SECOND_OF_ALL, now)
+        self._clients: dict[str, TokenBucket] = {}
         self._dropped = 0
         self.due: float | None = None
         """When the number of lines that were dropped is to be told (:meth:`settle`)."""
@@ -100,36 +80,25 @@ class AccessLog:
         except (ValueError, TypeError, RecursionError):
             # Not from an access logger: whoever took the proxy over may write anything.
             entry = {"unreadable": line.decode(errors="replace")}
-        if _is_good(entry) or self._affords(entry, now):
+        if _is_good(entry) or self._affords(entry):
             self._append(entry)
         else:
             self._drop(now)
 
-    def _affords(self, entry: dict[str, Any], now: float) -> bool:
-        client = self._client(str(entry.get("client") or entry.get("at") or _OTHERS), now)
-        ours = client.refill(BURST_OF_ONE, PER_SECOND_OF_ONE, now)
-        everybodys = self._all.refill(BURST_OF_ALL, PER_SECOND_OF_ALL, now)
-        if ours < 1 or everybodys < 1:
-            return False
-        client.take()
-        self._all.take()
-        return True
+    def _affords(self, entry: dict[str, Any]) -> bool:
+        """Of one client's share first, so that what is refused it costs the others nothing."""
+        client = self._client(str(entry.get("client") or entry.get("at") or _OTHERS))
+        return self._all.left() >= 1 and client.take() and self._all.take()
 
-    def _client(self, name: str, now: float) -> _Bucket:
+    def _client(self, name: str) -> TokenBucket:
         if name not in self._clients:
             if len(self._clients) >= MOST_CLIENTS:
-                self._forget_the_quiet(now)
+                self._clients = {n: b for n, b in self._clients.items() if not b.full}
             if len(self._clients) >= MOST_CLIENTS:
                 name = _OTHERS
-            self._clients.setdefault(name, _Bucket(BURST_OF_ONE, now))
+            bucket = TokenBucket(BURST_OF_ONE, PER_SECOND_OF_ONE, self._now)
+            self._clients.setdefault(name, bucket)
         return self._clients[name]
-
-    def _forget_the_quiet(self, now: float) -> None:
-        self._clients = {
-            name: bucket
-            for name, bucket in self._clients.items()
-            if bucket.refill(BURST_OF_ONE, PER_SECOND_OF_ONE, now) < BURST_OF_ONE
-        }
 
     def _drop(self, now: float) -> None:
         self._dropped += 1

@@ -13,6 +13,7 @@ from watertight.runtime.files import write_atomically
 from watertight.runtime.host import Isolation
 from watertight.runtime.layout import Layout
 from watertight.runtime.linux import Namespace
+from watertight.runtime.logfile import trim
 from watertight.runtime.proc import start_time
 from watertight.runtime.spec import PROXY, PodSpec, ProcessSpec
 from watertight.runtime.waiting import readable
@@ -22,6 +23,8 @@ POD_MARK = "WATERTIGHT_POD"
 """Without process namespaces: the environment variable by which what a pod left can be found."""
 
 _START_SECONDS = 30.0
+_POD_LOG_BYTES = 1024 * 1024
+"""What the init itself says, which is nothing unless it fails."""
 
 
 def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> ProcessWire:
@@ -108,6 +111,7 @@ async def launch(spec: PodSpec, layout: Layout) -> tuple[Pod, int]:
 
 def _start(directory: Path) -> tuple[int, int]:
     """The process that becomes the pod, and the pipe on which it says how it went."""
+    trim(directory / "pod.log", limit_bytes=_POD_LOG_BYTES)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     log = os.open(directory / "pod.log", flags, 0o600)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import structlog
 
+from watertight.buckets import TokenBucket
 from watertight.identity.attestation import AttestationError, Attestor, peer_of
 from watertight.identity.errors import IdentityError
 from watertight.identity.workload_api.splice import BUFFER_BYTES, Stream, splice
@@ -27,6 +28,9 @@ _LONGEST_PATH_BYTES = 107
 """``sun_path`` of unix(7), without its final NUL."""
 
 _BACKLOG = 512
+CONNECTS_AT_ONCE, CONNECTS_PER_SECOND = 512, 100.0
+"""Beyond it callers wait to be let in: one that opens and closes for ever costs us little."""
+_SHORT_OF_FILES_SECONDS = 0.1
 
 
 class DoorError(IdentityError):
@@ -45,8 +49,9 @@ class Door:
         self._server_socket = server_socket
         self._capacity = capacity
         self._connections: set[asyncio.Task[None]] = set()
+        self._rate = TokenBucket(CONNECTS_AT_ONCE, CONNECTS_PER_SECOND)
         self._path: Path | None = None
-        self._server: asyncio.Server | None = None
+        self._accepting: asyncio.Task[None] | None = None
 
     @property
     def connections(self) -> int:
@@ -59,30 +64,42 @@ class Door:
         Raises :class:`DoorError` if the path is too long, or its directory missing or closed.
         """
         listening = _bind(path, mode)
-        self._server = await asyncio.start_unix_server(
-            self._accepted, sock=listening, limit=BUFFER_BYTES, backlog=_BACKLOG
-        )
+        self._accepting = asyncio.get_running_loop().create_task(self._accept(listening))
         self._path = path
 
     async def close(self) -> None:
         """Stops listening, ends every connection, removes the socket. Twice is no error."""
-        if self._server is None or self._path is None:
+        if self._accepting is None or self._path is None:
             return
-        self._server.close()
+        self._accepting.cancel()
         connections = list(self._connections)
         for connection in connections:
             connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-        await self._server.wait_closed()
+        await asyncio.gather(self._accepting, *connections, return_exceptions=True)
         self._path.unlink(missing_ok=True)
-        self._server = None
+        self._accepting = None
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with listening:
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(listening)
+                except OSError as error:
+                    log.warning("identity.door.short", path=str(self._path), reason=str(error))
+                    await asyncio.sleep(_SHORT_OF_FILES_SECONDS)
+                    continue
+                self._accepted(connection)
+                if not self._rate.take():
+                    await asyncio.sleep(self._rate.wait_seconds())
+
+    def _accepted(self, connection: socket.socket) -> None:
         if len(self._connections) >= self._capacity:
             log.warning("identity.door.full", path=str(self._path), capacity=self._capacity)
-            writer.transport.abort()
+            connection.close()
             return
-        serving = asyncio.get_running_loop().create_task(self._serve(Stream(reader, writer)))
+        connection.setblocking(False)
+        serving = asyncio.get_running_loop().create_task(self._serve(connection))
         self._connections.add(serving)
         serving.add_done_callback(self._ended)
 
@@ -91,23 +108,26 @@ class Door:
         if not serving.cancelled() and (error := serving.exception()) is not None:
             log.error("identity.door.failed", path=str(self._path), exc_info=error)
 
-    async def _serve(self, caller: Stream) -> None:
-        try:
-            workload = self._attest(caller)
+    async def _serve(self, connection: socket.socket) -> None:
+        """Ends without an error when the caller has left: that is how connections end."""
+        with connection:
+            workload = self._attest(connection)
             inner = await self._server_socket(workload)
             reader, writer = await asyncio.open_unix_connection(inner, limit=BUFFER_BYTES)
-        except BaseException:
-            caller.writer.transport.abort()
-            raise
-        await splice(caller, Stream(reader, writer))
+            try:
+                caller = await asyncio.open_unix_connection(sock=connection, limit=BUFFER_BYTES)
+            except BaseException:
+                writer.transport.abort()
+                raise
+            await splice(Stream(*caller), Stream(reader, writer))
 
-    def _attest(self, caller: Stream) -> str | None:
+    def _attest(self, connection: socket.socket) -> str | None:
         """Who calls. A refused caller is let through to the server that speaks for nobody.
 
         So it is told PERMISSION_DENIED, as the standard wants, and never why.
         """
         try:
-            with peer_of(caller.writer.get_extra_info("socket")) as peer:
+            with peer_of(connection) as peer:
                 return self._attestor.attest(peer)
         except AttestationError as error:
             log.warning("identity.door.refused", path=str(self._path), reason=str(error))

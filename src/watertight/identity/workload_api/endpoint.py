@@ -18,13 +18,17 @@ from watertight.identity.files import make_private_directory
 from watertight.identity.source import IdentitySource
 from watertight.identity.workload_api.door import Door
 from watertight.identity.workload_api.service import WorkloadAPI
+from watertight.identity.workload_api.shares import Share
 
-CAPACITY = 1024
+CAPACITY = 256
 """Connections a door holds at once: far more than one service needs, few enough to bear."""
+MESSAGE_BYTES = 64 * 1024
+"""Of a request; the largest that is accepted for what it says, a CSR or a token, has a quarter."""
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),
-    ("grpc.max_concurrent_streams", 1024),
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
 )
 
 _NOBODYS_OPTIONS = (
@@ -107,10 +111,11 @@ class IdentityEndpoint:
 
     async def _start(self, workload: str | None, path: Path) -> Any:
         server = grpc.aio.server(options=_NOBODYS_OPTIONS if workload is None else _OPTIONS)
+        share = Share()
         server.add_generic_rpc_handlers(
             (
-                WorkloadAPI(self._source, workload, self._now).handler(),
-                sds.SecretDiscovery(self._source, workload, self._now).handler(),
+                WorkloadAPI(self._source, workload, self._now, share).handler(),
+                sds.SecretDiscovery(self._source, workload, self._now, share).handler(),
             )
         )
         server.add_insecure_port(f"unix:{path}")

@@ -14,10 +14,13 @@ import grpc
 from watertight.errors import WatertightError
 from watertight.identity.clock import Clock, system_clock
 from watertight.identity.entitlement import Entitlement
-from watertight.identity.jwt_svid import MAX_AUDIENCES
+from watertight.identity.errors import TokenRejected
+from watertight.identity.jwt_svid import check_audiences
 from watertight.identity.source import IdentitySource
 from watertight.identity.svid import X509SVID
 from watertight.identity.workload_api import messages
+from watertight.identity.workload_api.kept_tokens import KeptTokens
+from watertight.identity.workload_api.shares import Share
 
 SECURITY_HEADER = ("workload.spiffe.io", "true")
 """Every request carries it, so that no request forged through another server gets in (W2)."""
@@ -31,11 +34,17 @@ class WorkloadAPI:
     """
 
     def __init__(
-        self, source: IdentitySource, workload: str | None, now: Clock = system_clock
+        self,
+        source: IdentitySource,
+        workload: str | None,
+        now: Clock = system_clock,
+        share: Share | None = None,
     ) -> None:
         self._source = source
         self._workload = workload
         self._now = now
+        self._share = share or Share()
+        self._kept = KeptTokens(now)
 
     def handler(self) -> Any:
         """What ``grpc.aio.Server.add_generic_rpc_handlers`` wants."""
@@ -72,26 +81,37 @@ class WorkloadAPI:
         await self._send_states(context, self._jwt_bundles)
 
     async def fetch_jwt_svid(self, request: Any, context: Any) -> Any:
-        """A fresh JWT-SVID for these audiences (W9)."""
+        """A JWT-SVID for these audiences, in the first half of its life (W9)."""
         svid = await self._authorised(context)
         audiences = tuple(request.audience)
-        if not audiences or "" in audiences or len(audiences) > MAX_AUDIENCES:
-            await _refuse(
-                context,
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"audience: name 1 to {MAX_AUDIENCES} audiences, none of them empty",
-            )
+        try:
+            check_audiences(audiences)
+        except TokenRejected as error:
+            await _refuse(context, grpc.StatusCode.INVALID_ARGUMENT, f"audience: {error.reason}")
         if request.spiffe_id not in {"", svid.spiffe_id}:
             await _refuse(
                 context, grpc.StatusCode.PERMISSION_DENIED, "spiffe_id: not the caller's identity"
             )
-        try:
-            token = self._source.jwt_svid(str(self._workload), audiences)
-        except WatertightError as error:
-            await _refuse(context, grpc.StatusCode.UNAVAILABLE, str(error))
+        token = self._kept.get(audiences, self._source.version)
+        if token is None:
+            token = await self._issue(audiences, context)
         return messages.JWTSVIDResponse(
             svids=[messages.JWTSVID(spiffe_id=svid.spiffe_id, svid=token)]
         )
+
+    async def _issue(self, audiences: tuple[str, ...], context: Any) -> str:
+        if not self._share.issues.take():
+            await _refuse(
+                context,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "more lists of audiences than a workload gets tokens for",
+            )
+        try:
+            return self._kept.issue(
+                audiences, lambda: self._source.jwt_svid(str(self._workload), audiences)
+            )
+        except WatertightError as error:
+            await _refuse(context, grpc.StatusCode.UNAVAILABLE, str(error))
 
     async def validate_jwt_svid(self, request: Any, context: Any) -> Any:
         """The SPIFFE ID and the claims of a valid token (W11, W12)."""
@@ -109,9 +129,15 @@ class WorkloadAPI:
         response.claims.update(claims)
         return response
 
-    async def _send_states(self, context: Any, state: Callable[[X509SVID], Any]) -> NoReturn:
+    async def _send_states(self, context: Any, state: Callable[[X509SVID], Any]) -> None:
         """Full state at once, and again whenever it differs from what was sent last (W5)."""
-        await _demand_security_header(context)
+        await self._admit(context)
+        async with self._share.stream() as free:
+            if not free:
+                await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams")
+            await self._follow(context, state)
+
+    async def _follow(self, context: Any, state: Callable[[X509SVID], Any]) -> NoReturn:
         entitlement = Entitlement(self._source, self._workload, self._now)
         last = None
         while True:
@@ -127,9 +153,14 @@ class WorkloadAPI:
 
     async def _authorised(self, context: Any) -> X509SVID:
         """The caller's current SVID; ends the call where the request may not be answered."""
-        await _demand_security_header(context)
+        await self._admit(context)
         svid = Entitlement(self._source, self._workload, self._now).svid()
         return svid or await _refuse_nobody(context)
+
+    async def _admit(self, context: Any) -> None:
+        await _demand_security_header(context)
+        if not self._share.calls.take():
+            await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls")
 
     def _x509_svid(self, svid: X509SVID) -> Any:
         entry = messages.X509SVID(
