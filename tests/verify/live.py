@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -72,12 +73,21 @@ async def arena_over(
         forger=Forger(signer(mesh)),
         roots=lambda: mesh.authority.bundle().pem(),
         token_keys=token_keys,
+        packet_socket=packet_socket,
     )
     try:
         async with arena:
             yield arena
     finally:
         await agents.stop()
+
+
+async def packet_socket(_service: str) -> socket.socket | None:
+    """Everything is on this host's own loopback."""
+    try:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+    except PermissionError:
+        return None
 
 
 async def listening(mesh: Mesh) -> Sequence[Listening]:

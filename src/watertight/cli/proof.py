@@ -110,6 +110,7 @@ async def attack(
             forger=Forger(_signer(layout)),
             roots=lambda: roots,
             token_keys=token_keys,
+            packet_socket=supervisor.packet_socket,
         ) as arena:
             evidence = await prove(
                 arena,

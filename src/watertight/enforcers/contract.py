@@ -5,6 +5,7 @@ entry point ``watertight.enforcers``.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from cryptography import x509
 
+from watertight.enforcers.witness import Witness
 from watertight.model.system import System
 
 ProbeKind = Literal["attack", "use"]
@@ -174,6 +176,13 @@ class Arena(Protocol):
 
     def doors(self, callee: str) -> Sequence[Path]:
         """Every Unix socket on which ``callee``'s proxy listens for peers."""
+        ...
+
+    def witness(self, service: str, port: int) -> AbstractAsyncContextManager["Witness | None"]:
+        """A look at all that passes between ``service``'s proxy and its app on ``port``.
+
+        None where the operator has not the right to look.
+        """
         ...
 
     def roots(self) -> bytes:

@@ -83,6 +83,13 @@ class Pod:
 
     async def tcp_socket(self) -> socket.socket:
         """An unconnected TCP socket of the pod's network namespace."""
+        return await self._socket("tcp")
+
+    async def packet_socket(self) -> socket.socket:
+        """An unbound packet socket of the pod's network namespace (packet(7))."""
+        return await self._socket("packet")
+
+    async def _socket(self, kind: str) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.setblocking(False)
         loop = asyncio.get_running_loop()
@@ -90,7 +97,8 @@ class Pod:
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await loop.sock_connect(connection, str(self.directory / CONTROL_SOCKET))
-                    await loop.sock_sendall(connection, b'{"op": "socket"}\n')
+                    request = json.dumps({"op": "socket", "kind": kind}).encode() + b"\n"
+                    await loop.sock_sendall(connection, request)
                     await readable(connection.fileno())
                 _, descriptors, _, _ = socket.recv_fds(connection, 4096, 1)
             except (OSError, TimeoutError) as error:

@@ -7,8 +7,8 @@ of these a service, and memory counts.
 The socket takes one request a connection, a line of JSON ``{"op": …}``, and answers with one,
 ``{"ok": true, …}`` or ``{"error": …, "remedy": …}``. Operations: ``start``, ``stop``, ``signal``
 (of ``process``), ``status``, ``configure`` (``processes``), ``execute`` (``argv``; the connection
-becomes stdin and stdout), ``socket`` (an unconnected TCP socket of this network namespace, passed
-by SCM_RIGHTS), ``shutdown``.
+becomes stdin and stdout), ``socket`` (an unconnected TCP socket of this network namespace, or with
+``kind`` ``packet`` an unbound packet socket, passed by SCM_RIGHTS), ``shutdown``.
 """
 
 import contextlib
@@ -174,7 +174,7 @@ class Init:
         elif operation == "execute":
             self._execute(request, connection)
         elif operation == "socket":
-            self._pass_socket(connection)
+            self._pass_socket(connection, request.get("kind", "tcp"))
         elif operation == "shutdown":
             self._leave(float(request["grace_seconds"]))
             connection.answer({"ok": True})
@@ -366,8 +366,11 @@ class Init:
         self._guests.add(self._spawn(wire, connection.socket, told))
         connection.socket.close()
 
-    def _pass_socket(self, connection: _Connection) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as made:
+    def _pass_socket(self, connection: _Connection, kind: str) -> None:
+        # Unbound with protocol 0, a packet socket hears nothing yet (packet(7)).
+        tcp = (socket.AF_INET, socket.SOCK_STREAM)
+        family, form = (socket.AF_PACKET, socket.SOCK_DGRAM) if kind == "packet" else tcp
+        with socket.socket(family, form, 0) as made:
             socket.send_fds(connection.socket, [b'{"ok": true}\n'], [made.fileno()])
         connection.socket.close()
 

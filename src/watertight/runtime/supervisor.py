@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Mapping, Sequence
 
 from watertight.enforcers.contract import Listening
@@ -209,6 +210,15 @@ class Supervisor:
         names = {process.name for process in (await self._status(service)).processes}
         return await pod.execute(SERVER if SERVER in names else APP, list(argv))
 
+    async def packet_socket(self, service: str) -> socket.socket | None:
+        """An unbound packet socket where the service's app listens; None where none can be had."""
+        try:
+            if not self.layout.capabilities.shared_network:
+                return await self._pod(service).packet_socket()
+            return socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+        except (PermissionError, NoSuchPodError, PodError):
+            return None
+
     def workload_process(self, service: str) -> tuple[Process, frozenset[int]]:
         """For attestation: the root of the service's process tree, and the uids of its app."""
         pod = self._pod(service)
@@ -276,5 +286,5 @@ class Supervisor:
             (self.layout.pod(name) / file).unlink(missing_ok=True)
         placement = self.layout.placement
         for directory in (placement.door_directory(name), placement.proxy_directory(name)):
-            for socket in directory.glob("*.sock"):
-                socket.unlink(missing_ok=True)
+            for door in directory.glob("*.sock"):
+                door.unlink(missing_ok=True)

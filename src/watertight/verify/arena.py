@@ -2,8 +2,10 @@
 
 import asyncio
 import math
+import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +15,7 @@ from watertight.model.addresses import loopback_addresses
 from watertight.model.system import System
 from watertight.verify.foothold import Foothold, Run
 from watertight.verify.forge import Forger
+from watertight.verify.tap import Tap, prepare
 from watertight.verify.tokens import TokenSigner
 
 FRESH_SECONDS = 2.0
@@ -29,7 +32,8 @@ class LiveArena:
 
     ``system`` is what is in force (revoked identities left out); ``foothold`` runs argv inside a
     service's sandbox as its app; ``listening`` tells every socket of every managed process;
-    ``roots`` the current trust bundle as PEM; ``token_keys`` holds, by issuer name, the private
+    ``roots`` the current trust bundle as PEM; ``packet_socket`` makes one where a service's app
+    listens (None: no right to look); ``token_keys`` holds, by issuer name, the private
     JWKs that the operator lends for the proof.
     """
 
@@ -43,6 +47,7 @@ class LiveArena:
         forger: Forger,
         roots: Callable[[], bytes],
         token_keys: Mapping[str, Mapping[str, Any]] | None = None,
+        packet_socket: Callable[[str], Awaitable[socket.socket | None]] | None = None,
     ) -> None:
         self.system = system
         self.placement = placement
@@ -57,6 +62,10 @@ class LiveArena:
         self._looking: asyncio.Future[None] | None = None
         self._listed: Sequence[Listening] = ()
         self._listed_at = -math.inf
+        self._packet_socket = packet_socket
+        self._taps: dict[str, tuple[Tap, int]] = {}
+        """By service, each with the number of those who look through it."""
+        self._tapping: dict[str, asyncio.Lock] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,6 +82,8 @@ class LiveArena:
         """Ends every probe agent and removes every forged key."""
         if self._looking is not None:
             self._looking.cancel()
+        for tap, _ in self._taps.values():
+            tap.close()
         try:
             for foothold in self._footholds.values():
                 await foothold.close()
@@ -101,6 +112,33 @@ class LiveArena:
     def doors(self, callee: str) -> Sequence[Path]:
         """See ``Arena``."""
         return sorted(self.placement.door_directory(callee).glob("*.sock"))
+
+    @asynccontextmanager
+    async def witness(self, service: str, port: int) -> AsyncIterator[Tap | None]:
+        """See ``Arena``; one tap a service, for as long as anybody looks."""
+        tap = await self._tap(service, port)
+        try:
+            yield tap
+        finally:
+            if tap is not None:
+                looking = self._taps[service][1] - 1
+                self._taps[service] = (tap, looking)
+                if not looking:
+                    del self._taps[service]
+                    tap.close()
+
+    async def _tap(self, service: str, port: int) -> Tap | None:
+        async with self._tapping.setdefault(service, asyncio.Lock()):
+            if service in self._taps:
+                tap, looking = self._taps[service]
+            else:
+                made = await self._packet_socket(service) if self._packet_socket else None
+                if made is None:
+                    return None
+                prepare(made, port)
+                tap, looking = Tap(made, port), 0
+            self._taps[service] = (tap, looking + 1)
+            return tap
 
     def roots(self) -> bytes:
         """See ``Arena``."""

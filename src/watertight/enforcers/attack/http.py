@@ -32,7 +32,7 @@ class Answer:
 
 
 class _Received(io.BytesIO):
-    """Received bytes as ``http.client`` wants them: a socket that is its own file.
+    """_Received bytes as ``http.client`` wants them: a socket that is its own file.
 
     A response closes its file at the end of its body; here the next one follows.
     """

@@ -5,6 +5,7 @@ Nothing here knows how the channels were compiled: the attacker shares no code w
 
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.probes import (
+    desync,
     gateway,
     grants,
     identity,
@@ -27,6 +28,7 @@ MODULES = (
     sessions,
     grants,
     smuggling,
+    desync,
     reach,
     isolation,
     ports,

@@ -1,0 +1,65 @@
+"""A conversation in HTTP/1.1 over one wire: bytes out as they are, answers in one by one."""
+
+import asyncio
+from collections.abc import Sequence
+
+from watertight.enforcers.attack.http import MAX_ANSWER_BYTES, Answer
+from watertight.enforcers.attack.overheard import answers_in
+from watertight.enforcers.attack.wire import Closed, Wire
+
+
+class Talk:
+    """What is said on one connection; answers are read in the order in which they come."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._received = b""
+        self.ended = ""
+        """How the other side ended the connection; empty while it has not."""
+
+    async def say(self, data: bytes) -> None:
+        """Sends bytes; a peer that has closed may still have answered."""
+        try:
+            await self._wire.send(data)
+        except Closed as end:
+            self.ended = self.ended or str(end)
+
+    async def answer(self, method: str, timeout_seconds: float) -> Answer | None:
+        """The next final answer, to a request of that method; None if none comes in time."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while True:
+                    answers, rest = answers_in(self._received, [method], ended=bool(self.ended))
+                    if answers:
+                        self._received = rest
+                        return answers[0]
+                    if self.ended or len(self._received) > MAX_ANSWER_BYTES:
+                        return None
+                    await self._read(timeout_seconds)
+        except TimeoutError:
+            return None
+
+    async def close(self) -> None:
+        """Ends the connection; never raises."""
+        await self._wire.close()
+
+    async def _read(self, timeout_seconds: float) -> None:
+        try:
+            data = await self._wire.receive(timeout_seconds)
+        except Closed as end:
+            self.ended = str(end) or "closed"
+            return
+        self._received += data
+        if not data:
+            self.ended = "closed"
+
+
+async def play(talk: Talk, pieces: Sequence[bytes | float], method: str) -> Answer | None:
+    """Sends pieces; a number is a pause of at most so many seconds, cut short by an answer."""
+    answered: Answer | None = None
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            await talk.say(piece)
+        elif answered is None:
+            answered = await talk.answer(method, piece)
+    return answered

@@ -1,0 +1,87 @@
+"""One caller's request never becomes another's: desync attacks, with two identities at once."""
+
+from collections.abc import Iterator, Sequence
+
+from watertight.enforcers.contract import Probe
+from watertight.enforcers.envoy.probes import edge
+from watertight.enforcers.envoy.probes.desync.duel import Meeting, fight
+from watertight.enforcers.envoy.probes.desync.shapes import shapes
+from watertight.enforcers.envoy.probes.desync.sides import (
+    Caller,
+    Outsider,
+    Person,
+    requests_of,
+)
+from watertight.enforcers.envoy.probes.make import attack
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN, Way, covers, granted, ways
+from watertight.model.system import Gateway, Protocol, Route, System
+
+HIDDEN = f"/{FORBIDDEN}/hidden"
+WITH_EVERY_METHOD = frozenset({"desync.cl-0", "desync.te-0", "desync.pause"})
+"""Tried with each granted method: apps differ in whose bodies they leave unread."""
+
+
+def probes(system: System) -> Iterator[Probe]:
+    """For every HTTP channel between services, and for each app that the gateway leads to."""
+    for way in ways(system):
+        if way.listens.protocol is not Protocol.HTTP or not way.from_service:
+            continue
+        victim = _victim(system, way)
+        forbidden = bool(way.grants) and not granted(way, "GET", HIDDEN)
+        first, *others = (
+            Meeting(Caller(way, request), victim, way.callee, way.listens.port, forbidden)
+            for request in requests_of(way)
+        )
+        yield from _probes(way.channel, first)
+        for other in others:
+            yield from _probes(way.channel, other, only=WITH_EVERY_METHOD)
+    if system.gateway is not None:
+        yield from _at_the_gateway(system, system.gateway)
+
+
+def _at_the_gateway(system: System, gateway: Gateway) -> Iterator[Probe]:
+    forbidden = not any(covers(route.path, HIDDEN) for route in gateway.routes)
+    for name, service in system.services.items():
+        routes = system.routes_to(name)
+        if not routes or service.listens is None or service.listens.protocol is not Protocol.HTTP:
+            continue
+        open_first = sorted(routes, key=lambda route: route.require is not None)
+        attacker, victim = (Outsider(gateway, open_first[i]) for i in (0, -1))
+        meeting = Meeting(attacker, victim, name, service.listens.port, forbidden)
+        yield from _probes(edge.CHANNEL, meeting)
+
+
+def _probes(
+    channel: str, meeting: Meeting, *, only: frozenset[str] | None = None
+) -> Iterator[Probe]:
+    for identifier, ways_to_try in shapes().items():
+        if only is not None and identifier not in only:
+            continue
+        how = ways_to_try[0].what if len(ways_to_try) == 1 else f"{len(ways_to_try)} ways"
+        yield attack(
+            identifier,
+            channel,
+            f"{_what(meeting.attacker)} by {meeting.attacker.name} ({how}) "
+            f"while {meeting.victim.name} asks {meeting.app}",
+            fight,
+            meeting,
+            ways_to_try,
+        )
+
+
+def _what(attacker: Person) -> str:
+    if isinstance(attacker, Caller):
+        return f"{attacker.request.method} {attacker.request.path}"
+    request = edge.to_route(attacker.gateway, attacker.route)
+    return f"{request.method} {request.path}"
+
+
+def _victim(system: System, attacked: Way) -> Person:
+    """Who else asks this app; where nobody does, the caller itself, on another connection."""
+    for way in ways(system):
+        if way.callee == attacked.callee and way.from_service and way.caller != attacked.caller:
+            return Caller(way, requests_of(way)[0])
+    routes: Sequence[Route] = system.routes_to(attacked.callee)
+    if routes and system.gateway is not None:
+        return Outsider(system.gateway, min(routes, key=lambda r: r.require is not None))
+    return Caller(attacked, requests_of(attacked)[0])

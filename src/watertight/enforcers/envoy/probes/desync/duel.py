@@ -1,0 +1,317 @@
+"""One attacks, another works, both at the same app: does either get what is the other's?
+
+Two things are looked at. The answers: the victim's must be those that it gets undisturbed. And,
+where a witness can stand behind the door, the bytes themselves: whatever reached the app must be a
+request that was judged, and the app must have answered no more often than it was asked.
+"""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from watertight.enforcers.attack.http import Answer
+from watertight.enforcers.attack.overheard import Heard, beyond, requests_in
+from watertight.enforcers.attack.talk import Talk, play
+from watertight.enforcers.attack.wire import Closed
+from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
+from watertight.enforcers.envoy.probes.desync.shapes import FORGED, IDENTITY, Shape
+from watertight.enforcers.envoy.probes.desync.sides import NoKey, Outsider, Person, Side
+from watertight.enforcers.envoy.probes.replies import (
+    AT_THE_EDGE,
+    MALFORMED,
+    app_is_absent,
+    refusal,
+)
+from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN
+from watertight.enforcers.witness import Witness
+
+SILENCE_SECONDS = 0.4
+"""How long an attack is waited for that may never be answered: it asked for too little."""
+LATE_SECONDS = 0.1
+"""An answer too many may come after the one that was due."""
+ASKED_AFTER = 2
+ASKED_AGAIN = 3
+IDLE_TIMEOUT = b"HTTP/1.1 408"
+"""Some servers say so of their own accord before they close an idle connection."""
+
+
+class Disturbed(Exception):
+    """A victim did not get what is its own; the text says what it got."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What tells whose bytes are whose. One token in all of them."""
+
+    token: str = field(default_factory=lambda: f"wt{secrets.token_hex(6)}")
+
+    @property
+    def attacker(self) -> str:
+        """In the head of the attacker's granted requests."""
+        return f"{self.token}a"
+
+    @property
+    def victim(self) -> str:
+        """In the head of the victim's."""
+        return f"{self.token}v"
+
+    @property
+    def hidden(self) -> str:
+        """In requests that nobody may ask: wherever it is a request, nobody judged it."""
+        return f"{self.token}h"
+
+    def whole(self, host: str) -> bytes:
+        """A hidden request that ends."""
+        return (
+            f"GET /{FORBIDDEN}/{self.hidden} HTTP/1.1\r\nhost: {host}\r\n"
+            f"x-forwarded-client-cert: URI={FORGED}{self.attacker}\r\n\r\n"
+        ).encode()
+
+    def open(self, host: str) -> bytes:
+        """A hidden request that swallows the next one's first line; with a method of its own."""
+        return (
+            f"WATERTIGHT /{FORBIDDEN}/{self.hidden} HTTP/1.1\r\nhost: {host}\r\n{self.hidden}: "
+        ).encode()
+
+
+@dataclass
+class Duel:
+    """Two sides that are ready, what each gets undisturbed, and who looks on."""
+
+    attacker: Side
+    victim: Side
+    marks: Marks
+    witness: Witness | None
+    wordless: frozenset[int]
+    forbidden: bool
+    """Whether the hidden requests are forbidden to the attacker (else they may pass as its own)."""
+    usual: list[Answer] = field(default_factory=list)
+    """What the victim gets undisturbed."""
+    _working: Talk | None = None
+    identity: frozenset[str] = frozenset()
+    """The headers in which the app is told who calls, as an undisturbed request had them."""
+
+    async def begin(self) -> str:
+        """Looks at both sides undisturbed. Returns why nothing can be tried, if so."""
+        for side, name in ((self.attacker, "attacker"), (self.victim, "victim")):
+            for _ in range(2):
+                answer = await self._ask(side)
+                if answer is None or refusal(answer, self.wordless) or app_is_absent(answer):
+                    said = f"{answer.status}" if answer else "nothing"
+                    return f"the {name} itself is answered {said}"
+                if side is self.victim:
+                    self.usual.append(answer)
+        self.identity = frozenset(
+            name
+            for heard in self._heard()
+            if self._is_by(heard, self.marks.attacker)
+            for name, _ in heard.headers
+            if name in IDENTITY
+        )
+        return ""
+
+    async def try_shape(self, shape: Shape) -> None:
+        """One way, hiding a whole request and one without an end. Raises :class:`Disturbed`."""
+        host = dict(self.attacker.base.lines)["host"]
+        for hidden in (self.marks.whole(host), self.marks.open(host)):
+            talk = await self.attacker.talk()
+            try:
+                turned_away = await self._attack(shape, hidden, talk)
+                await self._work()
+            finally:
+                await talk.close()
+            if turned_away:
+                return  # for its head, which is the same whatever it hides
+
+    async def _attack(self, shape: Shape, hidden: bytes, talk: Talk) -> bool:
+        """Whether the enforcer refused the message as a whole."""
+        method = self.attacker.base.method
+        answer = await play(talk, shape.make(self.attacker.base, hidden), method)
+        answer = answer or await talk.answer(method, SILENCE_SECONDS)
+        if answer is None:
+            return False
+        self._look_for_theft(answer)
+        if refusal(answer, self.wordless) or talk.ended:
+            return refusal(answer, self.wordless) is not None
+        extra = await talk.answer(method, LATE_SECONDS / 10) if self.forbidden else None
+        if extra is not None and not refusal(extra, self.wordless | {400}):
+            raise Disturbed(f"one request was answered twice: {answer.status}, {extra.status}")
+        return False
+
+    async def _work(self) -> None:
+        for _ in range(ASKED_AFTER):
+            answer = await self._ask_on()
+            if answer is None or not self._is_usual(answer):
+                await self._doubt(answer)
+
+    async def _doubt(self, odd: Answer | None) -> None:
+        """An unusual answer may be the app's own doing: it is, if it comes undisturbed, too."""
+        if odd is not None and self.marks.hidden in _text(odd):
+            raise Disturbed(f"the victim was answered {odd.status} with the attacker's own text")
+        again = [await self._ask(self.victim) for _ in range(ASKED_AGAIN)]
+        if odd is None or app_is_absent(odd):
+            # A connection that broke: told apart from an app that is busy by asking again.
+            if all(a is not None and self._is_usual(a) for a in again):
+                raise Broken(f"the victim was answered {odd.status if odd else 'nothing'}")
+            return
+        usual = self.usual[0]
+        self.usual += [answer for answer in again if answer is not None]
+        if not self._is_usual(odd):
+            was = f"{usual.status}, {len(usual.body)} bytes"
+            raise Disturbed(
+                f"the victim was answered {odd.status}, {len(odd.body)} bytes, instead of {was}"
+            )
+
+    def overhear(self) -> None:
+        """What the witness has to say. Raises :class:`Disturbed`."""
+        if self.witness is None:
+            return
+        for conversation in self.witness.conversations(self.marks.token.encode()):
+            extra = beyond(conversation).strip()
+            if extra and not extra.startswith(IDLE_TIMEOUT):
+                raise Disturbed(f"the app answered what no proxy asked: {extra[:40]!r}")
+        for heard in self._heard():
+            self._judge(heard)
+
+    def _judge(self, heard: Heard) -> None:
+        head = f"{heard.method} {heard.target} {heard.headers}"
+        if self.forbidden and self.marks.hidden in head:
+            raise Disturbed(f"a request that nobody judged reached the app: {heard.method}")
+        told = {name: value for name, value in heard.headers if name in IDENTITY}
+        if any(FORGED in value for value in told.values()):
+            raise Disturbed("an identity of the attacker's writing reached the app")
+        if self._is_by(heard, self.marks.victim):
+            if self.marks.token.encode() in heard.body:
+                raise Disturbed("bytes of the attacker's reached the app in the victim's request")
+        elif self._is_by(heard, self.marks.attacker):
+            if self.marks.victim.encode() in heard.body:
+                raise Disturbed("the victim's request reached the app in the attacker's")
+            if missing := self.identity - told.keys():
+                raise Disturbed(f"a request reached the app without {', '.join(sorted(missing))}")
+
+    def _heard(self) -> list[Heard]:
+        if self.witness is None:
+            return []
+        seen = self.witness.conversations(self.marks.token.encode())
+        return [heard for conversation in seen for heard in requests_in(conversation.asked)]
+
+    def _is_by(self, heard: Heard, mark: str) -> bool:
+        return any(mark in value for _, value in heard.headers)
+
+    async def _ask_on(self) -> Answer | None:
+        """The victim's next request on its own lasting connection; on another if that has ended."""
+        if self._working is None or self._working.ended:
+            await self.end()
+            self._working = await self.victim.talk()
+        await self._working.say(self.victim.plain())
+        answer = await self._working.answer(self.victim.base.method, TIMEOUT_SECONDS)
+        if answer is None and self._working.ended:
+            return await self._ask(self.victim)  # an idle connection may end at any time
+        return answer
+
+    async def end(self) -> None:
+        """The victim goes."""
+        if self._working is not None:
+            await self._working.close()
+            self._working = None
+
+    async def _ask(self, side: Side) -> Answer | None:
+        talk = await side.talk()
+        try:
+            await talk.say(side.plain())
+            return await talk.answer(side.base.method, TIMEOUT_SECONDS)
+        finally:
+            await talk.close()
+
+    def _is_usual(self, answer: Answer) -> bool:
+        """As undisturbed: in its status, and in its body where that is always the same."""
+        if self.marks.hidden in _text(answer):
+            return False
+        alike = {known.body for known in self.usual if known.status == answer.status}
+        varies = len(alike) > 1
+        return bool(alike) and (varies or answer.body in alike)
+
+    def _look_for_theft(self, answer: Answer) -> None:
+        if self.marks.victim in _text(answer):
+            raise Disturbed("the attacker was answered with the victim's request")
+
+
+class Broken(Disturbed):
+    """A victim's connection broke: an attack only if it happens again."""
+
+
+def _text(answer: Answer) -> str:
+    return f"{answer.headers}{answer.body.decode('latin-1')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Who attacks, who works meanwhile, and where they meet."""
+
+    attacker: Person
+    victim: Person
+    app: str
+    port: int
+    forbidden: bool
+    """Whether what the attacker hides is forbidden to it."""
+
+    async def duel(self, arena: Arena, witness: Witness | None) -> Duel:
+        """Both sides ready; each time with fresh identities where those can be had."""
+        marks = Marks()
+        attacker = await self.attacker.side(arena, marks.attacker)
+        victim = await self.victim.side(arena, marks.victim)
+        wordless = AT_THE_EDGE if isinstance(self.attacker, Outsider) else MALFORMED
+        return Duel(attacker, victim, marks, witness, wordless, self.forbidden)
+
+    @property
+    def shapes_a_duel(self) -> int:
+        """Outsiders are limited in rate: a subject and an address last for one shape."""
+        outside = isinstance(self.attacker, Outsider) or isinstance(self.victim, Outsider)
+        return 1 if outside else sys.maxsize
+
+
+async def fight(arena: Arena, meeting: Meeting, shapes: Sequence[Shape]) -> Observation:
+    """Every shape, while the victim works."""
+    async with arena.witness(meeting.app, meeting.port) as witness:
+        try:
+            for some in _batches(shapes, meeting.shapes_a_duel):
+                duel = await meeting.duel(arena, witness)
+                if trouble := await duel.begin():
+                    return not_run(trouble)
+                try:
+                    await _try_all(duel, some)
+                finally:
+                    await duel.end()
+                await asyncio.sleep(LATE_SECONDS)
+                duel.overhear()
+        except NoKey as missing:
+            return not_run(f"no signing key of issuer {missing} was lent for the proof")
+        except Closed as end:
+            return not_run(f"a connection of the right caller was closed: {end}")
+        except Disturbed as found:
+            return served(str(found))
+        if witness is None:
+            return refused(f"{len(shapes)} ways, each answer its asker's own; no witness")
+        if witness.missed:
+            return refused(f"{len(shapes)} ways, each answer its asker's own; the witness was deaf")
+        return refused(f"{len(shapes)} ways, and the app got what was judged, byte for byte")
+
+
+async def _try_all(duel: Duel, shapes: Sequence[Shape]) -> None:
+    for shape in shapes:
+        for last in (False, True):
+            try:
+                await duel.try_shape(shape)
+                break
+            except Broken as found:
+                if last:
+                    raise Disturbed(f"{shape.what}: {found}, twice") from None
+            except Disturbed as found:
+                raise Disturbed(f"{shape.what}: {found}") from None
+
+
+def _batches(shapes: Sequence[Shape], size: int) -> Iterator[Sequence[Shape]]:
+    yield from (shapes[at : at + size] for at in range(0, len(shapes), size))

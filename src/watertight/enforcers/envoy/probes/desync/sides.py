@@ -1,0 +1,110 @@
+"""The two who meet at one app: who attacks, and whose requests must stay their own."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from watertight.enforcers.attack.inside import dial_inside
+from watertight.enforcers.attack.talk import Talk
+from watertight.enforcers.attack.wire import Wire
+from watertight.enforcers.contract import Arena
+from watertight.enforcers.envoy.probes import edge
+from watertight.enforcers.envoy.probes.control import permitted
+from watertight.enforcers.envoy.probes.desync.shapes import Base
+from watertight.enforcers.envoy.probes.requests import AGENT, TIMEOUT_SECONDS, Request
+from watertight.enforcers.envoy.probes.ways import Way, fill
+from watertight.model.system import Gateway, Route
+
+MARK = "x-watertight-probe"
+WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One identity at work: what it may ask, and how it comes to the app."""
+
+    base: Base
+    dial: Callable[[], Awaitable[Wire]]
+
+    def plain(self) -> bytes:
+        """The granted request, with nothing wrong."""
+        if self.base.method not in WITH_BODY:
+            return self.base.head()
+        return self.base.head(b"content-type: application/json\r\ncontent-length: 2\r\n") + b"{}"
+
+    async def talk(self) -> Talk:
+        """A connection of its own. Raises ``Absent``, ``Closed``."""
+        return Talk(await self.dial())
+
+
+class NoKey(Exception):
+    """No token can be made for a route that requires one; ``issuer`` lent no key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A service with a channel to the app, attacking (or working) from inside its sandbox."""
+
+    way: Way
+    request: Request
+
+    @property
+    def name(self) -> str:
+        """As reports call it."""
+        return self.way.caller
+
+    async def side(self, arena: Arena, mark: str) -> Side:
+        """Ready to ask. Raises what a lost foothold raises."""
+        inside = await arena.inside(self.way.caller)
+        host = arena.address(self.way.caller, self.way.callee)
+        lines = (("host", self.way.authority), ("user-agent", AGENT), (MARK, mark))
+
+        async def dial() -> Wire:
+            port = self.way.listens.port
+            return await dial_inside(inside, host, port, timeout_seconds=TIMEOUT_SECONDS)
+
+        return Side(Base(self.request.method, self.request.path, lines), dial)
+
+
+@dataclass(frozen=True, slots=True)
+class Outsider:
+    """A client of the gateway: anybody, or with a token of its own where the route wants one."""
+
+    gateway: Gateway
+    route: Route
+
+    @property
+    def name(self) -> str:
+        """As reports call it."""
+        return f"a user of {self.route.path}" if self.route.require else "anybody outside"
+
+    async def side(self, arena: Arena, mark: str) -> Side:
+        """Ready to ask, from an address (and with a subject) of its own. Raises :class:`NoKey`."""
+        ready = await edge.permitted(arena, edge.to_route(self.gateway, self.route), self.route)
+        if ready is None:
+            raise NoKey(self.route.require.issuer if self.route.require else "")
+        source = edge.fresh_source(self.gateway)
+        lines = (
+            ("host", self.gateway.hostname),
+            ("user-agent", AGENT),
+            *ready.headers,
+            (MARK, mark),
+        )
+
+        async def dial() -> Wire:
+            return await edge.dial_tls(self.gateway, source=source)
+
+        return Side(Base(ready.method, ready.path, lines), dial)
+
+
+Person = Caller | Outsider
+
+
+def requests_of(way: Way) -> list[Request]:
+    """One granted request for each method, the harmless one first."""
+    first = permitted(way)
+    if not way.grants:
+        return [first, Request("POST", "/")]
+    by_method = {first.method: first}
+    for grant in way.http_grants:
+        by_method.setdefault(grant.method, Request(grant.method, fill(grant.path)))
+    return list(by_method.values())

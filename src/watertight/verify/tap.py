@@ -1,0 +1,245 @@
+"""A tap behind a door: a packet socket on the loopback of a pod (packet(7)), one port, read-only.
+
+It sees what no answer can tell: each byte that a proxy sent to the app, and each that the app
+answered. It belongs to the operator (CAP_NET_RAW over the pod's network namespace), never to an
+attacker. Packets on loopback are queued for it before the other side can have read them, so that
+whoever has an answer in hand finds here all that led to it.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import re
+import socket
+import struct
+from collections.abc import Sequence
+
+from watertight.enforcers.witness import Conversation
+
+KEPT_BYTES = 1_048_576
+"""Of each direction of a connection."""
+MOST_CONNECTIONS = 1_024
+PACKET_BYTES = 262_144
+BUFFER_BYTES = 8 * 1_048_576
+OWN_ADDRESSES = (b"\x7f\0\0\1", b"\0" * 15 + b"\1")
+"""127.0.0.1 and ::1: where apps listen; callees are found at other loopback addresses."""
+REQUEST_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/1\.[01]\r\n")
+
+ETH_P_ALL = 0x0003
+SO_RCVBUFFORCE = 33
+SO_ATTACH_FILTER = 26
+SOL_PACKET = 263
+PACKET_STATISTICS = 6
+MODULUS = 0xFFFFFFFF
+"""Of sequence numbers, as a mask (RFC 9293 section 3.4)."""
+FIN, SYN, RST = 0x01, 0x02, 0x04
+
+
+def open_tap(port: int) -> socket.socket:
+    """A packet socket of this process's network namespace. Raises ``OSError`` without the right."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+    try:
+        prepare(made, port)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def prepare(tap: socket.socket, port: int) -> None:
+    """Makes an unbound packet socket hear one TCP port on loopback, and nothing before that."""
+    with contextlib.suppress(OSError):  # allowed to root; else the usual buffer has to do
+        tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+    program = b"".join(struct.pack("HBBI", *line) for line in _only(port))
+    kept = ctypes.create_string_buffer(program, len(program))
+    pointed = struct.pack("HP", len(program) // 8, ctypes.addressof(kept))
+    tap.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointed)
+    tap.bind(("lo", ETH_P_ALL))
+    tap.setblocking(False)
+
+
+def _only(port: int) -> list[tuple[int, int, int, int]]:
+    """Classic BPF: packets received (loopback shows each twice), TCP, from or to the port."""
+    load, load_half, load_indexed, header_length = 0x30, 0x28, 0x48, 0xB1
+    equal, mask, done = 0x15, 0x54, 0x06
+    packet_type = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE
+    port_of_packet = [
+        (load, 0, 0, packet_type),
+        (equal, 0, 18, 0),  # PACKET_HOST, else: drop
+        (load, 0, 0, 0),
+        (mask, 0, 0, 0xF0),
+        (equal, 0, 7, 0x40),  # IPv4, else: IPv6?
+        (load, 0, 0, 9),
+        (equal, 0, 13, socket.IPPROTO_TCP),
+        (header_length, 0, 0, 0),
+        (load_indexed, 0, 0, 0),
+        (equal, 9, 0, port),  # keep
+        (load_indexed, 0, 0, 2),
+        (equal, 7, 8, port),  # keep, else: drop
+        (equal, 0, 7, 0x60),  # IPv6, else: drop
+        (load, 0, 0, 6),
+        (equal, 0, 5, socket.IPPROTO_TCP),
+        (load_half, 0, 0, 40),
+        (equal, 2, 0, port),
+        (load_half, 0, 0, 42),
+        (equal, 0, 1, port),
+    ]
+    keep, drop = (done, 0, 0, PACKET_BYTES), (done, 0, 0, 0)
+    return [*port_of_packet, keep, drop]
+
+
+class _Direction:
+    """One half of a connection, put together in order."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.total = 0
+        self.ended = False
+        self.cut = False
+        self._known = False
+        self._next = 0
+        """The sequence number awaited, once it is known."""
+        self._waiting: dict[int, bytes] = {}
+
+    def take(self, sequence: int, payload: bytes, flags: int) -> None:
+        if flags & SYN:
+            self._known, self._next = True, (sequence + 1) & MODULUS
+        elif payload:
+            if not self._known:
+                self._known, self._next = True, sequence
+            self._waiting[sequence] = payload
+            self._join()
+        if flags & (FIN | RST):
+            self.ended = True
+
+    def forget(self) -> None:
+        """What was said so far does not matter."""
+        self.data.clear()
+        self.total = 0
+        self.cut = False
+
+    def _join(self) -> None:
+        while (sequence := self._due()) is not None:
+            payload = self._waiting.pop(sequence)
+            self._keep(payload[(self._next - sequence) & MODULUS :])
+
+    def _due(self) -> int | None:
+        """A waiting packet that starts at what is awaited, or before it."""
+        behind = (s for s in self._waiting if (self._next - s) & MODULUS < MODULUS // 2)
+        return next(behind, None)
+
+    def _keep(self, new: bytes) -> None:
+        self._next = (self._next + len(new)) & MODULUS
+        self.total += len(new)
+        room = KEPT_BYTES - len(self.data)
+        self.data += new[:room]
+        self.cut = self.cut or len(new) > room
+
+
+class _Connection:
+    def __init__(self) -> None:
+        self.asked = _Direction()
+        self.answered = _Direction()
+        self._exchanges: list[tuple[int, int]] = []
+        """Where requests seem to begin: in what was asked, and in what was answered until then."""
+        self.aligned = False
+        """Whether it is known where a message began: its first byte was seen, or a request's."""
+
+    def take(self, *, asking: bool, sequence: int, payload: bytes, flags: int) -> None:
+        if flags & SYN:
+            self.aligned = True
+        elif not self.aligned and asking and REQUEST_LINE.match(payload):
+            self.aligned = True  # a pooled connection: what was asked before has been answered
+            self._exchanges.clear()
+            self.asked.forget()
+            self.answered.forget()
+        if asking and REQUEST_LINE.match(payload):
+            self._exchanges.append((len(self.asked.data), len(self.answered.data)))
+        (self.asked if asking else self.answered).take(sequence, payload, flags)
+
+    def told(self, marker: bytes) -> Conversation:
+        """From the request on whose packet the marker stands first."""
+        found = self.asked.data.find(marker)
+        asked, answered = 0, 0
+        for at, then in self._exchanges:
+            # Asked before the app had answered, it is no new request: then it follows another.
+            if at > found:
+                break
+            if then > answered or at == 0:
+                asked, answered = at, then
+        return Conversation(
+            asked=bytes(self.asked.data[asked:]),
+            answered=bytes(self.answered.data[answered:]),
+            answered_bytes=self.answered.total,
+            whole=not (self.asked.cut or self.answered.cut),
+            ended=self.answered.ended,
+        )
+
+
+class Tap:
+    """Implements ``enforcers.witness.Witness`` over a packet socket; close it when done."""
+
+    def __init__(self, tap: socket.socket, port: int) -> None:
+        self._socket = tap
+        self._port = port
+        self._connections: dict[bytes, _Connection] = {}
+        self._missed = False
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(tap.fileno(), self._hear)
+
+    def conversations(self, marker: bytes = b"") -> Sequence[Conversation]:
+        """See ``Witness``."""
+        self._hear()
+        return [
+            connection.told(marker)
+            for connection in self._connections.values()
+            if connection.aligned and marker in connection.asked.data
+        ]
+
+    @property
+    def missed(self) -> bool:
+        """See ``Witness``."""
+        counted = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
+        self._missed = self._missed or struct.unpack("II", counted)[1] > 0
+        return self._missed
+
+    def close(self) -> None:
+        """Lets go of the socket; never raises."""
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    def _hear(self) -> None:
+        while True:
+            try:
+                packet = self._socket.recv(PACKET_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._missed = True
+                return
+            with contextlib.suppress(IndexError, struct.error):  # not a whole header
+                self._take(packet)
+
+    def _take(self, packet: bytes) -> None:
+        if packet[0] >> 4 == 4:
+            start = (packet[0] & 0x0F) * 4
+            end = int.from_bytes(packet[2:4], "big") or len(packet)
+            source, target = packet[12:16], packet[16:20]
+        else:
+            start, end = 40, len(packet)
+            source, target = packet[8:24], packet[24:40]
+        ports = struct.unpack_from("!HH", packet, start)
+        (sequence,) = struct.unpack_from("!I", packet, start + 4)
+        header, flags = (packet[start + 12] >> 4) * 4, packet[start + 13]
+        payload = packet[start + header : end]
+        asking = ports[1] == self._port
+        app, client = (target, source) if asking else (source, target)
+        if app not in OWN_ADDRESSES:
+            return
+        name = client + struct.pack("!H", ports[0] if asking else ports[1]) + app
+        if asking and flags & SYN:
+            self._connections.pop(name, None)  # the same port again is another connection
+        connection = self._connections.setdefault(name, _Connection())
+        connection.take(asking=asking, sequence=sequence, payload=payload, flags=flags)
+        while len(self._connections) > MOST_CONNECTIONS:
+            del self._connections[next(iter(self._connections))]

@@ -1,0 +1,97 @@
+"""The tap: what passes between a proxy and an app, byte for byte, and the end of it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from watertight.verify.tap import KEPT_BYTES, Tap, open_tap
+
+
+async def _app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65_536):
+            if data.startswith(b"LARGE"):
+                writer.write(b"x" * (3 * KEPT_BYTES))
+            else:
+                writer.write(b"<" + data + b">")
+            await writer.drain()
+    writer.close()
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+async def tapped(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, int, Tap]]:
+    server = await asyncio.start_server(_app, request.param, 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        tap = Tap(open_tap(port), port)
+    except PermissionError:
+        pytest.skip("a packet socket needs CAP_NET_RAW")
+    try:
+        yield request.param, port, tap
+    finally:
+        tap.close()
+        server.close()
+
+
+async def test_both_directions_are_seen_and_the_end(tapped: tuple[str, int, Tap]) -> None:
+    host, port, tap = tapped
+    reader, writer = await asyncio.open_connection(host, port)
+    for text in (b"one", b"two"):
+        writer.write(text)
+        await reader.readexactly(len(text) + 2)
+    (seen,) = tap.conversations(b"two")
+    assert (seen.asked, seen.answered, seen.ended) == (b"onetwo", b"<one><two>", False)
+    writer.write_eof()
+    assert await reader.read() == b""
+    (seen,) = tap.conversations()
+    assert seen.ended
+    assert seen.whole
+    assert not tap.missed
+    writer.close()
+
+
+async def test_only_connections_with_the_marker_are_told(tapped: tuple[str, int, Tap]) -> None:
+    host, port, tap = tapped
+    for text in (b"one", b"two"):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(text)
+        await reader.readexactly(5)
+        writer.close()
+    assert [seen.asked for seen in tap.conversations(b"two")] == [b"two"]
+
+
+async def test_a_large_answer_is_counted_and_said_to_be_cut(tapped: tuple[str, int, Tap]) -> None:
+    host, port, tap = tapped
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(b"LARGE")
+    await reader.readexactly(3 * KEPT_BYTES)
+    (seen,) = tap.conversations()
+    assert (seen.answered_bytes, len(seen.answered)) == (3 * KEPT_BYTES, KEPT_BYTES)
+    assert not seen.whole
+    assert not tap.missed
+    writer.close()
+
+
+async def test_a_pooled_connection_is_followed_from_its_next_request_on() -> None:
+    server = await asyncio.start_server(_app, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"earlier")
+    await reader.readexactly(9)
+    try:
+        tap = Tap(open_tap(port), port)
+    except PermissionError:
+        pytest.skip("a packet socket needs CAP_NET_RAW")
+    writer.write(b"continued")
+    await reader.readexactly(11)
+    assert tap.conversations() == []
+    request = b"GET / HTTP/1.1\r\n\r\n"
+    writer.write(request)
+    await reader.readexactly(len(request) + 2)
+    (seen,) = tap.conversations()
+    assert (seen.asked, seen.answered) == (request, b"<" + request + b">")
+    tap.close()
+    writer.close()
+    server.close()
