@@ -7,6 +7,7 @@ from tests.runtime.conftest import eventually, running
 from tests.runtime.programs import idler, system_of
 from watertight.enforcers.contract import Listening
 from watertight.runtime.host import HostCapabilities
+from watertight.verify.tap import Tap, prepare
 
 _OPENS = """
 import signal, socket, os, sys
@@ -58,6 +59,37 @@ async def test_a_stray_process_of_the_pod_is_told_as_unknown(
         assert await host.supervisor.listening() == [
             Listening("orders", "unknown", "127.0.0.1:7777")
         ]
+        writer.close()
+
+
+async def test_the_operator_hears_what_passes_between_a_pods_processes(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """Only the operator, and only of that pod."""
+    script = (
+        "import socket; s = socket.create_server(('127.0.0.1', 8000))\n"
+        "print('open', flush=True)\n"
+        "while True: c = s.accept()[0]; c.sendall(b'<' + c.recv(99) + b'>')"
+    )
+    asking = (
+        "import socket, sys; s = socket.create_connection(('127.0.0.1', 8000));"
+        "s.sendall(b'hello'); print(s.recv(99).decode(), flush=True)"
+    )
+    async with running(home, system_of(idler("orders", script)), capabilities) as host:
+        await host.up("orders", "app")
+        log = host.layout.log("orders", "app")
+        await eventually(lambda: log.exists() and "open" in log.read_text(encoding="utf-8"))
+        made = await host.supervisor.packet_socket("orders")
+        assert made is not None
+        prepare(made, 8000)
+        tap = Tap(made, 8000)
+        python = host.pods["orders"].process("app").argv[0]
+        reader, writer = await host.supervisor.run_inside("orders", [python, "-c", asking])
+        assert await reader.readline() == b"<hello>\n"
+        (seen,) = tap.conversations(b"hello")
+        assert (seen.asked, seen.answered) == (b"hello", b"<hello>")
+        assert not tap.missed
+        tap.close()
         writer.close()
 
 

@@ -1,6 +1,6 @@
 """Evidence to render and to sign, with everything awkward in it that an attacker could answer."""
 
-from watertight.enforcers.contract import Verdict
+from watertight.enforcers.contract import Gap, Verdict
 from watertight.model.findings import Finding, Severity
 from watertight.model.system import Position
 from watertight.verify.results import Evidence, Result
@@ -46,5 +46,9 @@ MIXED = Evidence(
         result("reach.name", "orders -> mailer", Verdict.NOT_RUN, "no answer within 20 s"),
     ),
     (Finding("WT-V1", f"No namespaces. {NASTY}", AT, severity=Severity.WARNING),),
+    (
+        *(Gap("envoy", f"a -> {callee}", f"two identities at once {NASTY}") for callee in "bcdef"),
+        Gap("nats", "anyone -> bus", "the server itself"),
+    ),
 )
 EMPTY = Evidence("shop.internal", 0.0, 0, ())

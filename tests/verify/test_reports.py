@@ -129,3 +129,29 @@ def test_a_probe_of_many_channels_tells_of_each_of_them() -> None:
     assert 'data-channels="orders -&gt; mailer|orders -&gt; stock"' in to_html(
         Evidence("shop.internal", 1.0, 2, (found,))
     )
+
+
+def test_every_report_says_what_was_not_attacked() -> None:
+    shown = printed(MIXED)
+    assert shown.index("not attacked") < shown.index("1 held, 1 broken")
+    assert "a -> b, a -> c, a -> d and 2 more" in shown
+    assert "the server itself" in shown
+    body = json.loads(to_json(MIXED))
+    assert len(body["not_attacked"]) == 6
+    assert body["not_attacked"][-1] == {
+        "enforcer": "nats",
+        "channel": "anyone -> bus",
+        "what": "the server itself",
+    }
+    page = to_html(MIXED)
+    assert page.index("Not attacked") < page.index("Who reaches whom")
+    assert "a -&gt; b, a -&gt; c, a -&gt; d, a -&gt; e, a -&gt; f" in page
+    (run,) = json.loads(to_sarif(MIXED))["runs"]
+    notes = [n["message"]["text"] for n in run["invocations"][0]["toolExecutionNotifications"]]
+    assert "Not attacked by nats: the server itself (anyone -> bus)" in notes
+    properties = ET.fromstring(to_junit(MIXED)).findall("properties/property")  # noqa: S314 - ours
+    assert [p.get("name") for p in properties] == ["not attacked"] * 2
+
+
+def test_a_report_without_gaps_says_nothing_of_them() -> None:
+    assert "ot attacked" not in printed(ALL_HELD) + to_html(ALL_HELD) + to_junit(ALL_HELD)

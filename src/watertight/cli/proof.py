@@ -1,7 +1,7 @@
 """Attacks the running system and gathers signed evidence: what ``watertight verify`` does."""
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from watertight.control.client import AdminClient
 from watertight.control.keys import kek_for
-from watertight.enforcers.contract import Probe
+from watertight.enforcers.contract import Gap, Probe
 from watertight.enforcers.envoy.binary import envoy_binary
 from watertight.enforcers.registry import enforcers
 from watertight.errors import ExitCode, WatertightError
@@ -39,6 +39,10 @@ from watertight.verify.results import Evidence, Result
 
 NO_ISOLATION = "WT-W2001"
 """The finding's page: docs/findings/WT-W2001.md."""
+
+
+EXTERNAL = "the server itself: somebody else runs it; only what its clients can reach was tried"
+NO_WITNESS = "what reaches the apps: packet sockets are not allowed here, so answers were judged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,17 @@ def gather_probes(system: System, selection: str) -> tuple[Probe, ...]:
         for probe in enforcer().probes(system)
         if fnmatch(probe.id, selection)
     )
+
+
+def gather_gaps(system: System) -> Iterator[Gap]:
+    """What no enforcer's probes try, by the declaration."""
+    for enforcer in enforcers().values():
+        unattacked = getattr(enforcer(), "unattacked", None)
+        if unattacked is not None:
+            yield from unattacked(system)
+    for resource in system.resources.values():
+        if resource.external:
+            yield Gap(resource.kind, f"anyone -> {resource.name}", EXTERNAL)
 
 
 async def attack(
@@ -117,11 +132,21 @@ async def attack(
                 probes,
                 on_result=audience.on_result,
                 findings=_findings(layout, declaration),
+                gaps=(*gather_gaps(system), *await _blind(supervisor, system)),
                 selection=selection,
             )
     finally:
         supervisor.leave()
     return _sign(evidence, declaration, layout, client)
+
+
+async def _blind(supervisor: Supervisor, system: System) -> Sequence[Gap]:
+    """Whether this host lets the prober see what reaches the apps."""
+    listening = [name for name, service in system.services.items() if service.listens]
+    tap = await supervisor.packet_socket(listening[0]) if listening else None
+    if tap is not None:
+        tap.close()
+    return () if tap or not listening else (Gap("envoy", "every channel", NO_WITNESS),)
 
 
 def _signer(layout: Layout) -> Signer:

@@ -84,6 +84,17 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """What no probe tries, said in the first screen of every report."""
+
+    enforcer: str
+    channel: str
+    """As a probe's; ``every channel`` where it is not one channel's matter."""
+    what: str
+    """One line: what is not tried, and why."""
+
+
+@dataclass(frozen=True, slots=True)
 class Credential:
     """A client credential for an attack, as files (0600, in a directory that the prober removes).
 
@@ -257,6 +268,8 @@ class Enforcer(Protocol):
     def probes(self, system: System) -> Iterable[Probe]:
         """Every attack and every permitted use that follows from the declaration."""
         ...
+
+    # ``unattacked(system) -> Iterable[Gap]``, if there is one, tells what ``probes`` leaves out.
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from watertight.enforcers.contract import Arena, Observation, Probe, not_run
+from watertight.enforcers.contract import Arena, Gap, Observation, Probe, not_run
 from watertight.errors import WatertightError
 from watertight.model.findings import Finding
 from watertight.model.system import NOWHERE, Position, System
@@ -32,6 +32,7 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
     on_result: Callable[[Result], None] | None = None,
     deadline_seconds_per_probe: float = DEADLINE_SECONDS,
     findings: Sequence[Finding] = (),
+    gaps: Sequence[Gap] = (),
     selection: str = "*",
 ) -> Evidence:
     """Runs all probes, at most ``concurrency`` at once, and gathers the evidence in their order.
@@ -63,6 +64,7 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
         channels=len(arena.system.channels),
         results=tuple(task.result() for task in tasks),
         findings=tuple(findings),
+        gaps=tuple(gaps),
         selection=selection,
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from watertight.enforcers.contract import Observation, Outcome, Probe, Verdict
+from watertight.enforcers.contract import Gap, Observation, Outcome, Probe, Verdict
 from watertight.errors import ExitCode
 from watertight.model.findings import Finding
 from watertight.model.system import NOWHERE, Position
@@ -69,6 +69,8 @@ class Evidence:
     channels: int
     results: tuple[Result, ...]
     findings: tuple[Finding, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    """What was not attacked at all."""
     selection: str = "*"
     """Which probes were chosen to run; anything but ``*`` is part of a proof, and says so."""
 
@@ -80,6 +82,13 @@ class Evidence:
     def count(self, verdict: Verdict) -> int:
         """How many probes ended so."""
         return sum(r.verdict is verdict for r in self.results)
+
+    def gaps_by_reason(self) -> Mapping[tuple[str, str], list[str]]:
+        """(Enforcer, what was not attacked) → the channels that it is said of."""
+        grouped: dict[tuple[str, str], list[str]] = {}
+        for gap in self.gaps:
+            grouped.setdefault((gap.enforcer, gap.what), []).append(gap.channel)
+        return grouped
 
     @property
     def exit_code(self) -> ExitCode:
@@ -103,6 +112,7 @@ class Evidence:
             "seconds": round(self.seconds, 3),
             **({} if self.is_whole else {"selection": self.selection}),
             "summary": dict(self.summary),
+            "not_attacked": [asdict(gap) for gap in self.gaps],
             "findings": [
                 {
                     "code": f.code,

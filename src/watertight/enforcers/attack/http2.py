@@ -69,6 +69,15 @@ class HTTP2:
         await self._flush()
         return await self._answer(stream)
 
+    async def ask(self, fields: Headers, body: bytes = b"") -> Answer:
+        """One request of these fields, pseudo-header fields included, and its whole answer.
+
+        Raises ``Closed``, ``TimeoutError``.
+        """
+        stream = self._stream(fields, body)
+        await self._flush()
+        return await self._answer(stream)
+
     async def burst(self, headers: Headers, body: bytes, count: int) -> Burst:
         """``count`` equal requests, pseudo-header fields included, none of which waits.
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
-from watertight.enforcers.contract import Applied, Capability, Placement, Probe
+from watertight.enforcers.contract import Applied, Capability, Gap, Placement, Probe
 from watertight.enforcers.envoy.apply import Deployment
 from watertight.enforcers.envoy.compile import compile_envoy
 from watertight.enforcers.envoy.probes import envoy_probes
+from watertight.enforcers.envoy.probes.gaps import gaps
 from watertight.enforcers.envoy.resources import EnvoyPlan
 from watertight.enforcers.envoy.xds import XDSServer
 from watertight.model.system import System
@@ -33,3 +34,7 @@ class EnvoyEnforcer:
     def probes(self, system: System) -> Iterable[Probe]:
         """See ``envoy_probes``."""
         return envoy_probes(system)
+
+    def unattacked(self, system: System) -> Iterable[Gap]:
+        """See ``probes.gaps``."""
+        return gaps(system)

@@ -27,6 +27,7 @@ def to_html(evidence: Evidence, *, made_at: str = "") -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>Proof of {escape(evidence.trust_domain)}</title><style>{style}</style></head>"
         f"<body><main>{_banner(evidence, made_at)}{_findings(evidence)}"
+        f"{_gaps(evidence)}"
         f"{_matrix(matrix_of(evidence))}{_probes(evidence.results)}</main>"
         f"<script>{script}</script></body></html>\n"
     )
@@ -68,6 +69,20 @@ def _findings(evidence: Evidence) -> str:
     return "".join(
         f'<div class="finding"><b>{escape(f.code)}</b> {escape(f.message)} {escape(f.remedy)}</div>'
         for f in evidence.findings
+    )
+
+
+def _gaps(evidence: Evidence) -> str:
+    if not evidence.gaps:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(what)}</td><td>{escape(', '.join(channels))}</td>"
+        f"<td>{escape(enforcer)}</td></tr>"
+        for (enforcer, what), channels in evidence.gaps_by_reason().items()
+    )
+    return (
+        '<h2>Not attacked</h2><div class="scroll"><table class="list"><thead><tr><th>what</th>'
+        f"<th>on</th><th>by</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 

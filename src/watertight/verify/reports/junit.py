@@ -18,6 +18,11 @@ def to_junit(evidence: Evidence) -> str:
         "time": f"{evidence.seconds:.3f}",
     }
     root = ET.Element("testsuites", {"name": "watertight verify", **totals})
+    for (enforcer, what), channels in evidence.gaps_by_reason().items():
+        if root.find("properties") is None:
+            ET.SubElement(root, "properties")
+        value = printable(f"{enforcer}: {what}: {', '.join(channels)}")
+        ET.SubElement(root[0], "property", name="not attacked", value=value)
     for channel in dict.fromkeys(r.channel for r in evidence.results):
         results = [r for r in evidence.results if r.channel == channel]
         suite = ET.SubElement(

@@ -26,6 +26,20 @@ def to_sarif(evidence: Evidence) -> str:
                 "rules": list(rules.values()),
             }
         },
+        "invocations": [
+            {
+                "executionSuccessful": True,
+                "toolExecutionNotifications": [
+                    {
+                        "level": "note",
+                        "message": {
+                            "text": f"Not attacked by {enforcer}: {what} ({', '.join(channels)})"
+                        },
+                    }
+                    for (enforcer, what), channels in evidence.gaps_by_reason().items()
+                ],
+            }
+        ],
         "results": [
             *(_result(r) for r in evidence.results),
             *(_finding(f) for f in evidence.findings),

@@ -7,6 +7,7 @@ from rich.text import Text
 from watertight.enforcers.contract import Verdict
 from watertight.verify.results import Evidence, Result, printable
 
+CHANNELS_SHOWN = 3
 STYLES = {Verdict.HELD: "green", Verdict.BROKEN: "bold red", Verdict.NOT_RUN: "yellow"}
 
 
@@ -19,6 +20,8 @@ def to_table(evidence: Evidence, *, every: bool = False) -> RenderableType:
     parts.append(_channels(evidence))
     findings = (printable(f"{f.code}: {f.message} {f.remedy}") for f in evidence.findings)
     parts += [Text(finding, style="yellow") for finding in findings]
+    if evidence.gaps:
+        parts.append(_gaps(evidence))
     parts.append(_summary(evidence))
     return Group(*parts)
 
@@ -52,6 +55,19 @@ def _channels(evidence: Evidence) -> Table:
                 Text(str(count) if count else "·", style=STYLES[verdict] if count else "dim")
             )
         table.add_row(*row)
+    return table
+
+
+def _gaps(evidence: Evidence) -> Table:
+    """What no probe tried: an empty list here would be the best proof, and never is one."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("not attacked", "on", "by"):
+        table.add_column(column, overflow="fold")
+    for (enforcer, what), channels in evidence.gaps_by_reason().items():
+        shown = ", ".join(channels[:CHANNELS_SHOWN])
+        if more := len(channels) - CHANNELS_SHOWN:
+            shown += f" and {more} more" if more > 0 else ""
+        table.add_row(*(Text(printable(cell)) for cell in (what, shown, enforcer)))
     return table
 
 

@@ -5,7 +5,6 @@ Nothing here knows how the channels were compiled: the attacker shares no code w
 
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.probes import (
-    desync,
     gateway,
     grants,
     identity,
@@ -28,7 +27,6 @@ MODULES = (
     sessions,
     grants,
     smuggling,
-    desync,
     reach,
     isolation,
     ports,

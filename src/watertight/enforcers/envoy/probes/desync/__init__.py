@@ -1,11 +1,12 @@
 """One caller's request never becomes another's: desync attacks, with two identities at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.desync.duel import Meeting, fight
-from watertight.enforcers.envoy.probes.desync.shapes import shapes
+from watertight.enforcers.envoy.probes.desync.framed import Framed, framed
+from watertight.enforcers.envoy.probes.desync.shapes import Shape, shapes
 from watertight.enforcers.envoy.probes.desync.sides import (
     Caller,
     Outsider,
@@ -54,7 +55,8 @@ def _at_the_gateway(system: System, gateway: Gateway) -> Iterator[Probe]:
 def _probes(
     channel: str, meeting: Meeting, *, only: frozenset[str] | None = None
 ) -> Iterator[Probe]:
-    for identifier, ways_to_try in shapes().items():
+    every: Mapping[str, Sequence[Shape | Framed]] = {**shapes(), **framed()}
+    for identifier, ways_to_try in every.items():
         if only is not None and identifier not in only:
             continue
         how = ways_to_try[0].what if len(ways_to_try) == 1 else f"{len(ways_to_try)} ways"

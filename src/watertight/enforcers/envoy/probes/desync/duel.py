@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from watertight.enforcers.attack.http import Answer
+from watertight.enforcers.attack.http2 import connect
 from watertight.enforcers.attack.overheard import Heard, beyond, requests_in
 from watertight.enforcers.attack.talk import Talk, play
 from watertight.enforcers.attack.wire import Closed
 from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
+from watertight.enforcers.envoy.probes.desync.framed import Framed
 from watertight.enforcers.envoy.probes.desync.shapes import FORGED, IDENTITY, Shape
 from watertight.enforcers.envoy.probes.desync.sides import NoKey, Outsider, Person, Side
 from watertight.enforcers.envoy.probes.replies import (
@@ -91,19 +93,19 @@ class Duel:
     usual: list[Answer] = field(default_factory=list)
     """What the victim gets undisturbed."""
     _working: Talk | None = None
+    _no_http2: bool = False
     identity: frozenset[str] = frozenset()
     """The headers in which the app is told who calls, as an undisturbed request had them."""
 
     async def begin(self) -> str:
         """Looks at both sides undisturbed. Returns why nothing can be tried, if so."""
-        for side, name in ((self.attacker, "attacker"), (self.victim, "victim")):
-            for _ in range(2):
-                answer = await self._ask(side)
-                if answer is None or refusal(answer, self.wordless) or app_is_absent(answer):
-                    said = f"{answer.status}" if answer else "nothing"
-                    return f"the {name} itself is answered {said}"
-                if side is self.victim:
-                    self.usual.append(answer)
+        first = await self._ask(self.attacker)
+        self.usual = [a for a in (await self._ask_on(), await self._ask_on()) if a is not None]
+        for answer, name in ((first, "attacker"), *((a, "victim") for a in self.usual)):
+            if answer is None or refusal(answer, self.wordless) or app_is_absent(answer):
+                return f"the {name} itself is answered {answer.status if answer else 'nothing'}"
+        if not self.usual:
+            return "the victim itself is answered nothing"
         self.identity = frozenset(
             name
             for heard in self._heard()
@@ -113,18 +115,42 @@ class Duel:
         )
         return ""
 
-    async def try_shape(self, shape: Shape) -> None:
+    async def try_shape(self, shape: Shape | Framed) -> None:
         """One way, hiding a whole request and one without an end. Raises :class:`Disturbed`."""
         host = dict(self.attacker.base.lines)["host"]
         for hidden in (self.marks.whole(host), self.marks.open(host)):
-            talk = await self.attacker.talk()
-            try:
-                turned_away = await self._attack(shape, hidden, talk)
+            if isinstance(shape, Framed):
+                turned_away = await self._attack_framed(shape, hidden)
                 await self._work()
-            finally:
-                await talk.close()
+            else:
+                talk = await self.attacker.talk()
+                try:
+                    turned_away = await self._attack(shape, hidden, talk)
+                    await self._work()
+                finally:
+                    await talk.close()
             if turned_away:
                 return  # for its head, which is the same whatever it hides
+
+    async def _attack_framed(self, shape: Framed, hidden: bytes) -> bool:
+        """Whether the enforcer refused the message, the connection, or HTTP/2 as such."""
+        if self._no_http2:
+            return True
+        wire = await self.attacker.dial_framed()
+        try:
+            try:
+                connection = await connect(wire, timeout_seconds=TIMEOUT_SECONDS)
+            except (Closed, TimeoutError):
+                self._no_http2 = True
+                raise
+            fields, body = shape.make(self.attacker.base, hidden)
+            answer = await connection.ask(fields, body)
+        except (Closed, TimeoutError):
+            return True
+        finally:
+            await wire.close()
+        self._look_for_theft(answer)
+        return refusal(answer, self.wordless) is not None
 
     async def _attack(self, shape: Shape, hidden: bytes, talk: Talk) -> bool:
         """Whether the enforcer refused the message as a whole."""
@@ -273,7 +299,7 @@ class Meeting:
         return 1 if outside else sys.maxsize
 
 
-async def fight(arena: Arena, meeting: Meeting, shapes: Sequence[Shape]) -> Observation:
+async def fight(arena: Arena, meeting: Meeting, shapes: Sequence[Shape | Framed]) -> Observation:
     """Every shape, while the victim works."""
     async with arena.witness(meeting.app, meeting.port) as witness:
         try:
@@ -300,7 +326,7 @@ async def fight(arena: Arena, meeting: Meeting, shapes: Sequence[Shape]) -> Obse
         return refused(f"{len(shapes)} ways, and the app got what was judged, byte for byte")
 
 
-async def _try_all(duel: Duel, shapes: Sequence[Shape]) -> None:
+async def _try_all(duel: Duel, shapes: Sequence[Shape | Framed]) -> None:
     for shape in shapes:
         for last in (False, True):
             try:
@@ -313,5 +339,5 @@ async def _try_all(duel: Duel, shapes: Sequence[Shape]) -> None:
                 raise Disturbed(f"{shape.what}: {found}") from None
 
 
-def _batches(shapes: Sequence[Shape], size: int) -> Iterator[Sequence[Shape]]:
+def _batches(shapes: Sequence[Shape | Framed], size: int) -> Iterator[Sequence[Shape | Framed]]:
     yield from (shapes[at : at + size] for at in range(0, len(shapes), size))

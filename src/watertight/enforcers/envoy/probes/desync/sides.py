@@ -1,7 +1,7 @@
 """The two who meet at one app: who attacks, and whose requests must stay their own."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watertight.enforcers.attack.inside import dial_inside
 from watertight.enforcers.attack.talk import Talk
@@ -24,6 +24,8 @@ class Side:
 
     base: Base
     dial: Callable[[], Awaitable[Wire]]
+    dial_framed: Callable[[], Awaitable[Wire]]
+    """For HTTP/2."""
 
     def plain(self) -> bytes:
         """The granted request, with nothing wrong."""
@@ -62,7 +64,8 @@ class Caller:
             port = self.way.listens.port
             return await dial_inside(inside, host, port, timeout_seconds=TIMEOUT_SECONDS)
 
-        return Side(Base(self.request.method, self.request.path, lines), dial)
+        # No TLS to choose a protocol in: whoever knows speaks HTTP/2 at once (RFC 9113, 3.3).
+        return Side(Base(self.request.method, self.request.path, lines), dial, dial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,11 @@ class Outsider:
         async def dial() -> Wire:
             return await edge.dial_tls(self.gateway, source=source)
 
-        return Side(Base(ready.method, ready.path, lines), dial)
+        async def dial_framed() -> Wire:
+            hello = replace(edge.usual(self.gateway), alpn=("h2",))
+            return await edge.dial_tls(self.gateway, hello, source=source)
+
+        return Side(Base(ready.method, ready.path, lines), dial, dial_framed)
 
 
 Person = Caller | Outsider

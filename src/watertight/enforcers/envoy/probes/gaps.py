@@ -1,0 +1,37 @@
+"""What the probes of Envoy's channels leave out, by the declaration: told before what was tried."""
+
+from collections.abc import Iterator
+
+from watertight.enforcers.contract import Gap
+from watertight.enforcers.envoy.probes.edge import CHANNEL
+from watertight.enforcers.envoy.probes.make import ENFORCER
+from watertight.enforcers.envoy.probes.ways import Way, ways
+from watertight.model.system import Protocol, System
+
+ONE_CALLER = "two identities at once: this app has one caller, which met itself instead"
+GRPC = "desync with two identities: gRPC is attacked by method and identity only"
+STREAM = "what is said in it: a stream is opened and shut, its protocol is the app's own"
+NOT_OURS = "its sandbox: the service has no `run`, so nothing could attack from inside it"
+PUBLIC_CERTIFICATE = "the certificate's authority: the file was taken at its word"
+
+
+def gaps(system: System) -> Iterator[Gap]:
+    """One for each channel that something was left out of."""
+    every = list(ways(system))
+    for way in every:
+        if reason := _left_out(way, every):
+            yield Gap(ENFORCER, way.channel, reason)
+    for name, service in system.services.items():
+        if not service.run:
+            yield Gap(ENFORCER, f"{name} -> host", NOT_OURS)
+    if system.gateway is not None and system.gateway.certificate is not None:
+        yield Gap(ENFORCER, CHANNEL, PUBLIC_CERTIFICATE)
+
+
+def _left_out(way: Way, every: list[Way]) -> str:
+    if way.listens.protocol is Protocol.TCP:
+        return STREAM
+    if way.listens.protocol is Protocol.GRPC:
+        return GRPC
+    callers = {other.caller for other in every if other.callee == way.callee}
+    return ONE_CALLER if way.from_service and len(callers) == 1 else ""
