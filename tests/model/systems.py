@@ -8,12 +8,15 @@ from hypothesis import strategies as st
 
 from watertight.model.kinds import KINDS, usual_port
 from watertight.model.system import (
+    RESOURCE_LIMITS,
+    SERVICE_LIMITS,
     Channel,
     Gateway,
     Grant,
     HTTPGrant,
     Issuer,
     Limit,
+    Limits,
     Listen,
     Per,
     Protocol,
@@ -51,6 +54,16 @@ rpc_grants = st.builds(
 )
 
 
+mebibytes = st.integers(1, 1 << 20).map(lambda number: number << 20)
+limits = st.builds(
+    Limits,
+    memory_bytes=mebibytes,
+    processes=st.integers(4, 1 << 22),
+    temp_bytes=mebibytes,
+    files=st.integers(32, 1 << 20),
+)
+
+
 @st.composite
 def services(draw: st.DrawFn, name: str) -> Service:
     port = draw(st.none() | listens)
@@ -68,6 +81,7 @@ def services(draw: st.DrawFn, name: str) -> Service:
         directory=draw(st.just(".") | files),
         ready=draw(st.sampled_from([None, "/", "/healthz?deep=1"])) if http else None,
         contract=draw(st.none() | files),
+        limits=draw(limits | st.just(SERVICE_LIMITS)),
     )
 
 
@@ -147,7 +161,8 @@ def theirs_named(draw: st.DrawFn, name: str) -> Resource:
     kind = draw(st.sampled_from(sorted(KINDS)) | texts)
     port = draw(st.sampled_from([usual_port(kind) or 0, 65_535]))
     address = draw(st.sampled_from([None, "db.shop.example"]))
-    return Resource(name, kind, port, address, draw(options))
+    held = draw(limits | st.just(RESOURCE_LIMITS))
+    return Resource(name, kind, port, address, draw(options), limits=held)
 
 
 @st.composite

@@ -1,10 +1,12 @@
 """`plan`: channels, grants and routes gained, lost and altered, and which changes tighten."""
 
+from dataclasses import replace
+
 import pytest
 
 from watertight.model.diff import compare, tightened_channels
 from watertight.model.load import load_text
-from watertight.model.system import System
+from watertight.model.system import Service, System
 
 BASE = """\
 trust_domain: shop.internal
@@ -167,3 +169,15 @@ def test_every_change_knows_its_line() -> None:
 )
 def test_channels_whose_streams_were_never_judged(edit: tuple[str, str], names: list[str]) -> None:
     assert [channel.name for channel in tightened_channels(BEFORE, after(edit))] == names
+
+
+def test_limits_are_shown_with_what_it_takes_to_put_them_in_force() -> None:
+    before = Service("orders", run=("./orders",))
+    after = replace(before, limits=replace(before.limits, memory_bytes=1 << 29, files=64))
+    old, new = (System("shop.internal", {"orders": s}) for s in (before, after))
+    (change,) = compare(old, new)
+    assert str(change) == (
+        "~ service orders: limits memory 1GiB → 512MiB, files 16384 → 64; it is started anew"
+    )
+    assert change.tightens
+    assert not compare(new, old)[0].tightens

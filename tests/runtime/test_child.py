@@ -21,6 +21,9 @@ WIRE: ProcessWire = {
     "low_ports": False,
     "confined": False,
     "access_log": "",
+    "limits": None,
+    "groups": [],
+    "guest_groups": [],
     "log": "/dev/null",
 }
 

@@ -25,6 +25,7 @@ def sight(**changes: object) -> AppSight:
         "data": Path("/home/ann/shop/.watertight/data/orders"),
         "workload_api": Path("/run/watertight/1/workload/orders"),
         "credentials": Path("/run/watertight/1/credentials/orders"),
+        "temp_bytes": 1 << 20,
         "programs": (Path("/home/ann/shop/.venv"), Path("/home/ann/.pyenv/versions/3.11.7")),
         "hidden_directories": (Path("/home/ann/shop/.watertight"),),
         "hidden_files": (Path("/home/ann/shop/tls/key.pem"),),
@@ -72,7 +73,8 @@ def test_only_data_and_memory_are_writable() -> None:
     view = app_view(SYSTEM, network_files(Path("/run/x/hosts")), sight())
     writable = [s.target for s in view if s.kind == "bind" and s.writable and not s.devices]
     assert writable == ["/home/ann/shop/.watertight/data/orders"]
-    assert {s.kind for s in view if s.target in {"/tmp", "/dev/shm", "/var/tmp"}} == {"tmpfs"}
+    assert {s.kind for s in view if s.target in {"/tmp", "/dev/shm"}} == {"tmpfs"}
+    assert {s.source for s in view if s.target == "/var/tmp"} == {"/tmp"}
 
 
 def test_what_is_secret_in_the_project_is_hidden() -> None:

@@ -7,16 +7,19 @@ import shutil
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.planes import sealed
+from tests.planes import said_inside, sealed
 from tests.ports import free_port
 from watertight.control.plane import ControlPlane
 from watertight.model.load import load_file
+from watertight.model.system import Limits
+from watertight.runtime.states import ProcessState
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -109,6 +112,25 @@ async def test_refused_requests_fill_no_disk_and_drown_nobody(plane: ControlPlan
 async def test_after_the_flood_changes_are_made(plane: ControlPlane) -> None:
     await plane.apply(load_file(plane.layout.declaration))
     assert plane.keeper.x509_svid("web") is not None
+
+
+async def test_other_limits_are_in_force_after_apply(plane: ControlPlane, project: Path) -> None:
+    """The app is started anew in them, and is not killed by them on the way."""
+    before = await _app(plane)
+    web = plane.declared.services["web"]
+    tight = replace(web, limits=Limits(256 * MEBIBYTE, 100, MEBIBYTE, 256))
+    await plane.apply(replace(plane.declared, services={"web": tight}))
+    after = await _app(plane)
+    assert (after.state, after.restarts) == ("running", before.restarts)
+    assert after.pid != before.pid
+    said = await said_inside(plane, "web", "/bin/sh", "-c", "ulimit -n")
+    assert said == "256\n"
+
+
+async def _app(plane: ControlPlane) -> ProcessState:
+    (pod,) = [pod for pod in await plane.supervisor.status() if pod.name == "web"]
+    (app,) = [process for process in pod.processes if process.name == "app"]
+    return app
 
 
 def _accounted(lines: list[dict[str, Any]]) -> int:

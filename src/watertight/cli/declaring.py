@@ -1,5 +1,7 @@
 """Commands that read a declaration and touch nothing: init, lint, schema, explain."""
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +23,8 @@ from watertight.model.decide import decide
 from watertight.model.findings import DeclarationError
 from watertight.model.schema import json_schema
 from watertight.model.starter import STARTER
+from watertight.model.system import Limits, System
+from watertight.model.units import limits_text
 
 
 @speaks_plainly
@@ -93,6 +97,9 @@ def explain(
                 "allowed": decision.allowed,
                 "reason": decision.reason,
                 "at": str(decision.at) if decision.at else None,
+                "limits": {
+                    name: asdict(limits) for name, limits in _limits(system, source, target)
+                },
             }
         )
     else:
@@ -101,5 +108,17 @@ def explain(
         stdout.print(decision.reason, markup=False)
         if decision.at:
             stdout.print(f"  {decision.at}", markup=False)
+        for name, limits in _limits(system, source, target):
+            stdout.print(f"  {name} may use {limits_text(limits)}.", markup=False)
     if not decision.allowed:
         raise typer.Exit(ExitCode.FOUND_WRONG)
+
+
+def _limits(system: System, *names: str) -> Iterator[tuple[str, Limits]]:
+    """Of those that run here."""
+    for name in dict.fromkeys(names):
+        resource = system.resources.get(name)
+        if (service := system.services.get(name)) is not None:
+            yield name, service.limits
+        elif resource is not None and not resource.external:
+            yield name, resource.limits

@@ -38,7 +38,8 @@ from watertight.verify.reports.html import to_html
 from watertight.verify.results import Evidence, Result
 
 NO_ISOLATION = "WT-W2001"
-"""The finding's page: docs/findings/WT-W2001.md."""
+NO_MEMORY_BUDGET = "WT-W2002"
+"""The findings' pages: docs/findings/WT-W2001.md and WT-W2002.md."""
 
 
 EXTERNAL = "the server itself: somebody else runs it; only what its clients can reach was tried"
@@ -160,17 +161,24 @@ def _signer(layout: Layout) -> Signer:
 
 def _findings(layout: Layout, declaration: Path) -> tuple[Finding, ...]:
     """What makes the proof itself weaker, though every probe may hold."""
-    if not layout.capabilities.finding:
-        return ()
     at = Position(str(declaration), 1, 1)
-    return (
-        Finding(
+    capabilities = layout.capabilities
+    found = (
+        (
             NO_ISOLATION,
-            layout.capabilities.finding,
-            at,
-            remedy="Run on a kernel that allows user namespaces, or as root.",
-            severity=Severity.WARNING,
+            capabilities.finding,
+            "Run on a kernel that allows user namespaces, or as root.",
         ),
+        (
+            NO_MEMORY_BUDGET,
+            capabilities.budget_finding,
+            "Run as root, or in a unit with Delegate=yes.",
+        ),
+    )
+    return tuple(
+        Finding(code, message, at, remedy=remedy, severity=Severity.WARNING)
+        for code, message, remedy in found
+        if message
     )
 
 

@@ -128,6 +128,8 @@ async def _serve_and_show(options: Options, output: Output, *, logs: bool) -> No
         )
         if layout.capabilities.finding:
             stderr.print(f"[red]{escape(layout.capabilities.finding)}[/red]")
+        if layout.capabilities.budget_finding:
+            stderr.print(f"[yellow]{escape(layout.capabilities.budget_finding)}[/yellow]")
         if output is Output.JSON:
             print_json({"process": os.getpid()})
             sys.stdout.flush()
@@ -225,6 +227,8 @@ def _print_status(document: dict[str, Any]) -> None:
             )
     if document["finding"]:
         stderr.print(f"[red]{escape(document['finding'])}[/red]")
+    if document["budget_finding"]:
+        stderr.print(f"[yellow]{escape(document['budget_finding'])}[/yellow]")
 
 
 def _service_row(service: dict[str, Any]) -> tuple[str, ...]:

@@ -29,11 +29,11 @@ from watertight.identity.keeper import SVIDKeeper, Workload
 from watertight.identity.profiles import Role
 from watertight.identity.workload_api.endpoint import IdentityEndpoint
 from watertight.model.diff import tightened_channels
-from watertight.model.system import GATEWAY, Service, System
+from watertight.model.system import GATEWAY, Limits, Service, System
 from watertight.runtime.files import write_atomically
 from watertight.runtime.layout import Layout, lay_out
 from watertight.runtime.pods import Machine, pod_specs
-from watertight.runtime.spec import APP, PROXY, PodSpec
+from watertight.runtime.spec import APP, PROXY, SERVER, PodSpec
 from watertight.runtime.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -275,13 +275,30 @@ class ControlPlane:
     async def _converge_servers(self, wanted: _Wanted) -> None:
         """Databases and brokers come before whoever uses them."""
         for name in wanted.servers.servers:
-            if wanted.specs[name] != self._specs[name]:
-                await self.supervisor.configure(wanted.specs[name])
-                self._specs[name] = wanted.specs[name]
+            before, spec = self._specs[name], wanted.specs[name]
+            if spec != before:
+                await self.supervisor.configure(spec)
+                self._specs[name] = spec
+            if _server_limits(spec) != _server_limits(before):
+                await self._restart_server(name)
         applied = await self.servers.apply(wanted.servers)
         for name, its in applied.items():
             if its.changed:
                 self._say(f"{name} is ready: {len(its.changed)} changes.")
+
+    async def _restart_server(self, name: str) -> None:
+        """What a process may use is settled when it starts."""
+        if not await self._runs(name, SERVER):
+            return
+        await self.supervisor.stop_process(name, SERVER, grace_seconds=SERVER_STOP_SECONDS)
+        await self.supervisor.start_process(name, SERVER)
+        await self.supervisor.wait_ready(name, SERVER, deadline_seconds=APP_READY_SECONDS)
+
+    async def _runs(self, name: str, process: str) -> bool:
+        found = [pod for pod in await self.supervisor.status() if pod.name == name]
+        return any(
+            p.name == process and p.state == "running" for pod in found for p in pod.processes
+        )
 
     async def _take_back(self, added: list[str], certificate: GatewayCertificate | None) -> None:
         """What was in force before is again, as far as it can be."""
@@ -397,15 +414,20 @@ def _workloads(system: System) -> list[Workload]:
     return workloads
 
 
+def _server_limits(spec: PodSpec) -> list[Limits | None]:
+    return [process.limits for process in spec.processes if process.name == SERVER]
+
+
 def _starts_differently(new: Service, old: Service | None) -> bool:
     """Whether the app must be started anew: a new channel alone is no reason."""
     if old is None:
         return True
-    return (new.run, new.directory, new.environment, new.listens) != (
+    return (new.run, new.directory, new.environment, new.listens, new.limits) != (
         old.run,
         old.directory,
         old.environment,
         old.listens,
+        old.limits,
     )
 
 

@@ -49,6 +49,7 @@ async def snapshot(plane: ControlPlane) -> dict[str, Any]:
         "trust_domain": system.trust_domain,
         "isolation": plane.layout.capabilities.isolation,
         "finding": plane.layout.capabilities.finding,
+        "budget_finding": plane.layout.capabilities.budget_finding,
         "drift": await plane.servers.drift(),
         "services": services,
         "channels": channels,

@@ -17,6 +17,10 @@ from watertight.model import values
 from watertight.model.system import Grant, Listen, Per, Protocol
 
 MAX_RETRIES = 10
+MAX_PROCESSES = 1 << 22
+"""The kernel's own (PID_MAX_LIMIT, proc_sys_kernel(5))."""
+MAX_FILES = 1 << 20
+"""The kernel's own, unless raised (fs.nr_open, proc_sys_fs(5))."""
 DEFAULT_REQUEST_BYTES = 1 << 20
 DEFAULT_ADDRESS = ("127.0.0.1", 8443)
 DEFAULT_ROUTE_SECONDS = 15.0
@@ -66,6 +70,25 @@ class Shape(BaseModel):
     )
 
 
+Space = Annotated[
+    int | None, *_by(values.parse_space, type=["string", "integer"], examples=["512MiB"])
+]
+
+
+class LimitsShape(Shape):
+    """What the program may use of its host."""
+
+    memory: Space = None
+    """All its processes together, temporary files included; 1GiB for a service, 2GiB for a
+    resource unless stated."""
+    processes: int | None = Field(default=None, ge=4, le=MAX_PROCESSES)
+    """At once, threads included; 1024 unless stated."""
+    temp: Space = None
+    """`/tmp` and `/dev/shm`, each; 256MiB unless stated."""
+    files: int | None = Field(default=None, ge=32, le=MAX_FILES)
+    """Open files of each process; 16384 for a service, 65536 for a resource unless stated."""
+
+
 class ServiceShape(Shape):
     """A workload of your own: how it starts and the one port on which it listens."""
 
@@ -89,6 +112,8 @@ class ServiceShape(Shape):
     """A path that answers 2xx once the service is ready (http only)."""
     contract: File = None
     """Its OpenAPI document, relative to this file."""
+    limits: LimitsShape = LimitsShape()
+    """What it may use of its host."""
 
 
 class ResourceShape(Shape):
@@ -106,6 +131,8 @@ class ResourceShape(Shape):
         None
     )
     """The host of a server that somebody else runs; without it, `watertight up` runs one."""
+    limits: LimitsShape = LimitsShape()
+    """What its server may use of its host."""
 
 
 class ChannelShape(Shape):
@@ -264,5 +291,9 @@ class DeclarationShape(DeclarationFrame):
     """Where the outside comes in."""
 
 
-PARTS: dict[str, type[Shape]] = {"limit": LimitShape, "require": RequirementShape}
+PARTS: dict[str, type[Shape]] = {
+    "limit": LimitShape,
+    "limits": LimitsShape,
+    "require": RequirementShape,
+}
 """The parts that are read together with what they stand in, by their key."""

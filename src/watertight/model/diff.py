@@ -12,6 +12,7 @@ from watertight.model.system import (
     NOWHERE,
     Channel,
     Gateway,
+    Limits,
     Position,
     Requirement,
     Route,
@@ -96,6 +97,7 @@ def _services(old: System, new: System) -> Iterator[Change]:
         ]
         if altered:
             yield Change("~", f"service {name}: {', '.join(altered)} changed", at=service.at)
+        yield from _limits(f"service {name}", before.limits, service.limits, service.at)
 
 
 def _listening(service: Service) -> str:
@@ -110,8 +112,26 @@ def _resources(old: System, new: System) -> Iterator[Change]:
         before = old.resources.get(name)
         if before is None:
             yield Change("+", f"resource {name} ({resource.kind})", at=resource.at)
-        elif replace(before, at=resource.at) != resource:
+            continue
+        if replace(before, at=resource.at, limits=resource.limits) != resource:
             yield Change("~", f"resource {name} changed", at=resource.at)
+        yield from _limits(f"resource {name}", before.limits, resource.limits, resource.at)
+
+
+def _limits(who: str, old: Limits, new: Limits, at: Position) -> Iterator[Change]:
+    """One line for all: it is started anew once."""
+    shown = []
+    for what, was, now, text in (
+        ("memory", old.memory_bytes, new.memory_bytes, size_text),
+        ("processes", old.processes, new.processes, str),
+        ("temp", old.temp_bytes, new.temp_bytes, size_text),
+        ("files", old.files, new.files, str),
+    ):
+        if was != now:
+            shown.append((f"{what} {text(was)} → {text(now)}", now < was))
+    if shown:
+        line = f"{who}: limits {', '.join(text for text, _ in shown)}; it is started anew"
+        yield Change("~", line, tightens=any(less for _, less in shown), at=at)
 
 
 def _channels(old: System, new: System) -> Iterator[Change]:

@@ -7,7 +7,17 @@ import yaml
 
 from watertight.model import declaration
 from watertight.model.kinds import usual_port
-from watertight.model.system import Channel, Gateway, Resource, Route, Service, System
+from watertight.model.system import (
+    RESOURCE_LIMITS,
+    SERVICE_LIMITS,
+    Channel,
+    Gateway,
+    Limits,
+    Resource,
+    Route,
+    Service,
+    System,
+)
 from watertight.model.units import duration_text, rate_text, size_text
 
 
@@ -49,12 +59,26 @@ def _service(service: Service) -> Iterator[tuple[str, Any]]:
         yield "ready", service.ready
     if service.contract is not None:
         yield "contract", service.contract
+    yield from _limits(service.limits, SERVICE_LIMITS)
+
+
+def _limits(limits: Limits, usual: Limits) -> Iterator[tuple[str, Any]]:
+    """What is not as usual."""
+    written = {
+        "memory": (size_text(limits.memory_bytes), size_text(usual.memory_bytes)),
+        "processes": (limits.processes, usual.processes),
+        "temp": (size_text(limits.temp_bytes), size_text(usual.temp_bytes)),
+        "files": (limits.files, usual.files),
+    }
+    if unusual := {key: now for key, (now, before) in written.items() if now != before}:
+        yield "limits", unusual
 
 
 def _resource(resource: Resource) -> dict[str, Any]:
     port = {} if resource.port in (0, usual_port(resource.kind)) else {"port": resource.port}
     external = {"external": resource.address} if resource.address is not None else {}
-    return {"kind": resource.kind, **port, **external, **_plain(resource.options)}
+    limits = dict(_limits(resource.limits, RESOURCE_LIMITS))
+    return {"kind": resource.kind, **port, **external, **limits, **_plain(resource.options)}
 
 
 def _channel(channel: Channel) -> Iterator[tuple[str, Any]]:

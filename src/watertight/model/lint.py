@@ -11,7 +11,17 @@ from watertight.model.findings import Finding, Severity
 from watertight.model.gateway_rules import gateway_flaws
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.rules import Flaw, flaws
-from watertight.model.system import Channel, Grant, HTTPGrant, Position, Route, RPCGrant, System
+from watertight.model.system import (
+    RESOURCE_LIMITS,
+    Channel,
+    Grant,
+    HTTPGrant,
+    Position,
+    Resource,
+    Route,
+    RPCGrant,
+    System,
+)
 from watertight.model.template_index import TemplateIndex
 from watertight.model.templates import Template, parse_template
 
@@ -35,6 +45,7 @@ def lint(
         *gateway_flaws(system),
         *_resources(system, resource_kinds),
         *_services(system),
+        *_limits(system),
         *_grants(system),
         *_gateway(system),
         *more,
@@ -104,6 +115,40 @@ def _services(system: System) -> Iterator[Flaw]:
                 ("services", name),
                 f"{quoted(name)} has neither `run` nor `image`: nothing starts it.",
             )
+
+
+_LEAST_MEMORY_BYTES, _LEAST_PROCESSES = 64 << 20, 16
+"""Below it an interpreter, a virtual machine or a server of any kind hardly starts."""
+
+
+def _limits(system: System) -> Iterator[Flaw]:
+    for part, named in (("services", system.services), ("resources", system.resources)):
+        for name, workload in named.items():
+            limits, path = workload.limits, (part, name, "limits")
+            if isinstance(workload, Resource) and workload.external:
+                if limits != RESOURCE_LIMITS:
+                    yield _warning(
+                        codes.LIMITS_ELSEWHERE,
+                        path,
+                        f"{quoted(name)} is run by somebody else: these limits hold nobody.",
+                        "Delete them, and set limits where it runs.",
+                    )
+                continue
+            tight = [
+                what
+                for what, is_tight in (
+                    ("memory", limits.memory_bytes < _LEAST_MEMORY_BYTES),
+                    ("processes", limits.processes < _LEAST_PROCESSES),
+                )
+                if is_tight
+            ]
+            for what in tight:
+                yield _warning(
+                    codes.TIGHT_LIMIT,
+                    (*path, what),
+                    f"With so little of `{what}`, few programs start at all.",
+                    "Node, Java and Python want 64MiB and 16 processes (threads count) at least.",
+                )
 
 
 def _grants(system: System) -> Iterator[Flaw]:

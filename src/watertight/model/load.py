@@ -24,10 +24,13 @@ from watertight.model.gateway_rules import gateway_flaws
 from watertight.model.kinds import usual_port
 from watertight.model.rules import Flaw, flaws
 from watertight.model.system import (
+    RESOURCE_LIMITS,
+    SERVICE_LIMITS,
     Channel,
     Gateway,
     Issuer,
     Limit,
+    Limits,
     Position,
     Requirement,
     Resource,
@@ -154,6 +157,7 @@ class _Loader:
                         directory=shape.directory,
                         ready=shape.ready,
                         contract=shape.contract,
+                        limits=_limits(shape.limits, SERVICE_LIMITS),
                         at=at,
                     ),
                 )
@@ -166,7 +170,8 @@ class _Loader:
             if self._name_is_good(parse_workload_name, ("resources", name)) and shape:
                 port = shape.port or usual_port(shape.kind) or 0
                 own = shape.model_extra or {}
-                yield name, Resource(name, shape.kind, port, shape.external, own, at)
+                limits = _limits(shape.limits, RESOURCE_LIMITS)
+                yield name, Resource(name, shape.kind, port, shape.external, own, at, limits)
             else:
                 self.broken.add(name)
 
@@ -313,6 +318,15 @@ def _is_map(node: Node) -> bool:
 
 def _requirement(shape: declaration.RequirementShape | None) -> Requirement | None:
     return Requirement(shape.issuer, tuple(shape.scopes)) if shape else None
+
+
+def _limits(shape: declaration.LimitsShape, usual: Limits) -> Limits:
+    return Limits(
+        memory_bytes=shape.memory or usual.memory_bytes,
+        processes=shape.processes or usual.processes,
+        temp_bytes=shape.temp or usual.temp_bytes,
+        files=shape.files or usual.files,
+    )
 
 
 def _limit(shape: declaration.LimitShape | None) -> Limit | None:

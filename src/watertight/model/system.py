@@ -49,6 +49,25 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What the program of one workload may use of its host."""
+
+    memory_bytes: int
+    """All its processes together, its temporary files included."""
+    processes: int
+    """Threads count too."""
+    temp_bytes: int
+    """In each of the directories for temporary files."""
+    files: int
+    """Open files of each process."""
+
+
+SERVICE_LIMITS = Limits(1 << 30, 1024, 1 << 28, 16_384)
+RESOURCE_LIMITS = Limits(1 << 31, 1024, 1 << 28, 65_536)
+"""Where nothing is declared. A server holds data and connections of many."""
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A workload of the user's own; its identity is ``spiffe://<trust domain>/<name>``."""
 
@@ -62,6 +81,7 @@ class Service:
     ready: str | None = None
     """An HTTP path that answers 2xx once the app is ready; None: the port accepts."""
     contract: str | None = None
+    limits: Limits = SERVICE_LIMITS
     at: Position = NOWHERE
 
 
@@ -78,6 +98,7 @@ class Resource:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keys of its own kind: checked by the enforcer of that kind."""
     at: Position = NOWHERE
+    limits: Limits = RESOURCE_LIMITS
 
     @property
     def external(self) -> bool:

@@ -1,6 +1,6 @@
 """Durations, rates and sizes as the declaration writes them."""
 
-from watertight.model.system import Limit
+from watertight.model.system import Limit, Limits
 
 _WINDOWS = {1: "s", 60: "m", 3600: "h"}
 
@@ -23,3 +23,11 @@ def size_text(size_bytes: int) -> str:
         if size_bytes % factor == 0:
             return f"{size_bytes // factor}{unit}"
     return f"{size_bytes}B"
+
+
+def limits_text(limits: Limits) -> str:
+    """``1GiB of memory, 1024 processes, 256MiB of temporary files, 16384 open files``."""
+    return (
+        f"{size_text(limits.memory_bytes)} of memory, {limits.processes} processes, "
+        f"{size_text(limits.temp_bytes)} of temporary files, {limits.files} open files"
+    )

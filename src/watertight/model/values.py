@@ -150,6 +150,9 @@ def parse_duration(value: Any) -> float:
     return seconds
 
 
+MIN_SPACE_BYTES, MAX_SPACE_BYTES = 1 << 20, 1 << 40
+
+
 def parse_size(value: Any) -> int:
     """``1MiB``, ``512KiB``, or a number of bytes → bytes."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -160,6 +163,20 @@ def parse_size(value: Any) -> int:
             codes.BAD_SIZE,
             f"{quoted(value)} is not a size from `1B` to just under `4GiB`.",
             "Write a whole number and `B`, `KiB`, `MiB` or `GiB`: `1MiB`.",
+        )
+    return size
+
+
+def parse_space(value: Any) -> int:
+    """``512MiB``, ``2GiB``, or a number of bytes → bytes: of memory or of temporary files."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    match = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    size = int(match[1]) * _BYTES[match[2]] if match else 0
+    if not MIN_SPACE_BYTES <= size <= MAX_SPACE_BYTES:
+        raise Malformed(
+            codes.BAD_LIMIT,
+            f"{quoted(value)} is not a size from `1MiB` to `1024GiB`.",
+            "Write a whole number and `MiB` or `GiB`: `512MiB`.",
         )
     return size
 

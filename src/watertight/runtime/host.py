@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from watertight.errors import WatertightError
-from watertight.runtime import linux
+from watertight.runtime import cgroups, linux
 from watertight.runtime.linux import MountFlag, Namespace
 from watertight.runtime.uids import FIRST_UID
 
@@ -39,11 +39,23 @@ class HostCapabilities:
 
     isolation: Isolation
     reason: str = ""
+    cgroups: tuple[Path, ...] = ()
+    """Where memory and processes can be bounded (:func:`watertight.runtime.cgroups.find`)."""
 
     @property
     def shared_network(self) -> bool:
         """Whether all services stand on the host's own loopback."""
         return self.isolation is Isolation.NONE
+
+    @property
+    def budget_finding(self) -> str:
+        """What the proof must say of limits; empty if the kernel holds them for each workload."""
+        if self.cgroups:
+            return ""
+        return (
+            "Memory is bounded for each process and not for each service on this host: there is no "
+            "control group that we may divide."
+        )
 
     @property
     def finding(self) -> str:
@@ -71,7 +83,8 @@ def detect() -> HostCapabilities:
             remedy="Run `watertight` with the interpreter that it is installed for.",
         )
     answer = json.loads(tried.stdout)
-    return HostCapabilities(Isolation(answer["isolation"]), answer["reason"])
+    cgroups = tuple(map(Path, answer["cgroups"]))
+    return HostCapabilities(Isolation(answer["isolation"]), answer["reason"], cgroups)
 
 
 def _detect_here() -> HostCapabilities:
@@ -153,4 +166,12 @@ def _inner_trial(root: Path, uid: int, gid: int, *, user_namespace: bool) -> Non
 
 if __name__ == "__main__":
     found = _detect_here()
-    print(json.dumps({"isolation": found.isolation, "reason": found.reason}))
+    print(
+        json.dumps(
+            {
+                "isolation": found.isolation,
+                "reason": found.reason,
+                "cgroups": [str(top) for top in cgroups.find()],
+            }
+        )
+    )

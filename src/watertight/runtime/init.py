@@ -356,6 +356,7 @@ class Init:
     def _execute(self, request: dict[str, Any], connection: _Connection) -> None:
         wire = self._child(request).wire.copy()
         wire["argv"] = [str(word) for word in request["argv"]]
+        wire["groups"] = wire["guest_groups"]
         connection.socket.setblocking(True)
         connection.socket.sendall(b'{"ok": true}\n')
 

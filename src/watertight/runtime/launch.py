@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from watertight.model.system import Limits
 from watertight.runtime.client import Pod, PodError
 from watertight.runtime.files import write_atomically
 from watertight.runtime.host import Isolation
@@ -17,7 +18,7 @@ from watertight.runtime.logfile import trim
 from watertight.runtime.proc import start_time
 from watertight.runtime.spec import PROXY, PodSpec, ProcessSpec
 from watertight.runtime.waiting import readable
-from watertight.runtime.wire import PodWire, ProcessWire
+from watertight.runtime.wire import LimitsWire, PodWire, ProcessWire
 
 POD_MARK = "WATERTIGHT_POD"
 """Without process namespaces: the environment variable by which what a pod left can be found."""
@@ -47,7 +48,47 @@ def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> Process
         "confined": True,
         "log": str(layout.log(spec.name, process.name)),
         "access_log": str(layout.access_log(spec.name)) if process.name == PROXY else "",
+        "limits": _limits(process.limits, layout) if process.limits else None,
+        "groups": layout.cgroups.groups(spec.name) if process.limits else [],
+        "guest_groups": layout.cgroups.groups(_guests(spec.name)) if process.limits else [],
     }
+
+
+def _limits(limits: Limits, layout: Layout) -> LimitsWire:
+    if layout.cgroups:
+        return {"files": limits.files, "processes": None, "data_bytes": None}
+    alone = layout.capabilities.isolation is not Isolation.NONE and _counts_by_namespace()
+    return {
+        "files": limits.files,
+        # Without a user, or at least a user namespace, of its own, others would be counted too.
+        "processes": limits.processes if alone else None,
+        "data_bytes": limits.memory_bytes,
+    }
+
+
+def _counts_by_namespace() -> bool:
+    """Since Linux 5.14, RLIMIT_NPROC counts a user's processes in each user namespace anew."""
+    major, minor = os.uname().release.split(".")[:2]
+    return os.geteuid() == 0 or (int(major), int(minor)) >= (5, 14)
+
+
+def _guests(pod: str) -> str:
+    """No workload's name has a dot."""
+    return f"{pod}.guests"
+
+
+def make_budgets(spec: PodSpec, layout: Layout) -> None:
+    """The control groups of a pod's program. Raises BudgetError."""
+    for process in spec.processes:
+        if process.limits is not None:
+            for name in (spec.name, _guests(spec.name)):
+                layout.cgroups.make(name, process.limits.memory_bytes, process.limits.processes)
+
+
+def remove_budgets(pod: str, layout: Layout) -> None:
+    """Once nothing runs in the pod any more."""
+    for name in (pod, _guests(pod)):
+        layout.cgroups.remove(name)
 
 
 def pod_wire(spec: PodSpec, layout: Layout) -> PodWire:
@@ -88,6 +129,7 @@ async def launch(spec: PodSpec, layout: Layout) -> tuple[Pod, int]:
     Raises :class:`watertight.runtime.client.PodError` if it does not come up.
     """
     directory = layout.pod(spec.name)
+    make_budgets(spec, layout)
     write_hosts(directory / "hosts", spec.hosts)
     write_atomically(directory / "spec.json", json.dumps(pod_wire(spec, layout)).encode())
     child, reader = _start(directory)

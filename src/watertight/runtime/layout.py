@@ -14,6 +14,7 @@ from pathlib import Path
 from watertight.enforcers.contract import Placement
 from watertight.errors import WatertightError
 from watertight.model.system import GATEWAY, System
+from watertight.runtime.cgroups import Cgroups
 from watertight.runtime.files import given_directory, own_directory, write_atomically
 from watertight.runtime.host import HostCapabilities, Isolation
 from watertight.runtime.uids import Users, allocate
@@ -62,6 +63,11 @@ class Layout:
     def placement(self) -> Placement:
         """What a compile may know of this machine."""
         return Placement(self.run, self.project, self.capabilities.shared_network)
+
+    @property
+    def cgroups(self) -> Cgroups:
+        """The budgets of this system's workloads."""
+        return Cgroups(self.capabilities.cgroups, self.run.name)
 
     def pod(self, name: str) -> Path:
         """One pod's directory; only the operator sees it."""

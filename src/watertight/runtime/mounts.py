@@ -16,7 +16,8 @@ _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "nix/
 """Programs, libraries and their configuration; /opt and /srv appear where a program needs them."""
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
-_TEMPORARY = "mode=1777,size=50%"
+_PROXY_TEMP_BYTES = 16 << 20
+_LEAST_INODES = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class AppSight:
     """The directory of its Workload API socket."""
     credentials: Path
     """The directory of its SVID as files; empty if it has no channel to a resource."""
+    temp_bytes: int
     programs: tuple[Path, ...] = ()
     """Where its interpreter and libraries lie, read-only."""
     hidden_directories: tuple[Path, ...] = ()
@@ -49,6 +51,7 @@ class ServerSight:
     credentials: Path
     users: Path
     """The /etc/passwd that it sees: its own user has a name there."""
+    temp_bytes: int
     programs: tuple[Path, ...] = ()
 
 
@@ -85,7 +88,14 @@ def network_files(hosts: Path) -> tuple[Mount, ...]:
     )
 
 
-def _everywhere() -> tuple[Mount, ...]:
+def _temporary(size_bytes: int) -> str:
+    """Options of a tmpfs (tmpfs(5)); as many files as it has pages, for each costs memory too."""
+    inodes = max(_LEAST_INODES, size_bytes >> 12)
+    return f"mode=1777,size={size_bytes},nr_inodes={inodes}"
+
+
+def _everywhere(temp_bytes: int) -> tuple[Mount, ...]:
+    temporary = _temporary(temp_bytes)
     return (
         Mount("proc", "/proc"),
         Mount("tmpfs", "/dev"),
@@ -94,10 +104,10 @@ def _everywhere() -> tuple[Mount, ...]:
         Mount("symlink", "/dev/stdin", "/proc/self/fd/0"),
         Mount("symlink", "/dev/stdout", "/proc/self/fd/1"),
         Mount("symlink", "/dev/stderr", "/proc/self/fd/2"),
-        Mount("tmpfs", "/dev/shm", _TEMPORARY),  # noqa: S108  in the process's own root
-        Mount("tmpfs", "/tmp", _TEMPORARY),  # noqa: S108
+        Mount("tmpfs", "/dev/shm", temporary),  # noqa: S108  in the process's own root
+        Mount("tmpfs", "/tmp", temporary),  # noqa: S108
         Mount("directory", "/var"),
-        Mount("tmpfs", "/var/tmp", _TEMPORARY),  # noqa: S108
+        Mount("symlink", "/var/tmp", "/tmp"),  # noqa: S108  one budget for both
         Mount("directory", "/run"),
     )
 
@@ -115,7 +125,7 @@ def app_view(
         [
             *system,
             *network,
-            *_everywhere(),
+            *_everywhere(sight.temp_bytes),
             *(Mount("bind", str(p), str(p)) for p in (sight.project, *more)),
             *(Mount("tmpfs", str(p)) for p in sight.hidden_directories),
             *(Mount("empty", str(p)) for p in sight.hidden_files),
@@ -136,7 +146,7 @@ def server_view(
         [
             *system,
             *network,
-            *_everywhere(),
+            *_everywhere(sight.temp_bytes),
             Mount("bind", "/etc/passwd", str(sight.users)),
             *(Mount("bind", str(p), str(p)) for p in more),
             Mount("bind", str(sight.configuration), str(sight.configuration)),
@@ -155,7 +165,7 @@ def proxy_view(
         [
             *system,
             *network,
-            *_everywhere(),
+            *_everywhere(_PROXY_TEMP_BYTES),
             Mount("bind", str(sight.doors), str(sight.doors)),
             Mount("bind", str(sight.own_doors), str(sight.own_doors), writable=True),
             Mount("bind", str(sight.xds), str(sight.xds)),

@@ -142,6 +142,7 @@ def _server(
         configuration=placement.server_directory(resource.name),
         credentials=placement.credentials(resource.name).parent,
         users=layout.users_file(resource.name),
+        temp_bytes=resource.limits.temp_bytes,
         # Our own interpreter, for the prober's agent runs as a server too.
         programs=(*needed, *machine.visible),
     )
@@ -163,6 +164,7 @@ def _server(
         ready=PortReady(resource.port),
         umask=0o077,
         stop_signal=server.stop_signal,
+        limits=resource.limits,
     )
 
 
@@ -214,6 +216,7 @@ def _app(
         data=layout.data(name),
         workload_api=layout.placement.workload_api_socket(name).parent,
         credentials=layout.placement.credentials(name).parent,
+        temp_bytes=service.limits.temp_bytes,
         programs=(*needed_by(program), *machine.visible, directory),
         hidden_directories=(layout.state,),
         hidden_files=_private_keys(system, layout.project),
@@ -226,6 +229,7 @@ def _app(
         view=app_view(machine.system, network, sight) if isolated else (),
         credentials=layout.users.app(name) if layout.users else None,
         ready=_readiness(service),
+        limits=service.limits,
     )
 
 

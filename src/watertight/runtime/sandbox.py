@@ -18,9 +18,10 @@ from typing import NoReturn
 
 from watertight.errors import WatertightError
 from watertight.runtime import linux
+from watertight.runtime.cgroups import join
 from watertight.runtime.confine import confine
 from watertight.runtime.linux import MountFlag, Namespace
-from watertight.runtime.wire import Mount, ProcessWire
+from watertight.runtime.wire import LimitsWire, Mount, ProcessWire
 
 _FORWARDED = (
     signal.SIGTERM,
@@ -32,6 +33,10 @@ _FORWARDED = (
     signal.SIGWINCH,
 )
 _OPEN_FILES = 65_536
+_EXPENDABLE = "500"
+"""Of -1000 to 1000 (proc_pid_oom_score_adj(5)); everything else here has 0."""
+_SMALL = "mode=0755,size=1m,nr_inodes=8k"
+"""For the directories of a view: nobody may keep anything in them."""
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _SIGNAL_BASE = 128
 """A warden's exit status above this: the program was ended by that signal, as shells tell it."""
@@ -122,6 +127,7 @@ def _sandboxed(
     writer: int,
 ) -> None:
     os.setsid()
+    join(process["groups"])
     _take_descriptors(stdin, output, writer)
     _restore_signals()
     if not isolate:
@@ -178,7 +184,7 @@ def _pass_on(program: int, number: int) -> None:
 
 def build_root(root: Path, view: list[Mount]) -> None:
     """Builds ``view`` under ``root``: an empty tmpfs in which only what is listed appears."""
-    linux.mount("watertight", root, "tmpfs", MountFlag.NO_SUID | MountFlag.NO_DEVICES, "mode=0755")
+    linux.mount("watertight", root, "tmpfs", MountFlag.NO_SUID | MountFlag.NO_DEVICES, _SMALL)
     for step in view:
         _build(root, step)
     linux.restrict_mount(root, MountFlag.READ_ONLY, recursive=False)
@@ -196,7 +202,7 @@ def _build(root: Path, step: Mount) -> None:
         target.mkdir(exist_ok=True)
     elif step.kind == "tmpfs":
         target.mkdir(exist_ok=True)
-        linux.mount("watertight", target, "tmpfs", restrictions, step.source or "mode=0755")
+        linux.mount("watertight", target, "tmpfs", restrictions, step.source or _SMALL)
     elif step.kind == "proc":
         target.mkdir(exist_ok=True)
         linux.mount("proc", target, "proc", restrictions | MountFlag.NO_EXECUTION)
@@ -231,8 +237,9 @@ def _become(process: ProcessWire, writer: int, *, die_with_init: bool = False) -
     os.umask(process["umask"])
     # A core dump of a proxy would hold private keys.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
+    _limit_files(process["limits"])
+    if process["limits"] is not None:
+        _prefer_when_memory_is_short()
     _give_up_rights(process)
     if die_with_init:
         linux.die_with_parent(signal.SIGKILL)  # after the change of user, which forgets it
@@ -247,12 +254,37 @@ def _become(process: ProcessWire, writer: int, *, die_with_init: bool = False) -
         raise CannotRunError(f"cannot run {program}", error) from error
 
 
+def _limit_files(limits: LimitsWire | None) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits is None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _OPEN_FILES)), hard))
+    else:
+        most = min(hard, limits["files"])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _prefer_when_memory_is_short() -> None:
+    """If the whole host is short of memory, an app ends before what keeps it closed in."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_EXPENDABLE, encoding="ascii")
+
+
+def _limit_memory_and_processes(limits: LimitsWire) -> None:
+    if limits["processes"] is not None:
+        resource.setrlimit(resource.RLIMIT_NPROC, (limits["processes"],) * 2)
+    if limits["data_bytes"] is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (limits["data_bytes"],) * 2)
+
+
 def _give_up_rights(process: ProcessWire) -> None:
     linux.forbid_new_privileges()
     if process["nested_user_namespace"]:
         uid, gid = os.geteuid(), os.getegid()
         linux.unshare(Namespace.USER)
         linux.map_only_this_user(uid, gid)
+    if process["limits"] is not None:
+        # After the change of namespace: what is counted is what is in it.
+        _limit_memory_and_processes(process["limits"])
     try:
         linux.drop_bounding_set(but=linux.CAP_NET_BIND_SERVICE if process["low_ports"] else None)
     except linux.SystemCallError as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from watertight.model.system import Limits
 from watertight.runtime.wire import Credentials, Mount
 
 PROXY = "proxy"
@@ -61,6 +62,8 @@ class ProcessSpec:
     """What asks it to end."""
     low_ports: bool = False
     """May listen below port 1024 of the host, if root starts it."""
+    limits: Limits | None = None
+    """What it may use; None for a proxy, which bounds itself."""
 
 
 @dataclass(frozen=True, slots=True)

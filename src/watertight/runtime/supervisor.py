@@ -17,7 +17,13 @@ from watertight.errors import WatertightError
 from watertight.identity.attestation import Process
 from watertight.runtime.client import Pod, PodError
 from watertight.runtime.host import Isolation
-from watertight.runtime.launch import launch, process_wire, write_hosts
+from watertight.runtime.launch import (
+    launch,
+    make_budgets,
+    process_wire,
+    remove_budgets,
+    write_hosts,
+)
 from watertight.runtime.layout import Layout
 from watertight.runtime.leftovers import end_marked
 from watertight.runtime.listeners import listening_in
@@ -81,6 +87,7 @@ class Supervisor:
 
     async def start_process(self, pod: str, process: str) -> None:
         """Starts it and returns once its program runs. Raises :class:`PodError` if it cannot."""
+        make_budgets(self._spec(pod), self.layout)  # as they may have changed since
         await self._pod(pod).ask("start", process=process)
 
     async def stop_process(
@@ -182,6 +189,7 @@ class Supervisor:
         """Removes the run directory, once nothing runs."""
         if self._pods:
             raise PodError(f"{', '.join(sorted(self._pods))} still run.")
+        self.layout.cgroups.remove_all()
         shutil.rmtree(self.layout.run)
         (self.layout.state / "run").unlink(missing_ok=True)
 
@@ -282,6 +290,7 @@ class Supervisor:
         """Removes what a pod that has ended left in the run directory."""
         if self.layout.capabilities.isolation is Isolation.NONE:
             end_marked(self.layout.pod(name))
+        remove_budgets(name, self.layout)
         for file in ("pod.json", "pod.sock", "spec.json"):
             (self.layout.pod(name) / file).unlink(missing_ok=True)
         placement = self.layout.placement

@@ -31,6 +31,16 @@ class Credentials(NamedTuple):
     gid: int
 
 
+class LimitsWire(TypedDict):
+    """What a process may use, where the kernel counts by process and user (setrlimit(2))."""
+
+    files: int
+    processes: int | None
+    """Of its user; None: a control group counts them."""
+    data_bytes: int | None
+    """Private memory of one process; None: a control group counts that of all."""
+
+
 class ProcessWire(TypedDict):
     """One process of a pod."""
 
@@ -53,6 +63,11 @@ class ProcessWire(TypedDict):
     log: str
     access_log: str
     """Where its stdout goes by itself, as a proxy's access log; empty: with stderr, to ``log``."""
+    limits: LimitsWire | None
+    groups: list[str]
+    """The control groups that it runs in (:mod:`watertight.runtime.cgroups`)."""
+    guest_groups: list[str]
+    """Those of what ``execute`` runs beside it."""
 
 
 class PodWire(TypedDict):
