@@ -22,7 +22,7 @@ from tests.mesh import Mesh, running_mesh
 from watertight.model.system import Channel, HTTPGrant, Listen, Protocol, Service, System
 
 DIRECT = "direct plaintext"
-TUNNEL, POLICY, HTTP = "tunnel", "policy at the callee", "http at both ends"
+IDENTITY, GRANTS, TCP = "http, identity only", "http, methods and paths", "tcp"
 NGINX, HAPROXY = "nginx mTLS pair", "HAProxy mTLS pair"
 MODES = {"keep-alive": True, "connection per request": False}
 
@@ -41,16 +41,19 @@ class Row:
     highest: float
 
 
+ROWS = {IDENTITY: ("identity", "web"), GRANTS: ("grants", "web"), TCP: ("identity", "stream")}
+"""Row → caller and callee."""
+
+
 def system(port: int) -> System:
-    """One callee on ``port`` and a caller for each data path."""
-    callers = ("tunnel", "policy", "http")
-    grants = (HTTPGrant("GET", load.PATH),)
-    services = {name: Service(name) for name in callers}
-    services["app"] = Service("app", listens=Listen(Protocol.HTTP, port))
+    """The backend on ``port`` as an HTTP service and as one whose bytes are passed through."""
+    services = {name: Service(name) for name in ("identity", "grants")}
+    services["web"] = Service("web", listens=Listen(Protocol.HTTP, port))
+    services["stream"] = Service("stream", listens=Listen(Protocol.TCP, port))
     channels = (
-        Channel("tunnel", "app"),
-        Channel("policy", "app", grants=grants),
-        Channel("http", "app", grants=grants, retries=1),
+        Channel("identity", "web"),
+        Channel("grants", "web", grants=(HTTPGrant("GET", load.PATH),)),
+        Channel("identity", "stream"),
     )
     return System("bench.internal", services=services, channels=channels)
 
@@ -65,8 +68,8 @@ async def servers(directory: Path) -> AsyncIterator[tuple[dict[str, str], Mesh]]
             running_mesh(system(int(backend.rpartition(":")[2])), apps=False)
         )
         rows = {DIRECT: backend}
-        for name, caller in ((TUNNEL, "tunnel"), (POLICY, "policy"), (HTTP, "http")):
-            host, port = mesh.address(caller, "app")
+        for name, (caller, callee) in ROWS.items():
+            host, port = mesh.address(caller, callee)
             rows[name] = f"{host}:{port}"
         for name, program, pair in (
             (NGINX, "nginx", pairs.nginx_pair),
@@ -140,12 +143,8 @@ async def measure(seconds: int, rounds: int) -> dict[str, object]:
     ratios = {
         f"{row} / {to}": {mode: ratio(seen, row, to, mode) for mode in MODES}
         for row, to in (
-            (TUNNEL, f"{NGINX}, tcp"),
-            (TUNNEL, f"{NGINX}, unix"),
-            (TUNNEL, f"{HAPROXY}, tcp"),
-            (TUNNEL, f"{HAPROXY}, unix"),
-            (POLICY, HTTP),
-            (TUNNEL, DIRECT),
+            *((row, f"{pair}, unix") for row in ROWS for pair in (NGINX, HAPROXY)),
+            *((row, DIRECT) for row in ROWS),
         )
     }
     return {

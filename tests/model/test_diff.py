@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from watertight.model.diff import compare, tightened_channels
+from watertight.model.diff import compare
 from watertight.model.load import load_text
 from watertight.model.system import Service, System
 
@@ -155,20 +155,6 @@ def test_moved_lines_are_no_change() -> None:
 def test_every_change_knows_its_line() -> None:
     [change] = compare(BEFORE, after(("GET /orders/*]", "GET /orders/*, POST /orders]")))
     assert change.at.line == 9
-
-
-@pytest.mark.parametrize(
-    ("edit", "names"),
-    [
-        (("to: catalogue}", "to: catalogue, allow: [shop.A/B]}"), ["web -> catalogue"]),
-        (("to: catalogue}", "to: catalogue, timeout: 1s}"), ["web -> catalogue"]),
-        (("to: catalogue}", "to: catalogue, retries: 1}"), ["web -> catalogue"]),
-        (("GET /orders/*]", "GET /orders/1]"), []),
-        (("allow: [GET /orders/*], timeout: 2s", ""), []),
-    ],
-)
-def test_channels_whose_streams_were_never_judged(edit: tuple[str, str], names: list[str]) -> None:
-    assert [channel.name for channel in tightened_channels(BEFORE, after(edit))] == names
 
 
 def test_limits_are_shown_with_what_it_takes_to_put_them_in_force() -> None:

@@ -110,23 +110,19 @@ def test_findings_stand_in_order_and_know_their_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "changes", "expected"),
+    ("protocol", "expected"),
     [
-        (Protocol.HTTP, {}, DataPath.TUNNEL),
-        (Protocol.GRPC, {}, DataPath.TUNNEL),
-        (Protocol.TCP, {}, DataPath.TUNNEL),
-        (Protocol.HTTP, {"timeout_seconds": 1.0}, DataPath.POLICY),
-        (Protocol.HTTP, {"grants": (HTTPGrant("GET", "/"),)}, DataPath.POLICY),
-        (Protocol.GRPC, {"retries": 1}, DataPath.HTTP),
+        (Protocol.HTTP, DataPath.HTTP),
+        (Protocol.GRPC, DataPath.GRPC),
+        (Protocol.TCP, DataPath.TCP),
     ],
 )
-def test_a_channel_pays_only_for_what_it_declares(
-    protocol: Protocol, changes: dict[str, object], expected: DataPath
-) -> None:
+def test_what_a_callee_speaks_decides_the_data_path(protocol: Protocol, expected: DataPath) -> None:
     callee = Service("b", listens=Listen(protocol, 1))
-    channel = replace(Channel("a", "b"), **changes)  # type: ignore[arg-type]
+    channel = Channel("a", "b", timeout_seconds=1.0, retries=1)
     system = System("a", {"a": Service("a"), "b": callee}, channels=(channel,))
     assert data_path(system, channel) is expected
+    assert data_path(system, replace(channel, timeout_seconds=None, retries=0)) is expected
 
 
 def test_a_channel_to_a_resource_is_native() -> None:

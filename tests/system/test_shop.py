@@ -132,8 +132,8 @@ def test_status_shows_channels_with_their_path(running_shop: RunningSystem) -> N
     document = running_shop.status()
     paths = {(c["from"], c["to"]): c for c in document["channels"]}
     assert paths["storefront", "orders"]["path"] == "http"
-    assert paths["orders", "payments"]["path"] == "policy"
-    assert paths["orders", "stock"]["path"] == "tunnel"
+    assert paths["orders", "payments"]["path"] == "http"
+    assert paths["orders", "stock"]["path"] == "tcp"
     assert "X25519MLKEM768" in paths["orders", "payments"]["groups"]
     assert all(service["proxy"]["connected"] for service in document["services"])
 

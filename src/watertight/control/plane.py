@@ -28,7 +28,6 @@ from watertight.identity.attestation import ProcessTreeAttestor
 from watertight.identity.keeper import SVIDKeeper, Workload
 from watertight.identity.profiles import Role
 from watertight.identity.workload_api.endpoint import IdentityEndpoint
-from watertight.model.diff import tightened_channels
 from watertight.model.system import GATEWAY, Limits, Service, System
 from watertight.runtime.files import write_atomically
 from watertight.runtime.layout import Layout, lay_out
@@ -150,7 +149,6 @@ class ControlPlane:
         async with self.changing:
             wanted = await self._examine(declared)
             applied = await self._put_in_force(wanted)
-            await self._cut_what_was_tightened(wanted.effective)
             before = self.declared
             self.declared, self.effective = wanted.declared, wanted.effective
             self._last = wanted
@@ -353,11 +351,6 @@ class ControlPlane:
     def _write_bootstrap(self, name: str, bootstrap: Mapping[str, object]) -> None:
         """Holds no secret; the proxy must be able to read it."""
         write_atomically(self.layout.bootstrap(name), json.dumps(bootstrap).encode(), 0o644)
-
-    async def _cut_what_was_tightened(self, effective: System) -> None:
-        """Tunnels that nobody parses end when their channel starts to name methods and paths."""
-        for channel in tightened_channels(self.effective, effective):
-            await self.deployment.cut(channel.target, channel.source)
 
     async def _converge_apps(self, specs: Mapping[str, PodSpec], before: System) -> None:
         running = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from watertight.control.plane import ControlPlane
 from watertight.enforcers.envoy.admin import ListenerFacts, ProxyUnreachable, listener_facts
-from watertight.enforcers.envoy.compile import data_path
+from watertight.model.paths import data_path
 from watertight.model.system import GATEWAY, Channel
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from watertight.model.paths import DataPath, data_path
 from watertight.model.system import (
     NOWHERE,
     Channel,
@@ -47,24 +46,6 @@ def compare(old: System | None, new: System) -> tuple[Change, ...]:
         *_resources(before, new),
         *_channels(before, new),
         *_gateway(before.gateway, new.gateway),
-    )
-
-
-def tightened_channels(old: System, new: System) -> tuple[Channel, ...]:
-    """The channels of ``new`` that went from a tunnel to a path on which requests are judged.
-
-    Streams that were opened through the tunnel are never judged; they must be cut.
-    """
-    tunnels = {
-        (channel.source, channel.target)
-        for channel in old.channels
-        if data_path(old, channel) is DataPath.TUNNEL
-    }
-    return tuple(
-        channel
-        for channel in new.channels
-        if (channel.source, channel.target) in tunnels
-        and data_path(new, channel) in {DataPath.POLICY, DataPath.HTTP}
     )
 
 

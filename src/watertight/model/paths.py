@@ -1,4 +1,4 @@
-"""Which data path a channel takes: it pays only for what it declares (DESIGN.md section 8)."""
+"""Which data path a channel takes: what its callee speaks decides (DESIGN.md section 8)."""
 
 from enum import StrEnum
 
@@ -8,25 +8,26 @@ from watertight.model.system import Channel, Protocol, System
 class DataPath(StrEnum):
     """How a channel's bytes travel between the two proxies."""
 
-    TUNNEL = "tunnel"
-    """CONNECT streams over one mTLS connection; nothing is parsed."""
-    POLICY = "policy"
-    """The same tunnel; HTTP is parsed once, at the callee, where grants are enforced."""
     HTTP = "http"
-    """HTTP is parsed at the caller too, which may then retry."""
+    """HTTP/1 over pooled mTLS connections, parsed at both ends; policy at the callee."""
+    GRPC = "grpc"
+    """The same over HTTP/2."""
+    TCP = "tcp"
+    """One mTLS connection for each of the client's; nothing is parsed."""
     NATIVE = "native"
     """A resource's own protocol, TLS and roles: its enforcer's matter."""
 
 
+_BY_PROTOCOL = {
+    Protocol.HTTP: DataPath.HTTP,
+    Protocol.GRPC: DataPath.GRPC,
+    Protocol.TCP: DataPath.TCP,
+}
+
+
 def data_path(system: System, channel: Channel) -> DataPath:
-    """The data path of a declared channel of this system."""
+    """The data path of a declared channel of this system; grants and retries do not matter."""
     callee = system.services.get(channel.target)
     if callee is None:
         return DataPath.NATIVE
-    if callee.listens is None or callee.listens.protocol is Protocol.TCP:
-        return DataPath.TUNNEL
-    if channel.retries:
-        return DataPath.HTTP
-    if channel.grants or channel.timeout_seconds is not None:
-        return DataPath.POLICY
-    return DataPath.TUNNEL
+    return DataPath.TCP if callee.listens is None else _BY_PROTOCOL[callee.listens.protocol]

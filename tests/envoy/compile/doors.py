@@ -1,13 +1,9 @@
-"""One HTTP/2 request straight at a door, with whatever certificate an attacker has."""
+"""One request straight at a door, with whatever certificate an attacker has."""
 
 import asyncio
+import re
 import ssl
-from collections.abc import Mapping
 from pathlib import Path
-
-import h2.config
-import h2.connection
-import h2.events
 
 from watertight.enforcers.contract import Credential
 
@@ -19,36 +15,38 @@ def tls(credential: Credential) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
     if credential.certificate is not None:
         context.load_cert_chain(credential.certificate, credential.private_key)
     return context
 
 
-async def ask(door: Path, credential: Credential, headers: Mapping[str, str]) -> str:
-    """The status of the answer, or ``cut`` where the connection ended without one."""
+async def exchange(door: Path, credential: Credential, data: bytes) -> bytes:
+    """One answer (a door need not close after it); nothing where the door closes without one."""
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             reader, writer = await asyncio.open_unix_connection(
                 str(door), ssl=tls(credential), server_hostname="door"
             )
-            return await _request(reader, writer, headers)
-    except (ssl.SSLError, ConnectionError):
-        return "cut"
+            try:
+                writer.write(data)
+                return await answer(reader)
+            finally:
+                writer.transport.abort()
+    except (ssl.SSLError, ConnectionError, asyncio.IncompleteReadError):
+        return b""
 
 
-async def _request(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: Mapping[str, str]
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    """Head and body of an HTTP/1.1 answer whose length is said."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", head)
+    return head + await reader.readexactly(int(length[1]) if length else 0)
+
+
+async def ask(
+    door: Path, credential: Credential, method: str, path: str, *lines: str, host: str = "x"
 ) -> str:
-    connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-    connection.initiate_connection()
-    connection.send_headers(1, list(headers.items()), end_stream=headers[":method"] != "CONNECT")
-    writer.write(connection.data_to_send())
-    try:
-        while data := await reader.read(65_536):
-            for event in connection.receive_data(data):
-                if isinstance(event, h2.events.ResponseReceived):
-                    return str(dict(event.headers)[":status"])
-        return "cut"
-    finally:
-        writer.transport.abort()
+    """The status of the answer to an HTTP/1.1 request, or ``cut`` where there was none."""
+    head = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close", *lines, "", ""]
+    got = await exchange(door, credential, "\r\n".join(head).encode())
+    return got.split(b" ")[1].decode() if got else "cut"

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 
 from tests.envoy.compile import doors
@@ -91,15 +90,21 @@ async def test_loosening_a_channel_cuts_nothing() -> None:
         assert await ask("/other") == 200
 
 
-async def test_tightening_a_channel_needs_a_cut_of_its_old_tunnels() -> None:
-    """Which ``apply`` therefore makes: the listener goes and comes again."""
+async def test_tightening_a_channel_judges_the_next_request_of_an_open_connection() -> None:
+    """All requests are parsed at both ends, whatever is declared: none is past being judged."""
     grants = (HTTPGrant("GET", "/orders/*"),)
     async with running_mesh(SHOP) as mesh, connection(mesh, "witness") as old:
         assert await old("/other") == 200
         await mesh.push(mesh.compile(changed(mesh.system, "witness", "orders", grants=grants)))
-        assert await old("/other") == 200
-        async with connection(mesh, "witness") as new:
-            assert [await new("/orders/1"), await new("/other")] == [200, 403]
+        assert [await old("/orders/1"), await old("/other")] == [200, 403]
+
+
+async def test_retries_and_timeouts_come_and_go_and_cut_nothing() -> None:
+    async with running_mesh(SHOP) as mesh, connection(mesh, "caller") as ask:
+        for changes in ({"retries": 2}, {"retries": 0, "timeout_seconds": 5.0}, {}):
+            assert await ask("/orders/1") == 200
+            await mesh.push(mesh.compile(changed(mesh.system, "caller", "orders", **changes)))
+        assert await ask("/orders/1") == 200
 
 
 async def test_revoking_one_caller_leaves_the_others_alone() -> None:
@@ -198,7 +203,7 @@ async def test_websockets_pass_every_path_and_survive_changes() -> None:
             writer.transport.abort()
 
 
-async def test_no_tunnel_outlives_the_svid_that_opened_it() -> None:
+async def test_a_passed_connection_is_cut_when_an_svid_of_its_age_has_expired() -> None:
     async with running_mesh(SHOP) as mesh:
         short = replace(mesh.placement, svid_ttl_seconds=2)
         await mesh.push(compile_envoy(mesh.system, short))
@@ -217,20 +222,35 @@ async def test_no_tunnel_outlives_the_svid_that_opened_it() -> None:
         writer.close()
 
 
-async def test_http_in_a_tunnel_is_asked_to_end_between_requests() -> None:
+@pytest.mark.parametrize("callee", ["orders", "catalogue"])
+async def test_pooled_connections_are_renewed_and_no_request_is_lost(callee: str) -> None:
     async with running_mesh(SHOP) as mesh:
-        short = replace(mesh.placement, svid_ttl_seconds=8)
+        short = replace(mesh.placement, svid_ttl_seconds=2)
         await mesh.push(compile_envoy(mesh.system, short))
-        host, port = mesh.address("caller", "orders")
-        async with (
-            httpx.AsyncClient(base_url=f"http://{host}:{port}") as client,
-            asyncio.timeout(DEADLINE_SECONDS),
-        ):
-            while True:
-                answer = await client.get("/orders/1")
-                assert answer.status_code == 200
-                if answer.headers.get("connection") == "close":
-                    break
+        renewed = "/stats?filter=upstream_cx_max_duration_reached&usedonly"
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while f"{callee}.upstream_cx_max_duration" not in await mesh.admin("caller", renewed):
+                if callee == "catalogue":
+                    assert await call(mesh, "caller", "Get") is grpc.StatusCode.OK
+                else:
+                    answer = await mesh.request("caller", "orders", "GET", "/orders/1")
+                    assert answer.status_code == 200
+
+
+async def test_a_thief_s_connection_takes_no_request_after_its_time() -> None:
+    """His client need not stop by itself, as ours does."""
+    async with running_mesh(SHOP) as mesh:
+        short = replace(mesh.placement, svid_ttl_seconds=4)
+        await mesh.push(compile_envoy(mesh.system, short))
+        door = str(mesh.placement.door("orders", "caller"))
+        context = doors.tls(mesh.credential("caller"))
+        reader, writer = await asyncio.open_unix_connection(door, ssl=context, server_hostname="x")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                while True:
+                    writer.write(b"GET /orders/1 HTTP/1.1\r\nhost: x\r\n\r\n")
+                    assert (await doors.answer(reader)).startswith(b"HTTP/1.1 200 ")
+        writer.transport.abort()
 
 
 async def test_a_silent_client_is_shown_out() -> None:
@@ -261,16 +281,15 @@ async def test_a_sidecar_logs_refusals_only() -> None:
         await mesh.request("caller", "orders", "DELETE", "/orders/1?token=hush")
         lines = await logged(mesh, "orders", 1)
         assert [(line["at"], line["status"], line["path"]) for line in lines] == [
-            ("inner|caller", 403, "/orders/1")
+            ("in|caller", 403, "/orders/1")
         ]
 
 
 async def test_a_sidecar_logs_who_knocked_with_what_is_wrong() -> None:
     async with running_mesh(SHOP) as mesh:
         door = mesh.placement.door("orders", "caller")
-        connect = {":method": "CONNECT", ":authority": "orders:1"}
-        assert await doors.ask(door, mesh.credential("witness"), connect) == "cut"
-        assert await doors.ask(door, Credential(), connect) == "cut"
+        assert await doors.ask(door, mesh.credential("witness"), "GET", "/") == "cut"
+        assert await doors.ask(door, Credential(), "GET", "/") == "cut"
         wrong, none = sorted(await logged(mesh, "orders", 2), key=lambda line: line["time"])
         assert wrong["peer"] == "spiffe://shop.internal/witness"
         assert "SAN_matcher" in wrong["why"]

@@ -67,10 +67,10 @@ def test_a_broken_secret_is_not_shown() -> None:
 
 def test_a_route_to_no_cluster_is_refused() -> None:
     def spoil(body: dict[str, Any]) -> None:
-        body["virtual_hosts"][0]["routes"][0]["route"]["cluster"] = "inner|nobody"
+        body["virtual_hosts"][0]["routes"][-1]["route"]["cluster"] = "somewhere"
 
     plan = spoilt(ResourceType.ROUTE, "in|mailer", spoil)
-    with pytest.raises(PlanRefused, match=r"inner\|nobody"):
+    with pytest.raises(PlanRefused, match="somewhere"):
         validate(plan, SECRETS)
 
 

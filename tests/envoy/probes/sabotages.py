@@ -8,8 +8,8 @@ from tests.envoy.probes.weaken import Weaken, listener, manager, routes, tls, to
 from tests.envoy.probes.weakenings import (
     DOOR,
     HTTPS,
-    INNER,
     Live,
+    another_name,
     any_bearer,
     any_host,
     any_method,
@@ -33,6 +33,8 @@ from tests.envoy.probes.weakenings import (
     provider,
     read_as_written,
     sessions_resumed,
+    targets_obeyed,
+    targets_reached,
     tokens_ignored,
     undeclared_listener,
     untrusted_taken,
@@ -162,7 +164,6 @@ SABOTAGES = (
             together(
                 tls(*DOOR, nobody_asked),
                 routes(*DOOR, weaken.anybody),
-                routes(*INNER, weaken.anybody),
             )
         ),
         "tls.no-certificate",
@@ -189,11 +190,7 @@ SABOTAGES = (
     ),
     sabotage(
         "any name",
-        always(
-            together(
-                tls(*DOOR, no_names), routes(*DOOR, weaken.anybody), routes(*INNER, weaken.anybody)
-            )
-        ),
+        always(together(tls(*DOOR, no_names), routes(*DOOR, weaken.anybody))),
         *FORGED_SHAPES,
     ),
     sabotage("the foreign authority trusted", foreign_trusted, "identity.foreign-authority"),
@@ -227,17 +224,14 @@ SABOTAGES = (
     ),
     # grants
     sabotage(
-        "any target, any request at the door",
-        always(routes(*DOOR, weaken.anything)),
-        "grants.claimed-identity",
+        "any target",
+        always(together(manager(*DOOR, targets_obeyed), routes(*DOOR, targets_reached))),
         "grants.connect-elsewhere",
-        "grants.method-at-door",
-        "grants.path-at-door",
         "sessions.silent-then-elsewhere",
     ),
     sabotage(
         "any request",
-        always(routes(*INNER, weaken.anything)),
+        always(routes(*DOOR, weaken.anything)),
         *JUDGED_BY_POLICY,
         "smuggling.bare-carriage-return",
         "smuggling.bare-line-feed",
@@ -245,23 +239,35 @@ SABOTAGES = (
     ),
     sabotage(
         "prefixes of paths as they are written",
-        always(together(manager(*INNER, read_as_written), routes(*INNER, by_prefix))),
+        always(
+            together(
+                manager(*DOOR, read_as_written),
+                routes(*DOOR, by_prefix),
+                routes(*DOOR, none_is_ambiguous),
+            )
+        ),
         "grants.path",
+        "grants.dot-dot-parameters",
         *SHAPES_OF_PATH,
     ),
     sabotage(
-        "prefixes of paths, dot segments with parameters among them",
-        always(together(routes(*INNER, by_prefix), routes(*INNER, none_is_ambiguous))),
+        "prefixes of paths, whatever can be read in two ways among them",
+        always(together(routes(*DOOR, by_prefix), routes(*DOOR, none_is_ambiguous))),
         "grants.path",
         "grants.dot-dot-parameters",
+        "grants.encoded-backslash",
+        "grants.encoded-slash",
     ),
     sabotage(
         "past the judge",
         past_the_judge,
         *JUDGED_BY_POLICY,
         *SHAPES_OF_PATH,
+        "grants.connect-elsewhere",
         "grants.dot-dot-parameters",
         "grants.fragment",
+        "identity.two-uri-sans",
+        "identity.two-uri-sans-second",
         *SMUGGLING,
     ),
     # reach and ports
@@ -279,7 +285,7 @@ SABOTAGES = (
             together(
                 routes(*DOOR, weaken.nothing),
                 routes("mailer", "in|orders", weaken.nothing),
-                routes("stock", "in|orders", weaken.nothing),
+                tls("stock", "in|orders", another_name),
             )
         ),
         "use.door",

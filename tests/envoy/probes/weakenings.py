@@ -21,7 +21,6 @@ from watertight.model.addresses import loopback_addresses
 from watertight.model.system import System
 
 DOOR = ("orders", "in|storefront")
-INNER = ("orders", "inner|storefront")
 HTTPS = ("gateway", "https")
 
 
@@ -49,6 +48,15 @@ def no_certificate_needed(context: Json) -> None:
 def nobody_asked(context: Json) -> None:
     context["require_client_certificate"] = False
     del context["common_tls_context"]["combined_validation_context"]
+
+
+def another_name(context: Json) -> None:
+    """Who is expected is somebody else."""
+    validation(
+        lambda body: body["match_typed_subject_alt_names"][0].update(
+            matcher={"exact": "spiffe://shop.internal/nobody"}
+        )
+    )(context)
 
 
 def sessions_resumed(context: Json) -> None:
@@ -105,24 +113,65 @@ def by_prefix(body: Json) -> None:
     """A grant as a prefix of the path, as a careless author writes it."""
     for policy in weaken.policies_of(body):
         for permission in policy["permissions"]:
+            if "and_rules" not in permission:
+                continue
             method, path = permission["and_rules"]["rules"]
             if "uri_template" in path:
                 prefix = {"url_path": {"path": {"prefix": "/orders/"}}}
                 permission["and_rules"]["rules"] = [method, prefix]
 
 
+def targets_obeyed(body: Json) -> None:
+    """The door's manager lets CONNECT through …"""
+    body["upgrade_configs"].append({"upgrade_type": "CONNECT"})
+
+
+def targets_reached(body: Json) -> None:
+    """… and its routes lead it to the app, whatever target it names."""
+    connect = {"upgrade_type": "CONNECT", "connect_config": {}}
+    body["virtual_hosts"][0]["routes"].insert(
+        0,
+        {
+            "match": {"connect_matcher": {}},
+            "route": {"cluster": "app", "upgrade_configs": [connect]},
+            "typed_per_filter_config": {
+                weaken.RBAC: {
+                    "@type": f"{PREFIX}extensions.filters.http.rbac.v3.RBACPerRoute",
+                    "rbac": {
+                        "rules": {
+                            "action": "ALLOW",
+                            "policies": {
+                                "any": {"permissions": [weaken.ANY], "principals": [weaken.ANY]}
+                            },
+                        }
+                    },
+                }
+            },
+        },
+    )
+
+
 def past_the_judge(live: Live) -> Weaken:
     """No HTTP is parsed on the way, and the app believes anything."""
 
-    def tunnel(body: Json) -> None:
-        body["virtual_hosts"][0]["routes"][0]["route"]["cluster"] = "app"
+    def passed(cluster: str) -> Callable[[Json], None]:
+        def edit(body: Json) -> None:
+            kind = f"{PREFIX}extensions.filters.network.tcp_proxy.v3.TcpProxy"
+            proxy = {"@type": kind, "stat_prefix": "past", "cluster": cluster}
+            body["filter_chains"][0]["filters"] = [
+                {"name": "envoy.filters.network.tcp_proxy", "typed_config": proxy}
+            ]
+
+        return edit
 
     def believer(body: Json) -> None:
         endpoint = body["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
         endpoint["address"]["socket_address"]["port_value"] = live.lenient_port
 
     return together(
-        routes(*DOOR, tunnel), weaken.editing("orders", ResourceType.CLUSTER, "app", believer)
+        listener("storefront", "out|orders", passed("out|orders")),
+        listener(*DOOR, passed("app")),
+        weaken.editing("orders", ResourceType.CLUSTER, "app", believer),
     )
 
 

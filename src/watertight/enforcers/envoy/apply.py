@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import time
 from collections.abc import Mapping, Sequence
 
 from watertight.enforcers.contract import Applied
-from watertight.enforcers.envoy.resources import EnvoyPlan, ProxyPlan, Resource, ResourceType
+from watertight.enforcers.envoy.resources import EnvoyPlan, ProxyPlan
 from watertight.enforcers.envoy.xds.server import XDSServer
 from watertight.errors import WatertightError
 
@@ -72,21 +71,6 @@ class Deployment:
         with contextlib.suppress(WatertightError):  # what was refused is the news, not this
             await self._wait(known)
 
-    async def cut(self, callee: str, caller: str) -> float:
-        """Ends every live connection of ``caller`` at ``callee`` and lets new ones in.
-
-        The door is removed and made again (docs/adr/0001); the caller's proxy retries meanwhile.
-        Returns the seconds from the push to the ACK of the removal.
-        """
-        resources = self._in_force[callee].resources
-        began = time.monotonic()
-        self._xds.set_resources(callee, _without_door(resources, caller))
-        await self._wait([callee])
-        seconds = time.monotonic() - began
-        self._xds.set_resources(callee, resources)
-        await self._wait([callee])
-        return seconds
-
     def forget(self, workload: str) -> None:
         """A proxy that is gone has nothing in force."""
         self._in_force.pop(workload, None)
@@ -101,11 +85,3 @@ def _version(proxy: ProxyPlan) -> str:
     """A content hash: the same plan has the same version, also after a restart."""
     resources = [[resource.type, resource.name, resource.body] for resource in proxy.resources]
     return hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _without_door(resources: Sequence[Resource], caller: str) -> tuple[Resource, ...]:
-    return tuple(
-        resource
-        for resource in resources
-        if (resource.type, resource.name) != (ResourceType.LISTENER, f"in|{caller}")
-    )

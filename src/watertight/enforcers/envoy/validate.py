@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from watertight.enforcers.envoy.binary import envoy_binary
-from watertight.enforcers.envoy.resources import ProxyPlan, Resource, ResourceType
+from watertight.enforcers.envoy.resources import ProxyPlan, ResourceType
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.system import NOWHERE, Position
 
@@ -117,11 +117,16 @@ def _detail(answer: subprocess.CompletedProcess[str]) -> str:
 
 
 def _position(plan: ProxyPlan, message: str) -> Position:
-    """The line of the resource that Envoy's message names, else that of the first one."""
-    named: list[Resource] = [
-        r for r in plan.resources if f'"{r.name}"' in message or f"'{r.name}'" in message
-    ]
-    best = max(named, key=lambda r: len(r.name), default=None)
-    if best is not None:
-        return best.at
+    """The line of the resource that Envoy's message names first, else that of the first one.
+
+    A resource's own name comes before those of the ones that it refers to.
+    """
+    places = {
+        place: resource.at
+        for resource in plan.resources
+        for quoted in (f'"{resource.name}"', f"'{resource.name}'")
+        if (place := message.find(quoted)) >= 0
+    }
+    if places:
+        return places[min(places)]
     return plan.resources[0].at if plan.resources else NOWHERE

@@ -2,6 +2,5 @@
 
 from watertight.enforcers.envoy.compile.proxies import compile_envoy
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
-from watertight.model.paths import DataPath, data_path
 
-__all__ = ["DataPath", "NotCompilable", "compile_envoy", "data_path"]
+__all__ = ["NotCompilable", "compile_envoy"]

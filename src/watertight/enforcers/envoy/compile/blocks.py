@@ -22,6 +22,10 @@ UNBOUNDED = 65_536
 """Above every real count: Envoy's own limit of 1,024 connections a cluster would refuse the
 1,025th connection of a healthy app. The overload manager is what bounds a proxy."""
 
+BACKLOG = 4096
+"""Connections that may wait to be taken. Envoy's 128 are fewer than one busy caller opens at once,
+and on a Unix socket one more is refused, not delayed."""
+
 
 def typed(kind: str, /, **fields: Any) -> Json:
     """An ``Any``: a message of the type ``envoy.<kind>``."""
@@ -77,16 +81,18 @@ def cluster(name: str, address: Json, *, connect_timeout_seconds: float = 1.0, *
     }
 
 
-def http_protocol(version: str, options: Json | None = None, *, idle_seconds: float) -> Json:
+def http_protocol(
+    version: str, options: Json | None = None, *, idle_seconds: float, **common: Any
+) -> Json:
     """``typed_extension_protocol_options`` of a cluster that speaks exactly this HTTP version.
 
-    ``version`` is ``http`` (HTTP/1.1) or ``http2``.
+    ``version`` is ``http`` (HTTP/1.1) or ``http2``; ``common`` goes into the options of both.
     """
     key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     return {
         key: typed(
             "extensions.upstreams.http.v3.HttpProtocolOptions",
-            common_http_protocol_options={"idle_timeout": seconds(idle_seconds)},
+            common_http_protocol_options={"idle_timeout": seconds(idle_seconds), **common},
             explicit_http_config={f"{version}_protocol_options": options or {}},
         )
     }
@@ -98,4 +104,10 @@ def listener(name: str, address: Json, filters: Sequence[Json], **rest: Any) -> 
     for key in ("transport_socket", "transport_socket_connect_timeout"):
         if key in rest:
             chain[key] = rest.pop(key)
-    return {"name": name, "address": address, "filter_chains": [chain], **rest}
+    return {
+        "name": name,
+        "address": address,
+        "filter_chains": [chain],
+        "tcp_backlog_size": BACKLOG,
+        **rest,
+    }

@@ -4,7 +4,6 @@ from watertight.enforcers.contract import Placement
 from watertight.enforcers.envoy.compile.blocks import (
     Json,
     cluster,
-    extension,
     http_protocol,
     pipe_address,
     typed,
@@ -58,12 +57,6 @@ def bootstrap(placement: Placement, workload: str) -> Json:
                 )
             ]
         },
-        "bootstrap_extensions": [
-            extension(
-                "envoy.bootstrap.internal_listener",
-                "extensions.bootstrap.internal_listener.v3.InternalListener",
-            )
-        ],
         "overload_manager": {
             "resource_monitors": [
                 {

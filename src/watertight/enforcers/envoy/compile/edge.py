@@ -3,31 +3,42 @@
 from collections.abc import Mapping
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import limits, logs, outbound, rbac, tls, tokens
+from watertight.enforcers.envoy.compile import (
+    edge_routes,
+    limits,
+    logs,
+    outbound,
+    rbac,
+    tls,
+    tokens,
+)
 from watertight.enforcers.envoy.compile.blocks import (
     Json,
-    extension,
     listener,
     seconds,
     tcp_address,
     typed,
 )
 from watertight.enforcers.envoy.compile.edge_routes import ROUTES, route_configuration
-from watertight.enforcers.envoy.compile.http import (
+from watertight.enforcers.envoy.compile.headers import (
+    FORWARDING,
     OVERRIDES,
-    PROXY_HEADERS,
+    PROXIES,
     SUBJECT_HEADER,
-    manager,
-    router,
+    early,
+    removals,
 )
+from watertight.enforcers.envoy.compile.http import manager, router
 from watertight.enforcers.envoy.resources import Resource, ResourceType
-from watertight.model.system import GATEWAY, Gateway, System
+from watertight.model.system import GATEWAY, Gateway, Route, System
 
 LISTENER = "https"
 IDLE_CONNECTION_SECONDS = 300.0
 HANDSHAKE_TIMEOUT_SECONDS = 10.0
 REQUEST_TIMEOUT_SECONDS = 60.0
 """Until the whole request has come: a client that sends a byte a second is not waited for."""
+STALLED_SECONDS = 10.0
+"""How long a client may take no byte of an answer's tail before its closing connection is cut."""
 MAX_HEADERS_KIB = 32
 CONNECTION_BUFFER_BYTES = 32_768
 HTTP2_AT_THE_EDGE = {
@@ -36,18 +47,6 @@ HTTP2_AT_THE_EDGE = {
     "initial_connection_window_size": 1_048_576,
 }
 """Envoy's own advice for an edge proxy ("Configuring Envoy as an edge proxy")."""
-
-FORWARDING = (
-    "forwarded",
-    "true-client-ip",
-    "x-client-ip",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-real-ip",
-)
-"""Where a request comes from is what we see: no proxy stands before this one that we would trust.
-An app that reads the first address of ``x-forwarded-for`` must not read the client's own words."""
 
 ACCESS_LOG = {
     "time": "%START_TIME%",
@@ -75,19 +74,25 @@ def resources(
     system: System, placement: Placement, gateway: Gateway, keys: Mapping[str, str]
 ) -> tuple[Resource, ...]:
     """What the gateway's proxy is sent; it has a door nowhere, and channels to its targets only."""
-    first_route = {route.target: route.at for route in reversed(gateway.routes)}
+    routes = route_configuration(system, gateway)  # raises for a target that does not listen
+    first_route = {route.target: route for route in reversed(gateway.routes)}
     clusters = [
-        Resource(ResourceType.CLUSTER, body["name"], body, first_route[target])
-        for target in sorted(first_route)
-        for body in [outbound.peer_cluster(system, placement, GATEWAY, target)]
+        Resource(ResourceType.CLUSTER, body["name"], body, route.at)
+        for _target, route in sorted(first_route.items())
+        for body in [_cluster(system, placement, route)]
     ]
     body = tokens.verification(gateway, keys)
     return (
         *clusters,
         Resource(ResourceType.EXTENSION, body["name"], body, gateway.at),
         Resource(ResourceType.LISTENER, LISTENER, _listener(gateway), gateway.at),
-        Resource(ResourceType.ROUTE, ROUTES, route_configuration(system, gateway), gateway.at),
+        Resource(ResourceType.ROUTE, ROUTES, routes, gateway.at),
     )
+
+
+def _cluster(system: System, placement: Placement, route: Route) -> Json:
+    speaks = edge_routes.listens(system, route).protocol
+    return outbound.peer_cluster(system, placement, GATEWAY, route.target, speaks)
 
 
 def _listener(gateway: Gateway) -> Json:
@@ -111,13 +116,15 @@ def _listener(gateway: Gateway) -> Json:
                     # Not silent: the log needs the path as it was before a rewrite.
                     router(silent=False),
                 ],
-                http_protocol_options={},
+                http_protocol_options={"enable_trailers": True},
                 http2_protocol_options=HTTP2_AT_THE_EDGE,
                 common_http_protocol_options={
                     "headers_with_underscores_action": "REJECT_REQUEST",
                     "idle_timeout": seconds(IDLE_CONNECTION_SECONDS),
                 },
                 max_request_headers_kb=MAX_HEADERS_KIB,
+                path_with_escaped_slashes_action="REJECT_REQUEST",
+                delayed_close_timeout=seconds(STALLED_SECONDS),
                 request_timeout=seconds(REQUEST_TIMEOUT_SECONDS),
                 stream_idle_timeout=seconds(IDLE_CONNECTION_SECONDS),
                 use_remote_address=True,
@@ -126,23 +133,16 @@ def _listener(gateway: Gateway) -> Json:
                 preserve_external_request_id=False,
                 strip_any_host_port=True,
                 upgrade_configs=[{"upgrade_type": "websocket"}],
-                early_header_mutation_extensions=[_strip()],
+                # Before anything else: what only we say, and what makes another request of one.
+                early_header_mutation_extensions=[
+                    early(removals((*FORWARDING, *OVERRIDES), PROXIES))
+                ],
                 access_log=logs.every_request(ACCESS_LOG),
             )
         ],
         transport_socket=tls.serve_https(),
         transport_socket_connect_timeout=seconds(HANDSHAKE_TIMEOUT_SECONDS),
         per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
-    )
-
-
-def _strip() -> Json:
-    """Before anything else: what only we say, and what would turn one request into another."""
-    stripped = (SUBJECT_HEADER, *FORWARDING, *OVERRIDES, *PROXY_HEADERS)
-    return extension(
-        "envoy.http.early_header_mutation.header_mutation",
-        "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-        mutations=[{"remove": name} for name in stripped],
     )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from watertight.enforcers.envoy.compile import limits, outbound, rbac, tokens
 from watertight.enforcers.envoy.compile.blocks import Json, extension, seconds
-from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH
+from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH, NO_HOST, UNSEEN
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
-from watertight.model.system import Gateway, HTTPGrant, Route, System
+from watertight.model.system import Gateway, HTTPGrant, Listen, Route, System
 
 ROUTES = "https"
 IDLE_REQUEST_SECONDS = 300.0
@@ -49,7 +49,7 @@ def route_configuration(system: System, gateway: Gateway) -> Json:
             {
                 "name": "misdirected",
                 "domains": ["*"],
-                "routes": [_refusal({"prefix": "/"}, 421)],
+                "routes": [_refusal(NO_HOST, 400), _refusal({"prefix": "/"}, 421)],
             },
         ],
         "response_headers_to_add": [
@@ -60,7 +60,8 @@ def route_configuration(system: System, gateway: Gateway) -> Json:
     }
 
 
-def _route(system: System, gateway: Gateway, number: int, route: Route) -> Json:
+def listens(system: System, route: Route) -> Listen:
+    """Where a route leads to. Raises :class:`NotCompilable` if nobody listens there."""
     service = system.services.get(route.target)
     if service is None or service.listens is None:
         raise NotCompilable(
@@ -68,12 +69,16 @@ def _route(system: System, gateway: Gateway, number: int, route: Route) -> Json:
             f"the route `{route.path}` leads to `{route.target}`, which does not listen.",
             remedy="Route to a declared service that listens on http or grpc.",
         )
+    return service.listens
+
+
+def _route(system: System, gateway: Gateway, number: int, route: Route) -> Json:
     allowed = rbac.grants([HTTPGrant(m, route.path) for m in route.methods], route.at)
     who = [tokens.principal(route, gateway)]
     return {
         "name": f"route {number}",
         "match": {**_match(route), "headers": [_methods(route.methods)]},
-        "route": _action(service.listens.port, route),
+        "route": _action(listens(system, route).port, route),
         "typed_per_filter_config": {
             **rbac.policies({name: ([permission], who) for name, permission in allowed.items()}),
             **tokens.per_route(route.require),
@@ -91,7 +96,7 @@ def _action(port: int, route: Route) -> Json:
         "append_x_forwarded_host": True,
         # Only what the callee has not seen: its door is being made anew, or its Envoy restarts.
         "retry_policy": {
-            "retry_on": "connect-failure,refused-stream,reset-before-request",
+            "retry_on": UNSEEN,
             "num_retries": 8,
             "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"},
         },

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from watertight.enforcers.envoy.compile import rbac
 from watertight.enforcers.envoy.compile.blocks import ADS, Json, extension, seconds
 
 HTTP_MANAGER = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -15,29 +16,11 @@ hostile peer can make us hold 64 MiB at most."""
 HEADERS_TIMEOUT_SECONDS = 10.0
 """Between a request's first byte and the end of its headers."""
 HANDSHAKE_TIMEOUT_SECONDS = 5.0
-IDLE_REQUEST_SECONDS = 3600.0
-"""A quiet WebSocket or a long poll is as good as with no proxy between."""
+MAX_HEADERS = 256
+"""Of a message between proxies: above what the gateway takes (Envoy's 100), and what it adds."""
 
-PEER_HEADER = "x-forwarded-client-cert"
-SUBJECT_HEADER = "x-watertight-subject"
-"""The verified ``sub`` of the token that the gateway saw."""
-
-OVERRIDES = (
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-)
-"""Headers by which frameworks let a request become another one than was judged here."""
-
-PROXY_HEADERS = (
-    "x-envoy-attempt-count",
-    "x-envoy-expected-rq-timeout-ms",
-    "x-envoy-original-host",
-    "x-envoy-original-path",
-)
-"""What the gateway's router notes on a request for its log; no business of the app's."""
+UNSEEN = "connect-failure,refused-stream,reset-before-request"
+"""When a request may be tried again whatever its method: its callee has seen nothing of it."""
 
 AMBIGUOUS_PATH: Json = {
     "safe_regex": {"regex": r"(?i)[^?]*/(\.|%2e){1,2}(;|%3b).*"},
@@ -46,13 +29,38 @@ AMBIGUOUS_PATH: Json = {
 judged. Envoy resolves ``/..;x`` as ``/..``, but finds it in ``/%2e%2e;x`` only when it normalises
 for the second time: two proxies in a row would judge two paths. Measured on 1.40."""
 
+ESCAPED_SLASH: Json = {"safe_regex": {"regex": r"(?i).*%(2f|5c).*"}}
+"""Matches a path (its query is not looked at) with a slash or backslash that some apps read as
+one and some do not."""
+
+NO_HOST: Json = {
+    "prefix": "/",
+    "headers": [
+        {
+            "name": ":authority",
+            "string_match": {
+                "safe_regex": {"regex": r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"}
+            },
+            "invert_match": True,
+        }
+    ],
+}
+"""Matches what is not sent to one host and port (RFC 9112 section 3.2). Envoy joins two ``Host``
+headers by a comma; which of them an app would take, nobody knows."""
+
 HTTP2: Json = {
     "max_concurrent_streams": 1024,
     "initial_stream_window_size": STREAM_WINDOW_BYTES,
     "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
 }
-HTTP1: Json = {"accept_http_10": True, "default_host_for_http_10": "localhost"}
-"""HTTP/1.0 is what some unmodified programs still speak to their upstreams."""
+HTTP1: Json = {
+    "accept_http_10": True,
+    "default_host_for_http_10": "localhost",
+    "enable_trailers": True,
+    "ignore_http_11_upgrade": [{"prefix": "TLS/", "ignore_case": True}],
+}
+"""HTTP/1.0 is what some unmodified programs still speak to their upstreams; an upgrade to TLS
+(RFC 2817) is what some clients offer with every request, and a server may ignore it."""
 
 
 def router(*, silent: bool) -> Json:
@@ -64,11 +72,20 @@ def router(*, silent: bool) -> Json:
     )
 
 
+def refusal(match: Json, status: int) -> Json:
+    """A route that answers nothing but the status, whoever asks."""
+    return {
+        "match": match,
+        "direct_response": {"status": status},
+        "typed_per_filter_config": rbac.policies({"refusal": ([rbac.ANY], [rbac.ANY])}),
+    }
+
+
 def manager(name: str, codec: str, filters: Sequence[Json], **rest: Any) -> Json:
     """A connection manager whose routes come by RDS under ``name``.
 
     ``codec`` is ``HTTP1`` or ``HTTP2``: protocols are declared, never sniffed. Paths are
-    normalised before they are judged, and what could be read in two ways is refused.
+    normalised before they are judged, and a header that could be read as another one is refused.
     """
     return extension(
         "envoy.filters.network.http_connection_manager",
@@ -82,9 +99,11 @@ def manager(name: str, codec: str, filters: Sequence[Json], **rest: Any) -> Json
             "http2_protocol_options": dict(HTTP2),
             "normalize_path": True,
             "merge_slashes": True,
-            "path_with_escaped_slashes_action": "REJECT_REQUEST",
-            "common_http_protocol_options": {"headers_with_underscores_action": "REJECT_REQUEST"},
+            "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
+            "common_http_protocol_options": common_options(),
             "request_headers_timeout": seconds(HEADERS_TIMEOUT_SECONDS),
+            # A quiet WebSocket, a long poll: as good as with no proxy between.
+            "stream_idle_timeout": "0s",
             "server_header_transformation": "PASS_THROUGH",
             "forward_client_cert_details": "SANITIZE",
             # An empty message, not an absent one: no address makes `x-envoy-*` trusted.
@@ -95,3 +114,12 @@ def manager(name: str, codec: str, filters: Sequence[Json], **rest: Any) -> Json
             **rest,
         },
     )
+
+
+def common_options(**rest: Any) -> Json:
+    """``common_http_protocol_options`` of a connection manager."""
+    return {
+        "headers_with_underscores_action": "REJECT_REQUEST",
+        "max_headers_count": MAX_HEADERS,
+        **rest,
+    }

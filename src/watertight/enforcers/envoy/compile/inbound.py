@@ -1,252 +1,133 @@
 """The callee's side: for each caller one door, a Unix socket that only this caller can enter.
 
-The listeners are frozen: they say the same for every data path. Path, grants and timeouts travel
-in RDS, so changing them cuts nothing (measured on Envoy 1.40; docs/explanation/data-paths.md).
+The listeners are frozen: they follow from what the callee speaks and from nothing else. Grants and
+timeouts travel in RDS, so changing them cuts nothing (docs/explanation/data-paths.md).
 """
 
-from dataclasses import dataclass
-
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import logs, rbac, tls
-from watertight.enforcers.envoy.compile.blocks import (
-    APP_ADDRESS,
-    Json,
-    cluster,
-    extension,
-    http_protocol,
-    listener,
-    pipe_address,
-    seconds,
-    tcp_address,
+from watertight.enforcers.envoy.compile import app, logs, passing, rbac, tls
+from watertight.enforcers.envoy.compile.blocks import Json, listener, pipe_address, seconds
+from watertight.enforcers.envoy.compile.door import Door
+from watertight.enforcers.envoy.compile.headers import (
+    CODING_HEADER,
+    FORWARDING,
+    OVERRIDES,
+    PEER_HEADER,
+    PROXIES,
+    copy_coding,
+    early,
+    overwrite,
+    removals,
+    trailer_filter,
 )
 from watertight.enforcers.envoy.compile.http import (
     AMBIGUOUS_PATH,
+    ESCAPED_SLASH,
     HANDSHAKE_TIMEOUT_SECONDS,
-    HTTP2,
-    IDLE_REQUEST_SECONDS,
-    OVERRIDES,
-    PEER_HEADER,
-    PROXY_HEADERS,
-    SUBJECT_HEADER,
+    NO_HOST,
+    UNSEEN,
+    common_options,
     manager,
+    refusal,
     router,
 )
 from watertight.enforcers.envoy.compile.lifetimes import Lifetimes, lifetimes
 from watertight.enforcers.envoy.resources import Resource, ResourceType
-from watertight.model.paths import DataPath
-from watertight.model.system import GATEWAY, Grant, Listen, Position, Protocol, System
+from watertight.model.system import GATEWAY, Protocol, System
 
-APP_CLUSTER = "app"
 DOOR_IDLE_SECONDS = 60.0
 """A peer that says nothing is shown out; callers close earlier (outbound.POOL_IDLE_SECONDS)."""
-APP_IDLE_SECONDS = 1.0
-"""Below the keep-alive of every common server (gunicorn's is 2 s), so that we never send a
-request into a connection that the app is just closing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """One caller's way into one callee."""
-
-    callee: str
-    caller: str
-    listens: Listen
-    path: DataPath
-    grants: tuple[Grant, ...]
-    """Empty: whatever the protocol can say."""
-    timeout_seconds: float | None
-    at: Position
-
-    @property
-    def outer(self) -> str:
-        """Name of the mTLS listener and of its route configuration."""
-        return f"in|{self.caller}"
-
-    @property
-    def inner(self) -> str:
-        """Name of the internal listener, its route configuration and the cluster to it."""
-        return f"inner|{self.caller}"
-
-    @property
-    def has_inner(self) -> bool:
-        """Always for what speaks HTTP, so that a change of path finds it there already."""
-        return self.listens.protocol is not Protocol.TCP and self.caller != GATEWAY
-
-
-def app_cluster(listens: Listen) -> Json:
-    """The way to the app itself."""
-    version = "http2" if listens.protocol is Protocol.GRPC else "http"
-    return cluster(
-        APP_CLUSTER,
-        tcp_address(APP_ADDRESS, listens.port),
-        typed_extension_protocol_options=http_protocol(version, idle_seconds=APP_IDLE_SECONDS),
-    )
+TRIES = 2
+"""Of what never reached the app; nothing was done yet, whatever the method."""
 
 
 def resources(system: System, placement: Placement, door: Door) -> list[Resource]:
     """Everything that one door consists of, in the callee's proxy."""
     lives = lifetimes(placement.svid_ttl_seconds)
-    made = [
-        (ResourceType.LISTENER, _outer_listener(system, placement, door, lives)),
-        (ResourceType.ROUTE, _outer_routes(system, door, lives)),
-    ]
-    if door.has_inner:
-        made += [
-            (ResourceType.CLUSTER, _inner_cluster(door)),
-            (ResourceType.LISTENER, _inner_listener(door, lives)),
-            (ResourceType.ROUTE, _inner_routes(system, door)),
+    peer = system.spiffe_id(door.caller)
+    if door.listens.protocol is Protocol.TCP:
+        passed = passing.to_app(door.name, peer, lives)
+        made = [(ResourceType.LISTENER, _listener(placement, door, passed, peer))]
+    else:
+        parsed = [_manager(door, lives)]
+        made = [
+            (ResourceType.LISTENER, _listener(placement, door, parsed, peer)),
+            (ResourceType.ROUTE, _routes(door, lives, peer)),
         ]
     return [Resource(kind, body["name"], body, door.at) for kind, body in made]
 
 
-def _outer_listener(system: System, placement: Placement, door: Door, lives: Lifetimes) -> Json:
-    peer = system.spiffe_id(door.caller)
+def _listener(placement: Placement, door: Door, filters: list[Json], peer: str) -> Json:
     return listener(
-        door.outer,
+        door.name,
         pipe_address(placement.door(door.callee, door.caller), mode=0o660),
-        [
-            manager(
-                door.outer,
-                "HTTP2",
-                [rbac.remember_peer(), rbac.deny_all(), router(silent=True)],
-                http2_protocol_options={**HTTP2, "allow_connect": True},
-                upgrade_configs=[{"upgrade_type": "CONNECT"}, {"upgrade_type": "websocket"}],
-                common_http_protocol_options={
-                    "headers_with_underscores_action": "REJECT_REQUEST",
-                    "idle_timeout": seconds(DOOR_IDLE_SECONDS),
-                    "max_connection_duration": seconds(lives.connection),
-                },
-                access_log=logs.requests(door.outer),
-            )
-        ],
-        access_log=logs.handshakes(door.outer),
-        transport_socket=tls.accept(peer),
+        filters,
+        access_log=logs.handshakes(door.name),
+        transport_socket=tls.accept(peer, door.listens.protocol),
         transport_socket_connect_timeout=seconds(HANDSHAKE_TIMEOUT_SECONDS),
     )
 
 
-def _outer_routes(system: System, door: Door, lives: Lifetimes) -> Json:
-    """A tunnel, and the same requests unwrapped, under the same grants.
-
-    Where the callee speaks HTTP both stand open at every time: the caller's Envoy may go over from
-    one to the other before or after we hear of it, and no permitted request is refused.
-    """
-    principals = [rbac.peer(system.spiffe_id(door.caller))]
-    limits = {
-        "idle_timeout": seconds(IDLE_REQUEST_SECONDS),
-        "max_stream_duration": {"max_stream_duration": seconds(lives.stream)},
-    }
-    routes = []
-    if door.caller != GATEWAY:
-        routes.append(_tunnel(door, limits, principals))
-    if door.listens.protocol is not Protocol.TCP:
-        routes += [*_ambiguous(door), _requests(system, door, limits, principals)]
-    return _route_configuration(door.outer, routes)
-
-
-def _tunnel(door: Door, limits: Json, principals: list[Json]) -> Json:
-    authority = rbac.authority(door.callee, door.listens.port)
-    return {
-        "match": {"connect_matcher": {}},
-        "route": {
-            "cluster": APP_CLUSTER if door.path is DataPath.TUNNEL else door.inner,
-            "timeout": "0s",
-            "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
-            **limits,
-        },
-        "typed_per_filter_config": rbac.policies({"tunnel": ([authority], principals)}),
-    }
-
-
-def _ambiguous(door: Door) -> list[Json]:
-    """Where paths are judged: a closed route for those that cannot be."""
-    if not door.grants:
-        return []
-    answer = {"match": AMBIGUOUS_PATH, "direct_response": {"status": 400}}
-    return [answer | {"typed_per_filter_config": rbac.policies({})}]
-
-
-def _requests(system: System, door: Door, limits: Json, principals: list[Json]) -> Json:
-    allowed = {name: ([permission], principals) for name, permission in _permissions(door).items()}
-    return {
-        "match": {"prefix": "/"},
-        "route": _to_app(door) | limits,
-        "typed_per_filter_config": rbac.policies(allowed),
-        **_headers(system, door),
-    }
-
-
-def _inner_listener(door: Door, lives: Lifetimes) -> Json:
-    """Reached only through the tunnel route of the outer listener, that is by its one caller."""
-    return {
-        "name": door.inner,
-        "internal_listener": {},
-        "filter_chains": [
-            {
-                "filters": [
-                    manager(
-                        door.inner,
-                        "HTTP2" if door.listens.protocol is Protocol.GRPC else "HTTP1",
-                        [rbac.deny_all(), router(silent=True)],
-                        upgrade_configs=[{"upgrade_type": "websocket"}],
-                        # HTTP/1: the next answer says `connection: close`. HTTP/2: GOAWAY.
-                        http1_safe_max_connection_duration=True,
-                        common_http_protocol_options={
-                            "headers_with_underscores_action": "REJECT_REQUEST",
-                            "max_connection_duration": seconds(lives.graceful),
-                        },
-                        access_log=logs.requests(door.inner),
-                    )
-                ]
-            }
-        ],
-    }
-
-
-def _inner_routes(system: System, door: Door) -> Json:
-    limits = {"idle_timeout": seconds(IDLE_REQUEST_SECONDS)}
-    routes = [*_ambiguous(door), _requests(system, door, limits, [rbac.ANY])]
-    return _route_configuration(door.inner, routes)
-
-
-def _inner_cluster(door: Door) -> Json:
-    return cluster(
-        door.inner,
-        {"envoy_internal_address": {"server_listener_name": door.inner}},
-        transport_socket=extension(
-            "envoy.transport_sockets.internal_upstream",
-            "extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport",
-            transport_socket=extension(
-                "envoy.transport_sockets.raw_buffer",
-                "extensions.transport_sockets.raw_buffer.v3.RawBuffer",
-            ),
+def _manager(door: Door, lives: Lifetimes) -> Json:
+    return manager(
+        door.name,
+        "HTTP2" if door.listens.protocol is Protocol.GRPC else "HTTP1",
+        [rbac.remember_peer(), rbac.deny_all(), trailer_filter(), router(silent=True)],
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        common_http_protocol_options=common_options(
+            idle_timeout=seconds(DOOR_IDLE_SECONDS),
+            max_connection_duration=seconds(lives.connection),
         ),
+        drain_timeout=seconds(lives.drain),
+        # Also how long a peer may take no byte of an answer's tail before it is cut.
+        delayed_close_timeout=seconds(lives.stream),
+        early_header_mutation_extensions=[early([*_forged(door), copy_coding()])],
+        access_log=logs.requests(door.name),
     )
 
 
-def _permissions(door: Door) -> dict[str, Json]:
-    """By grant; identity alone allows whatever HTTP can say."""
-    return rbac.grants(door.grants, door.at) if door.grants else {"identity": rbac.ANY}
+def _forged(door: Door) -> list[Json]:
+    """The gateway says by some of these headers where a request comes from, and is believed."""
+    if door.caller == GATEWAY:
+        return removals([CODING_HEADER], ["x-envoy-"])
+    return removals(FORWARDING, PROXIES)
 
 
-def _to_app(door: Door) -> Json:
-    """What never reached the app may be tried again whatever its method: nothing was done yet."""
+def _routes(door: Door, lives: Lifetimes, peer: str) -> Json:
+    """First what nobody can judge, then the ways to the app, each under the same grants."""
+    routes = [refusal(NO_HOST, 400)]
+    if door.grants:
+        routes += [refusal(AMBIGUOUS_PATH, 400), refusal(ESCAPED_SLASH, 400)]
+    guarded = door.listens.protocol is Protocol.HTTP
+    for way in app.WAYS if guarded else app.WAYS[-1:]:
+        routes.append(_route(door, lives, peer, way))
+    hosts = [{"name": "all", "domains": ["*"], "routes": routes}]
+    return {"name": door.name, "virtual_hosts": hosts}
+
+
+def _route(door: Door, lives: Lifetimes, peer: str, way: app.Way) -> Json:
+    permissions = rbac.grants(door.grants, door.at) if door.grants else {"identity": rbac.ANY}
+    principals = [rbac.peer(peer)]
+    told = overwrite(PEER_HEADER, f"URI={peer}")
     return {
-        "cluster": APP_CLUSTER,
-        "timeout": seconds(door.timeout_seconds or 0),
-        "retry_policy": {"retry_on": "connect-failure,reset-before-request", "num_retries": 2},
+        "match": {"prefix": "/", **({"headers": way.headers()} if way.headers() else {})},
+        "route": {
+            "cluster": way.cluster,
+            "timeout": seconds(door.timeout_seconds or 0),
+            "idle_timeout": "0s",
+            "max_stream_duration": {"max_stream_duration": seconds(lives.stream)},
+            "retry_policy": {"retry_on": UNSEEN, "num_retries": TRIES},
+        },
+        "typed_per_filter_config": rbac.policies(
+            {name: ([permission], principals) for name, permission in permissions.items()}
+        ),
+        "request_headers_to_add": [told, *way.adds()],
+        "request_headers_to_remove": _removed(door),
     }
 
 
-def _headers(system: System, door: Door) -> Json:
-    """The app learns who calls, in a header that no caller of a parsed channel can forge."""
-    told = {
-        "header": {"key": PEER_HEADER, "value": f"URI={system.spiffe_id(door.caller)}"},
-        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-    }
-    forged = [*OVERRIDES, *PROXY_HEADERS, *(() if door.caller == GATEWAY else (SUBJECT_HEADER,))]
-    return {"request_headers_to_add": [told], "request_headers_to_remove": forged}
-
-
-def _route_configuration(name: str, routes: list[Json]) -> Json:
-    return {"name": name, "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]}
+def _removed(door: Door) -> list[str]:
+    """What Envoy itself wrote in between; and, where a request was judged, what would turn it into
+    another one."""
+    scheme = [] if door.caller == GATEWAY else ["x-forwarded-proto"]
+    return [CODING_HEADER, *scheme, *(OVERRIDES if door.grants else ())]

@@ -6,17 +6,16 @@ has none reaches nothing. The door asks nobody who he is; the server does. Where
 """
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import tls
+from watertight.enforcers.envoy.compile import passing, tls
 from watertight.enforcers.envoy.compile.blocks import (
     APP_ADDRESS,
     Json,
     cluster,
-    extension,
     listener,
     pipe_address,
     tcp_address,
 )
-from watertight.enforcers.envoy.compile.outbound import CONNECT_ATTEMPTS, name
+from watertight.enforcers.envoy.compile.outbound import name
 from watertight.enforcers.envoy.resources import Resource as EnvoyResource
 from watertight.enforcers.envoy.resources import ResourceType
 from watertight.model.addresses import callee_addresses
@@ -78,17 +77,7 @@ def _server(resource: Resource) -> Json:
 
 
 def _passing(listener_name: str, address: Json, to: str) -> Json:
-    """Sessions of a database may be silent for hours: none is cut for that."""
-    proxy = extension(
-        "envoy.filters.network.tcp_proxy",
-        "extensions.filters.network.tcp_proxy.v3.TcpProxy",
-        stat_prefix=listener_name,
-        cluster=to,
-        idle_timeout="0s",
-        max_connect_attempts=CONNECT_ATTEMPTS,
-        backoff_options={"base_interval": "0.05s", "max_interval": "0.5s"},
-    )
-    return listener(listener_name, address, [proxy])
+    return listener(listener_name, address, [passing.proxy(listener_name, to)])
 
 
 def _resources(made: list[tuple[ResourceType, Json, Position]]) -> tuple[EnvoyResource, ...]:

@@ -5,10 +5,10 @@ from itertools import chain
 from types import MappingProxyType
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import edge, inbound, native, outbound
+from watertight.enforcers.envoy.compile import app, edge, inbound, native, outbound
 from watertight.enforcers.envoy.compile.bootstrap import bootstrap
 from watertight.enforcers.envoy.compile.callee import callee, is_ours
-from watertight.enforcers.envoy.compile.inbound import Door
+from watertight.enforcers.envoy.compile.door import Door
 from watertight.enforcers.envoy.compile.neighbourhood import neighbourhood
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
 from watertight.enforcers.envoy.resources import (
@@ -18,7 +18,6 @@ from watertight.enforcers.envoy.resources import (
     Resource,
     ResourceType,
 )
-from watertight.model.paths import DataPath, data_path
 from watertight.model.system import GATEWAY, Channel, HTTPGrant, Protocol, Service, System
 
 NO_KEYS: Mapping[str, str] = MappingProxyType({})
@@ -75,8 +74,10 @@ def sidecar(system: System, placement: Placement, service: Service) -> tuple[Res
     doors = _doors(system, service)
     made: list[Resource] = []
     if service.listens is not None and doors:
-        app = inbound.app_cluster(service.listens)
-        made.append(Resource(ResourceType.CLUSTER, app["name"], app, service.at))
+        made += [
+            Resource(ResourceType.CLUSTER, body["name"], body, service.at)
+            for body in app.clusters(service.listens)
+        ]
     made += chain.from_iterable(inbound.resources(system, placement, door) for door in doors)
     made += chain.from_iterable(
         outbound.resources(system, placement, channel)
@@ -97,7 +98,6 @@ def _channel_door(system: System, channel: Channel) -> Door:
         callee=channel.target,
         caller=channel.source,
         listens=callee(system, channel),
-        path=data_path(system, channel),
         grants=channel.grants,
         # With retries the caller's Envoy bounds the whole of them.
         timeout_seconds=None if channel.retries else channel.timeout_seconds,
@@ -123,7 +123,6 @@ def _gateway_door(system: System, service: Service) -> list[Door]:
             callee=service.name,
             caller=GATEWAY,
             listens=service.listens,
-            path=DataPath.HTTP,
             grants=tuple(sorted(grants)),
             timeout_seconds=None,
             at=routes[0].at,

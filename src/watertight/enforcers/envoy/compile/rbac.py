@@ -40,16 +40,17 @@ def remember_peer() -> Json:
     return extension(
         "envoy.filters.http.set_filter_state",
         "extensions.filters.http.set_filter_state.v3.Config",
-        on_request_headers=[
-            {
-                "object_key": PEER,
-                "factory_key": "envoy.string",
-                "format_string": {
-                    "text_format_source": {"inline_string": "%DOWNSTREAM_PEER_URI_SAN%"}
-                },
-            }
-        ],
+        on_request_headers=[peer_state()],
     )
+
+
+def peer_state() -> Json:
+    """The filter state in which they are kept."""
+    return {
+        "object_key": PEER,
+        "factory_key": "envoy.string",
+        "format_string": {"text_format_source": {"inline_string": "%DOWNSTREAM_PEER_URI_SAN%"}},
+    }
 
 
 def policies(named: Mapping[str, tuple[Sequence[Json], Sequence[Json]]]) -> Json:
@@ -81,11 +82,6 @@ def peer(spiffe_id: str) -> Json:
             ]
         }
     }
-
-
-def authority(host: str, port: int) -> Json:
-    """The permission to open a tunnel to exactly this target."""
-    return {"header": {"name": ":authority", "string_match": {"exact": f"{host}:{port}"}}}
 
 
 def grants(declared: Iterable[Grant], at: Position) -> dict[str, Json]:

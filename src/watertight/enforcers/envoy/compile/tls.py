@@ -7,6 +7,7 @@ X509-SVID section 5 for the URI SAN; SPIRE's SDS names for the secrets.
 from collections.abc import Sequence
 
 from watertight.enforcers.envoy.compile.blocks import ADS, Json, extension
+from watertight.model.system import Protocol
 
 OWN_SVID = "default"
 """The SDS name of the proxy's own SVID."""
@@ -42,7 +43,11 @@ def _secret(name: str) -> Json:
     return {"name": name, "sds_config": dict(ADS)}
 
 
-def _common(peer: str, alpn: Sequence[str] = ("h2",), groups: Sequence[str] = MESH_GROUPS) -> Json:
+ALPN = {Protocol.HTTP: ("http/1.1",), Protocol.GRPC: ("h2",), Protocol.TCP: ()}
+"""What is said between proxies, by what the callee speaks."""
+
+
+def _common(peer: str, alpn: Sequence[str], groups: Sequence[str] = MESH_GROUPS) -> Json:
     """Both ends show their SVID and accept exactly one peer.
 
     The maximum is set as well as the minimum: Envoy's client side stops at TLS 1.2 by default.
@@ -67,7 +72,7 @@ def _common(peer: str, alpn: Sequence[str] = ("h2",), groups: Sequence[str] = ME
     }
 
 
-def accept(peer: str) -> Json:
+def accept(peer: str, speaks: Protocol) -> Json:
     """The server side: a client certificate is required, and only ``peer``'s will do.
 
     No session is ever resumed: a resumed one would skip the verification of a certificate that
@@ -76,19 +81,19 @@ def accept(peer: str) -> Json:
     return extension(
         "envoy.transport_sockets.tls",
         "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-        common_tls_context=_common(peer),
+        common_tls_context=_common(peer, ALPN[speaks]),
         require_client_certificate=True,
         disable_stateless_session_resumption=True,
         disable_stateful_session_resumption=True,
     )
 
 
-def connect(peer: str, server_name: str) -> Json:
+def connect(peer: str, server_name: str, speaks: Protocol) -> Json:
     """The client side: only ``peer`` will do."""
     return extension(
         "envoy.transport_sockets.tls",
         "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-        common_tls_context=_common(peer),
+        common_tls_context=_common(peer, ALPN[speaks]),
         sni=server_name,
         max_session_keys=0,
     )

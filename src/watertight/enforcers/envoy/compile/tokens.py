@@ -8,7 +8,7 @@ what stands here refuses these too (RFC 7515 sections 2 and 4.1.11, RFC 9068 sec
 from collections.abc import Iterable, Mapping
 
 from watertight.enforcers.envoy.compile.blocks import ADS, Json, extension, seconds, typed
-from watertight.enforcers.envoy.compile.http import SUBJECT_HEADER
+from watertight.enforcers.envoy.compile.headers import SUBJECT_HEADER
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
 from watertight.model.system import Gateway, Issuer, Requirement, Route
 

@@ -13,7 +13,7 @@ from watertight.enforcers.envoy.probes.requests import (
     at_door,
     from_inside,
     genuine,
-    open_door,
+    past_tls,
 )
 from watertight.enforcers.envoy.probes.ways import (
     FORBIDDEN,
@@ -39,7 +39,7 @@ CLAIMS = (
 def probes(system: System) -> Iterator[Probe]:
     """For every way with grants, from inside and at the door; for every way, other targets."""
     for way in ways(system):
-        for authority in _elsewhere(way):
+        for authority in _elsewhere(way) if way.speaks_http else ():
             yield attack(
                 "grants.connect-elsewhere",
                 way.channel,
@@ -141,10 +141,10 @@ async def _door(arena: Arena, way: Way, request: Request) -> Observation:
 
 async def _connect(arena: Arena, way: Way, authority: str) -> Observation:
     wire = await dial_unix(arena.door(way.callee, way.caller))
+    speaks = way.listens.protocol
     try:
-        seen: Seen = await ask_for_tunnel(
-            await open_door(wire, await genuine(arena, way)), authority
-        )
+        secure = await past_tls(wire, await genuine(arena, way), speaks)
+        seen: Seen = await ask_for_tunnel(secure, speaks, authority)
     except Closed as end:
         seen = Nothing(str(end), closed=True)
     finally:

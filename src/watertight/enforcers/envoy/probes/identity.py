@@ -17,7 +17,7 @@ from watertight.enforcers.attack.tls import Hello
 from watertight.enforcers.contract import Arena, Forgery, Observation, Probe
 from watertight.enforcers.envoy.probes.control import judged_at_door, permitted
 from watertight.enforcers.envoy.probes.make import attack
-from watertight.enforcers.envoy.probes.requests import at_door
+from watertight.enforcers.envoy.probes.requests import WORD, at_door
 from watertight.enforcers.envoy.probes.tls import handshaken
 from watertight.enforcers.envoy.probes.ways import Way, ways
 from watertight.model.system import System
@@ -105,7 +105,8 @@ def probes(system: System) -> Iterator[Probe]:
 
 async def _forged(arena: Arena, way: Way, forgery: Forgery) -> Observation:
     hello = Hello(credential=await arena.forge(forgery))
-    return await judged_at_door(arena, way, await at_door(arena, way, permitted(way), hello))
+    seen = await at_door(arena, way, permitted(way), hello, word=WORD)
+    return await judged_at_door(arena, way, seen)
 
 
 async def _other(arena: Arena, way: Way, other: str) -> Observation:

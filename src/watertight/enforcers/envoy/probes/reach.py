@@ -21,10 +21,10 @@ from watertight.enforcers.contract import (
     served,
 )
 from watertight.enforcers.envoy.probes.make import attack
-from watertight.enforcers.envoy.probes.requests import open_door
+from watertight.enforcers.envoy.probes.requests import let_in, past_tls
 from watertight.enforcers.envoy.probes.ways import sealed_pairs, ways
 from watertight.model.addresses import loopback_addresses
-from watertight.model.system import GATEWAY, Listen, System
+from watertight.model.system import GATEWAY, Listen, Protocol, System
 
 LOCAL = "127.0.0.1"
 
@@ -40,11 +40,12 @@ class Target:
 def probes(system: System) -> Iterator[Probe]:
     """For every undeclared pair: by name, by address, at the app's port, and at every door."""
     sealed: dict[str, list[Target]] = {}
-    strangers: dict[str, list[str]] = {}
+    strangers: dict[Target, list[str]] = {}
     for caller, callee, listens in sealed_pairs(system):
-        strangers.setdefault(callee, []).append(caller)
+        target = Target(callee, listens)
+        strangers.setdefault(target, []).append(caller)
         if caller != GATEWAY:
-            sealed.setdefault(caller, []).append(Target(callee, listens))
+            sealed.setdefault(caller, []).append(target)
     declared: dict[str, list[Target]] = {}
     for way in ways(system):
         if way.from_service:
@@ -52,8 +53,8 @@ def probes(system: System) -> Iterator[Probe]:
     for caller in system.services:
         targets = sealed.get(caller, [])
         yield from _from_inside(system, caller, targets, [*targets, *declared.get(caller, [])])
-    for callee, callers in strangers.items():
-        yield _at_the_doors(callee, callers)
+    for target, callers in strangers.items():
+        yield _at_the_doors(target, callers)
 
 
 def _from_inside(
@@ -92,14 +93,15 @@ def _from_inside(
         ).standing_for([f"{caller} -> {target.name}" for target in others])
 
 
-def _at_the_doors(callee: str, callers: Sequence[str]) -> Probe:
+def _at_the_doors(target: Target, callers: Sequence[str]) -> Probe:
+    callee = target.name
     return attack(
         "reach.doors",
         f"* -> {callee}",
         f"each caller that has no channel to {callee} ({len(callers)}), with its genuine SVID, "
         "at every door",
         _doors,
-        callee,
+        target,
         callers,
     ).standing_for([f"{caller} -> {callee}" for caller in callers])
 
@@ -171,8 +173,9 @@ async def _connect(
     return refused(f"{len(addresses)} connections refused: {', '.join(answer['reasons'])}")
 
 
-async def _doors(arena: Arena, callee: str, callers: Sequence[str]) -> Observation:
+async def _doors(arena: Arena, target: Target, callers: Sequence[str]) -> Observation:
     """Nobody's door may open to a stranger; nor may anybody await one at a door of its own."""
+    callee, speaks = target.name, target.listens.protocol
     doors = [path for path in arena.doors(callee) if await _is_open(path)]
     if not doors and any(way.callee == callee for way in ways(arena.system)):
         return not_run(f"{callee} has no open door at all: its proxy does not run")
@@ -183,7 +186,7 @@ async def _doors(arena: Arena, callee: str, callers: Sequence[str]) -> Observati
             opened[caller] = f"{caller} is awaited at a door of its own"
         hello = Hello(credential=await arena.svid(caller))
         for path in doors:
-            seen = await _knock(path, hello)
+            seen = await _knock(path, hello, speaks)
             if seen.outcome is Outcome.SERVED:
                 opened[caller] = f"the door {path.name} {seen.detail} {caller}"
             elif seen.outcome is Outcome.NOT_RUN:
@@ -205,17 +208,19 @@ async def _is_open(path: Path) -> bool:
     return True
 
 
-async def _knock(path: Path, hello: Hello) -> Observation:
+async def _knock(path: Path, hello: Hello, speaks: Protocol) -> Observation:
     try:
         wire = await dial_unix(path)
     except Absent as gone:
         return not_run(str(gone))
     try:
-        await open_door(wire, hello)
+        await let_in(await past_tls(wire, hello, speaks), speaks)
     except Alert:
         return refused("a TLS alert")
     except Closed as end:
         return not_run(f"{end}, without an alert: refused, or broken?")
+    except TimeoutError:
+        return not_run("no answer")
     finally:
         await wire.close()
-    return served("spoke with")
+    return served("let in")

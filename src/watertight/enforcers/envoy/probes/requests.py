@@ -2,22 +2,28 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watertight.enforcers.attack.http import Answer, Headers, exchange, request_bytes
 from watertight.enforcers.attack.http2 import HTTP2, Tunnel, connect
 from watertight.enforcers.attack.inside import dial_inside
-from watertight.enforcers.attack.tls import Hello, handshake
+from watertight.enforcers.attack.tls import Alert, Hello, TLSWire, handshake
 from watertight.enforcers.attack.wire import Closed, Wire, dial_unix
 from watertight.enforcers.contract import Arena
-from watertight.enforcers.envoy.probes.replies import Nothing, Seen, refusal
-from watertight.enforcers.envoy.probes.ways import Way
+from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, Seen, refusal
+from watertight.enforcers.envoy.probes.ways import SEGMENT, Way
 from watertight.model.system import Protocol
 
 TIMEOUT_SECONDS = 5.0
+SETTLE_SECONDS = 4.5
+"""A proxy may try for some seconds to reach what is behind it before it gives a connection up."""
 AGENT = "watertight-verify"
 EMPTY_RPC = b"\0\0\0\0\0"
 """A gRPC message of no bytes (gRPC over HTTP/2, "Length-Prefixed-Message")."""
+ALPN = {Protocol.HTTP: ("http/1.1",), Protocol.GRPC: ("h2",), Protocol.TCP: ()}
+"""What a client of each protocol offers (RFC 7301)."""
+WORD = b"\n"
+"""What is said where nothing is parsed, so that there is something to let through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +43,62 @@ async def from_inside(arena: Arena, way: Way, request: Request) -> Seen:
     return await _seen(lambda: _speak(wire, way, request), wire)
 
 
-async def at_door(arena: Arena, way: Way, request: Request, hello: Hello) -> Seen:
+async def at_door(
+    arena: Arena, way: Way, request: Request, hello: Hello, *, word: bytes = b""
+) -> Seen:
     """One request straight at the callee's door, past the caller's proxy.
 
-    Tried both ways that a door may be meant, as a plain HTTP/2 request and through CONNECT: what
-    got through either way is what was seen, else how the way that this callee's door is made for
-    was refused. Raises ``Absent``.
+    Where nothing is parsed there is no request: what is tried then is to be let in, and to say
+    ``word``. Raises ``Absent``.
     """
-    seen: list[Seen] = []
-    for attempt in (_plainly, _tunnelled):
-        wire = await dial_unix(arena.door(way.callee, way.caller))
-        seen.append(await _seen(lambda: attempt(wire, way, request, hello), wire))  # noqa: B023
-    plain, tunnelled = seen
-    through = isinstance(tunnelled, Answer) and refusal(tunnelled) is None
-    return tunnelled if through or not way.speaks_http else plain
+    wire = await dial_unix(arena.door(way.callee, way.caller))
+
+    async def attempt() -> Seen:
+        secure = await past_tls(wire, hello, way.listens.protocol)
+        if way.speaks_http:
+            return await _speak(secure, way, request)
+        await _held(secure, word)
+        return Answer(200)
+
+    return await _seen(attempt, wire)
 
 
-async def open_door(wire: Wire, hello: Hello) -> HTTP2:
-    """TLS, then HTTP/2 up to the server's SETTINGS: only then has it accepted our certificate.
+async def past_tls(wire: Wire, hello: Hello, speaks: Protocol) -> TLSWire:
+    """TLS up to our own end of it; whether the door accepts us shows later (TLS 1.3).
 
     Raises ``Alert``, ``Closed``, ``TimeoutError``.
     """
-    secure = await handshake(wire, hello, timeout_seconds=TIMEOUT_SECONDS)
-    return await connect(secure, timeout_seconds=TIMEOUT_SECONDS)
+    offer = replace(hello, alpn=ALPN[speaks])
+    return await handshake(wire, offer, timeout_seconds=TIMEOUT_SECONDS)
+
+
+async def let_in(secure: TLSWire, speaks: Protocol) -> None:
+    """Returns once the door has shown that it accepts our certificate: it speaks with us.
+
+    Where nothing is parsed, it holds the connection. Raises ``Alert``, ``Closed``,
+    ``TimeoutError``.
+    """
+    if speaks is Protocol.TCP:
+        await _held(secure, b"")
+    elif speaks is Protocol.GRPC:
+        await connect(secure, timeout_seconds=TIMEOUT_SECONDS)
+    else:
+        data = request_bytes("GET", f"/{SEGMENT}", [("host", AGENT), ("connection", "close")])
+        got = await exchange(secure, data, ["GET"], timeout_seconds=TIMEOUT_SECONDS)
+        if not got.answers and not got.closed:
+            raise TimeoutError
+        if not got.answers:
+            raise Alert(got.detail) if got.detail.startswith("alert ") else Closed(got.detail)
+
+
+async def _held(secure: TLSWire, word: bytes) -> None:
+    if word:
+        await secure.send(word)
+    try:
+        if not await secure.receive(SETTLE_SECONDS):
+            raise Closed("closed")
+    except TimeoutError:
+        return
 
 
 async def genuine(arena: Arena, way: Way) -> Hello:
@@ -67,15 +106,23 @@ async def genuine(arena: Arena, way: Way) -> Hello:
     return Hello(credential=await arena.svid(way.caller))
 
 
-async def ask_for_tunnel(connection: HTTP2, authority: str) -> Seen:
+async def ask_for_tunnel(secure: TLSWire, speaks: Protocol, authority: str) -> Seen:
     """The answer to CONNECT; 200 if the tunnel is open. No app ever answers a CONNECT."""
-    tunnel = await connection.connect(authority)
-    return Answer(200) if isinstance(tunnel, Tunnel) else _no_tunnel(tunnel)
+    if speaks is Protocol.GRPC:
+        connection = await connect(secure, timeout_seconds=TIMEOUT_SECONDS)
+        tunnel = await connection.connect(authority)
+        return Answer(200) if isinstance(tunnel, Tunnel) else _no_tunnel(tunnel)
+    data = request_bytes("CONNECT", authority, [("host", authority)])
+    # Read as an answer to HEAD: what follows the head of an answer to CONNECT is no body.
+    got = await exchange(secure, data, ["HEAD"], timeout_seconds=TIMEOUT_SECONDS)
+    if not got.answers:
+        return Nothing(got.detail, closed=got.closed)
+    return _no_tunnel(got.answers[0])
 
 
 def _no_tunnel(answer: Answer) -> Seen:
-    if answer.status >= 500:
-        return answer  # let through, and nobody there
+    if refusal(answer, AT_THE_EDGE) is None:
+        return answer  # open; or let through, and nobody there
     return Nothing(f"CONNECT answered {answer.status}", closed=True)
 
 
@@ -102,27 +149,13 @@ async def _speak(wire: Wire, way: Way, request: Request) -> Seen:
 
 
 async def _ask(connection: HTTP2, way: Way, request: Request) -> Answer:
-    grpc = way.listens.protocol is Protocol.GRPC
     return await connection.request(
         request.method,
         request.path,
         authority=way.authority,
         headers=headers_of(way, request),
-        body=EMPTY_RPC if grpc else b"",
+        body=EMPTY_RPC,
     )
-
-
-async def _plainly(wire: Wire, way: Way, request: Request, hello: Hello) -> Seen:
-    return await _ask(await open_door(wire, hello), way, request)
-
-
-async def _tunnelled(wire: Wire, way: Way, request: Request, hello: Hello) -> Seen:
-    tunnel = await (await open_door(wire, hello)).connect(way.authority)
-    if not isinstance(tunnel, Tunnel):
-        return _no_tunnel(tunnel)
-    if not way.speaks_http:
-        return Answer(200)  # the tunnel to the app is open: Envoy answers once it has connected
-    return await _speak(tunnel, way, request)
 
 
 async def _seen(attempt: Callable[[], Awaitable[Seen]], wire: Wire) -> Seen:

@@ -5,7 +5,7 @@ import ssl
 import time
 from collections.abc import Iterator
 
-from watertight.enforcers.attack.http2 import connect
+from watertight.enforcers.attack.http import exchange, request_bytes
 from watertight.enforcers.attack.tls import Hello, TLSWire, handshake
 from watertight.enforcers.attack.wire import Closed, Wire, dial_unix
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
@@ -16,7 +16,8 @@ from watertight.enforcers.envoy.probes.requests import (
     TIMEOUT_SECONDS,
     ask_for_tunnel,
     genuine,
-    open_door,
+    let_in,
+    past_tls,
 )
 from watertight.enforcers.envoy.probes.ways import FORBIDDEN, Way, ways
 from watertight.model.system import System
@@ -55,25 +56,33 @@ def probes(system: System) -> Iterator[Probe]:
         yield attack(
             "sessions.silent-then-plaintext",
             way.channel,
-            f"nothing for {SILENCE_SECONDS:g} s, then HTTP/2 in the clear",
+            f"nothing for {SILENCE_SECONDS:g} s, then a request in the clear",
             _silent_then_plaintext,
             way,
         )
-        yield attack(
-            "sessions.silent-then-elsewhere",
-            way.channel,
-            f"TLS, nothing for {SILENCE_SECONDS:g} s, then CONNECT to what was not granted",
-            _silent_then_elsewhere,
-            way,
-        )
+        if way.speaks_http:
+            yield attack(
+                "sessions.silent-then-elsewhere",
+                way.channel,
+                f"TLS, nothing for {SILENCE_SECONDS:g} s, then CONNECT to what was not granted",
+                _silent_then_elsewhere,
+                way,
+            )
 
 
-async def _session(arena: Arena, way: Way, hello: Hello) -> TLSWire:
+async def _session(arena: Arena, way: Way, hello: Hello, earlier: TLSWire | None = None) -> TLSWire:
     """A finished connection whose server has had its chance to send tickets."""
+    speaks = way.listens.protocol
     wire = await dial_unix(arena.door(way.callee, way.caller))
-    secure = await handshake(wire, hello, timeout_seconds=TIMEOUT_SECONDS)
-    connection = await connect(secure, timeout_seconds=TIMEOUT_SECONDS)
-    await connection.close()
+    try:
+        secure = (
+            await handshake(wire, hello, timeout_seconds=TIMEOUT_SECONDS, earlier=earlier)
+            if earlier
+            else await past_tls(wire, hello, speaks)
+        )
+        await let_in(secure, speaks)
+    finally:
+        await wire.close()
     return secure
 
 
@@ -91,19 +100,12 @@ async def _ticket(arena: Arena, way: Way) -> Observation:
 async def _resumption(arena: Arena, way: Way) -> Observation:
     try:
         first = await _session(arena, way, await genuine(arena, way))
-        second = await _again(arena, way, first)
+        second = await _session(arena, way, Hello(), first)
     except (Closed, ssl.SSLError) as end:
         return not_run(f"the right caller is turned away: {end}")
     if second.tls.session_reused:
         return served("the session was resumed")
     return refused("a full handshake, with certificates, was asked for")
-
-
-async def _again(arena: Arena, way: Way, first: TLSWire) -> TLSWire:
-    wire = await dial_unix(arena.door(way.callee, way.caller))
-    again = await handshake(wire, Hello(), timeout_seconds=TIMEOUT_SECONDS, earlier=first)
-    await (await connect(again, timeout_seconds=TIMEOUT_SECONDS)).close()
-    return again
 
 
 async def _silent_forever(arena: Arena, way: Way) -> Observation:
@@ -124,14 +126,15 @@ async def _silent_forever(arena: Arena, way: Way) -> Observation:
 
 async def _silent_then_plaintext(arena: Arena, way: Way) -> Observation:
     wire = await dial_unix(arena.door(way.callee, way.caller))
+    data = request_bytes("GET", "/", [("host", way.authority), ("connection", "close")])
     try:
         await asyncio.sleep(SILENCE_SECONDS)  # the attack itself
-        await connect(wire, timeout_seconds=TIMEOUT_SECONDS)
-    except Closed as end:
-        return await judged_at_door(arena, way, Nothing(str(end), closed=True))
+        got = await exchange(wire, data, ["GET"], timeout_seconds=TIMEOUT_SECONDS)
     finally:
         await wire.close()
-    return served("the door spoke HTTP/2 in the clear")
+    if got.answers:
+        return served(f"answered {got.answers[0].status} in the clear")
+    return await judged_at_door(arena, way, Nothing(got.detail, closed=got.closed))
 
 
 async def _silent_then_elsewhere(arena: Arena, way: Way) -> Observation:
@@ -143,9 +146,10 @@ async def _silent_then_elsewhere(arena: Arena, way: Way) -> Observation:
 
 
 async def _elsewhere_late(arena: Arena, way: Way, wire: Wire) -> Seen:
+    speaks = way.listens.protocol
     try:
-        connection = await open_door(wire, await genuine(arena, way))
+        secure = await past_tls(wire, await genuine(arena, way), speaks)
         await asyncio.sleep(SILENCE_SECONDS)  # the attack itself
-        return await ask_for_tunnel(connection, f"{FORBIDDEN}:{way.listens.port}")
+        return await ask_for_tunnel(secure, speaks, f"{FORBIDDEN}:{way.listens.port}")
     except Closed as end:
         return Nothing(str(end), closed=True)

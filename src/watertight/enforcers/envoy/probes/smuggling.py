@@ -6,12 +6,20 @@ it than the granted request, or if a message that must be refused went through a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watertight.enforcers.attack.http import Exchange, exchange, request_bytes
 from watertight.enforcers.attack.inside import dial_inside
-from watertight.enforcers.attack.wire import Wire
-from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
+from watertight.enforcers.attack.wire import Closed, Wire, dial_unix
+from watertight.enforcers.contract import (
+    Arena,
+    Observation,
+    Outcome,
+    Probe,
+    not_run,
+    refused,
+    served,
+)
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.control import judged_inside, permitted
 from watertight.enforcers.envoy.probes.make import attack
@@ -22,7 +30,7 @@ from watertight.enforcers.envoy.probes.replies import (
     app_is_absent,
     refusal,
 )
-from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS, Request
+from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS, Request, genuine, past_tls
 from watertight.enforcers.envoy.probes.ways import FORBIDDEN, Way, covers, granted, ways
 from watertight.model.system import Gateway, Protocol, Route, System
 
@@ -134,9 +142,25 @@ def _at_the_gateway(gateway: Gateway) -> Iterator[Probe]:
 
 
 async def _smuggle(arena: Arena, way: Way, request: Request, shape: Shape) -> Observation:
+    """From inside; and, past the caller's own proxy, straight at the door."""
     inside = await arena.inside(way.caller)
     host = arena.address(way.caller, way.callee)
-    wire = await dial_inside(inside, host, way.listens.port, timeout_seconds=TIMEOUT_SECONDS)
+    wire: Wire = await dial_inside(inside, host, way.listens.port, timeout_seconds=TIMEOUT_SECONDS)
+    seen = await _judged(arena, way, request, shape, wire)
+    if seen.outcome is not Outcome.REFUSED:
+        return seen
+    wire = await dial_unix(arena.door(way.callee, way.caller))
+    try:
+        secure = await past_tls(wire, await genuine(arena, way), way.listens.protocol)
+    except Closed as end:
+        return not_run(f"the right caller is turned away: {end}")
+    at_door = await _judged(arena, way, request, shape, secure)
+    return replace(at_door, detail=f"{seen.detail}; at the door, {at_door.detail}")
+
+
+async def _judged(
+    arena: Arena, way: Way, request: Request, shape: Shape, wire: Wire
+) -> Observation:
     first = f"{request.method} {request.path} HTTP/1.1\r\nhost: {way.authority}\r\n".encode()
     got = await _sent(wire, first, request.method, shape)
     if not got.answers:

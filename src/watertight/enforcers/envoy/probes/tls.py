@@ -1,6 +1,6 @@
 """TLS itself: what is let in without a certificate, in the clear, or with an old version.
 
-Served means here: the door spoke HTTP/2 with us. What RBAC would say behind it does not matter:
+Served means here: the door spoke with us. What RBAC would say behind it does not matter:
 each layer must hold on its own.
 """
 
@@ -15,7 +15,7 @@ from watertight.enforcers.contract import Arena, Observation, Probe, served
 from watertight.enforcers.envoy.probes.control import judged_at_door, permitted
 from watertight.enforcers.envoy.probes.make import attack
 from watertight.enforcers.envoy.probes.replies import Nothing
-from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS, open_door
+from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS, let_in, past_tls
 from watertight.enforcers.envoy.probes.ways import Way, ways
 from watertight.model.system import System
 
@@ -56,18 +56,18 @@ def probes(system: System) -> Iterator[Probe]:
 
 
 async def handshaken(arena: Arena, way: Way, hello: Hello) -> Observation:
-    """Served if the door speaks HTTP/2 with whoever says this hello."""
+    """Served if the door speaks with whoever says this hello."""
     wire = await dial_unix(arena.door(way.callee, way.caller))
+    speaks = way.listens.protocol
     try:
-        connection = await open_door(wire, hello)
+        await let_in(await past_tls(wire, hello, speaks), speaks)
     except Closed as end:
         return await judged_at_door(arena, way, Nothing(str(end), closed=True))
     except TimeoutError:
         return await judged_at_door(arena, way, Nothing("no answer", closed=False))
     finally:
         await wire.close()
-    await connection.close()
-    return served("the door spoke HTTP/2")
+    return served("the door let us in")
 
 
 async def _old(

@@ -9,6 +9,7 @@ from watertight.enforcers.envoy.probes.control import permitted
 from watertight.enforcers.envoy.probes.make import use
 from watertight.enforcers.envoy.probes.replies import used
 from watertight.enforcers.envoy.probes.requests import (
+    SETTLE_SECONDS,
     TIMEOUT_SECONDS,
     Request,
     at_door,
@@ -17,9 +18,6 @@ from watertight.enforcers.envoy.probes.requests import (
 )
 from watertight.enforcers.envoy.probes.ways import Way, fill, ways
 from watertight.model.system import Protocol, System
-
-SETTLE_SECONDS = 4.5
-"""A caller's proxy may try for some seconds before it gives the app's connection up."""
 
 
 def probes(system: System) -> Iterator[Probe]:
@@ -67,7 +65,7 @@ async def _door(arena: Arena, way: Way) -> Observation:
 
 
 async def _stream(arena: Arena, way: Way) -> Observation:
-    """Open and not thrown out; that the tunnel reaches the app is ``use.door``'s to show."""
+    """Open, and not thrown out while every proxy on the way tries to reach the app."""
     inside = await arena.inside(way.caller)
     host = arena.address(way.caller, way.callee)
     try:

@@ -1,0 +1,97 @@
+"""The ways from a callee's proxy to the app beside it.
+
+An app that leaves a request's body unread takes it for the next request on its connection, whoever
+sent that body. So a request that has a body goes on a connection of its own, and says so: the app
+closes it after the answer and reads no further. Two other kinds go alone as well: an upgrade,
+behind which bytes follow that are no HTTP, and HEAD, since an app that answers it with a body would
+speak into the next request's answer. All others share connections (docs/adr/0008).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from watertight.enforcers.envoy.compile.blocks import (
+    APP_ADDRESS,
+    Json,
+    cluster,
+    http_protocol,
+    tcp_address,
+)
+from watertight.enforcers.envoy.compile.headers import CODING_HEADER, overwrite
+from watertight.enforcers.envoy.compile.http import MAX_HEADERS
+from watertight.model.system import Listen, Protocol
+
+SHARED = "app"
+ALONE = "app|alone"
+"""The same app, with one request a connection."""
+IDLE_SECONDS = 1.0
+"""Below the keep-alive of every common server (gunicorn's is 2 s), so that we never send a
+request into a connection that the app is just closing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A route to the app: which requests, by which cluster, with what added."""
+
+    cluster: str
+    headers: Callable[[], list[Json]]
+    """``headers`` of the route's match: all must fit."""
+    closes: bool = True
+    """Whether the app is told that this is the last request of its connection."""
+
+    def adds(self) -> list[Json]:
+        """``request_headers_to_add``."""
+        return [overwrite("connection", "close")] if self.closes else []
+
+
+def _has_length() -> list[Json]:
+    none = {"safe_regex": {"regex": "0+"}}
+    return [
+        {"name": "content-length", "present_match": True},
+        {"name": "content-length", "string_match": none, "invert_match": True},
+    ]
+
+
+def _is_chunked() -> list[Json]:
+    return [{"name": CODING_HEADER, "present_match": True}]
+
+
+def _upgrades() -> list[Json]:
+    return [{"name": "upgrade", "present_match": True}]
+
+
+def _asks_for_no_body() -> list[Json]:
+    return [{"name": ":method", "string_match": {"exact": "HEAD"}}]
+
+
+WAYS = (
+    Way(ALONE, _has_length),
+    Way(ALONE, _is_chunked),
+    Way(ALONE, _upgrades, closes=False),
+    Way(ALONE, _asks_for_no_body),
+    Way(SHARED, list, closes=False),
+)
+"""In the order in which they are tried."""
+
+
+def clusters(listens: Listen) -> list[Json]:
+    """Those that all doors of a callee share."""
+    if listens.protocol is Protocol.TCP:
+        return [cluster(SHARED, tcp_address(APP_ADDRESS, listens.port))]
+    if listens.protocol is Protocol.GRPC:
+        return [_cluster(SHARED, listens, "http2", {})]
+    options = {"enable_trailers": True}
+    return [
+        _cluster(SHARED, listens, "http", options),
+        _cluster(ALONE, listens, "http", options, max_requests_per_connection=1),
+    ]
+
+
+def _cluster(name: str, listens: Listen, version: str, options: Json, **common: int) -> Json:
+    return cluster(
+        name,
+        tcp_address(APP_ADDRESS, listens.port),
+        typed_extension_protocol_options=http_protocol(
+            version, options, idle_seconds=IDLE_SECONDS, max_headers_count=MAX_HEADERS, **common
+        ),
+    )

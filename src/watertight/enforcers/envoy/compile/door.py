@@ -1,0 +1,23 @@
+"""One caller's way into one callee, as declared."""
+
+from dataclasses import dataclass
+
+from watertight.model.system import Grant, Listen, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What is known of a door before it is compiled."""
+
+    callee: str
+    caller: str
+    listens: Listen
+    grants: tuple[Grant, ...]
+    """Empty: whatever the protocol can say."""
+    timeout_seconds: float | None
+    at: Position
+
+    @property
+    def name(self) -> str:
+        """Name of the mTLS listener and of its route configuration."""
+        return f"in|{self.caller}"

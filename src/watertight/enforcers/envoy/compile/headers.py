@@ -1,0 +1,98 @@
+"""Headers that no caller of ours may write: what proxies obey, and what tells an app who calls.
+
+They are removed at the callee's door, before anything else looks at the request: a thief of an
+SVID does not go through the caller's own proxy.
+"""
+
+from collections.abc import Iterable
+
+from watertight.enforcers.envoy.compile.blocks import Json, extension
+
+PEER_HEADER = "x-forwarded-client-cert"
+SUBJECT_HEADER = "x-watertight-subject"
+"""The verified ``sub`` of the token that the gateway saw."""
+CODING_HEADER = "x-watertight-coding"
+"""A copy of ``transfer-encoding``, which Envoy takes away before it chooses a route."""
+
+OVERRIDES = (
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+)
+"""Headers by which frameworks let a request become another one than was judged here."""
+
+FORWARDING = (
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-real-ip",
+)
+"""By which proxies say where a request comes from, beside all that begin with ``x-forwarded-``."""
+
+PROXIES = ("x-envoy-", "x-forwarded-", "x-watertight-")
+"""Beginnings of the names of headers that one proxy writes and another one obeys, or an app."""
+
+NEVER_TRAILERS = (
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "host",
+    "te",
+    "transfer-encoding",
+    *FORWARDING,
+    *OVERRIDES,
+)
+"""What must not come after the body, since some servers take trailers for headers (RFC 9110
+section 6.5.1): framing, routing, who asks."""
+
+
+def early(mutations: Iterable[Json]) -> Json:
+    """A mutation of a request's headers before routing, and before any filter."""
+    return extension(
+        "envoy.http.early_header_mutation.header_mutation",
+        "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        mutations=list(mutations),
+    )
+
+
+def removals(names: Iterable[str] = (), beginnings: Iterable[str] = ()) -> list[Json]:
+    """Mutations that remove headers by name, and by how their names begin."""
+    return [
+        *({"remove": name} for name in names),
+        *({"remove_on_match": {"key_matcher": {"prefix": start}}} for start in beginnings),
+    ]
+
+
+def copy_coding() -> Json:
+    """A mutation that keeps ``transfer-encoding`` for the routes (see :data:`CODING_HEADER`)."""
+    return {
+        "append": {
+            "header": {"key": CODING_HEADER, "value": "%REQ(TRANSFER-ENCODING)%"},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
+    }
+
+
+def trailer_filter() -> Json:
+    """A filter that takes out of a request's trailers what they must not say."""
+    return extension(
+        "envoy.filters.http.header_mutation",
+        "extensions.filters.http.header_mutation.v3.HeaderMutation",
+        mutations={"request_trailers_mutations": removals(NEVER_TRAILERS, PROXIES)},
+    )
+
+
+def overwrite(name: str, value: str) -> Json:
+    """One of a route's ``request_headers_to_add``."""
+    return {
+        "header": {"key": name, "value": value},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
