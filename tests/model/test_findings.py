@@ -21,6 +21,7 @@ WITHOUT_EXAMPLE = {
     codes.UNREADABLE,
     codes.TOO_MANY_FINDINGS,
     codes.NO_PORT,
+    codes.UNDECLARED_NOTICES,
 }
 """What cannot be shown in a short readable text; the tests at the end of this file show them."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 TLS = ("tls.", "identity.", "sessions.", "login.", "reach.", "ports.", "use.login")
 CHANNELS = ("orders -> orders-db",)
+BILLING = ("billing -> orders-db",)
 USES = ("use.function", "use.login", "use.schema", "use.sequence", "use.table")
 
 Files = dict[str, str]
@@ -25,10 +26,11 @@ class Sabotage:
     channels: tuple[str, ...] = field(default=CHANNELS)
 
 
-def sql(name: str, statements: str, *breaks: str) -> Sabotage:
+def sql(name: str, statements: str, *breaks: str, channels: tuple[str, ...] = CHANNELS) -> Sabotage:
     """Weakened by statements of the superuser."""
     family = tuple({broken.partition(".")[0] + "." for broken in breaks})
-    return Sabotage(name, frozenset(breaks), tuple(statements.split(";")), family=family)
+    weakened = tuple(statements.split(";"))
+    return Sabotage(name, frozenset(breaks), weakened, family=family, channels=channels)
 
 
 def access(name: str, *lines: str, breaks: tuple[str, ...], also: str = "") -> Sabotage:
@@ -104,6 +106,7 @@ GRANTS = (
     "grants.table",
     "grants.trigger",
 )
+PAIRS = ("pairs.activity", "pairs.advisory-lock", "pairs.shadow", "pairs.signal")
 SUBJECTS = (
     "identity.common-name-case",
     "identity.longer-common-name",
@@ -133,6 +136,9 @@ SABOTAGES = (
         "ALTER ROLE orders SUPERUSER",
         *ESCALATIONS,
         *GRANTS,
+        *PAIRS,
+        "limits.connections",
+        "limits.own-limits",
         "login.replication",
     ),
     sql(
@@ -179,13 +185,51 @@ SABOTAGES = (
         "signal",
         "ALTER ROLE orders INHERIT; GRANT pg_signal_backend TO orders",
         "escalation.set-role",
-        "escalation.signal",
+        "pairs.signal",
+    ),
+    sql(
+        "statistics",
+        "ALTER ROLE orders INHERIT; GRANT pg_read_all_stats TO orders",
+        "pairs.activity",
+    ),
+    # --- how much it may take
+    sql("no-share", "ALTER ROLE orders CONNECTION LIMIT -1", "limits.connections"),
+    sql(
+        "no-bound-of-files",
+        "ALTER ROLE orders SET temp_file_limit = -1",
+        "limits.left-behind",
+        "limits.own-limits",
+    ),
+    sql(
+        "may-lift-it",
+        "GRANT SET ON PARAMETER temp_file_limit TO orders",
+        "limits.own-limits",
+    ),
+    sql("role-settings", "ALTER ROLE orders SET search_path = 'sales'", "limits.left-behind"),
+    sql("no-timeout", "ALTER ROLE orders RESET statement_timeout", "limits.left-behind"),
+    sql(
+        "settings-in-the-database",
+        "ALTER ROLE orders IN DATABASE orders SET row_security = off",
+        "limits.left-behind",
+    ),
+    sql(
+        "settings-of-the-database",
+        "ALTER DATABASE orders SET search_path = 'sales'",
+        "limits.left-behind",
+    ),
+    sql("settings-of-all", "ALTER ROLE ALL SET check_function_bodies = off", "limits.left-behind"),
+    # --- one service and another
+    sql(
+        "advisory-lock",
+        "GRANT EXECUTE ON FUNCTION pg_advisory_xact_lock(bigint) TO PUBLIC",
+        "pairs.advisory-lock",
     ),
     # --- privileges
     sql("table", "GRANT DELETE ON orders TO orders", "grants.table"),
     sql("table-to-everybody", "GRANT SELECT ON customers TO PUBLIC", "grants.column"),
     sql("column", "GRANT UPDATE (secret) ON customers TO orders", "grants.column"),
     sql("column-insert", "GRANT INSERT (secret) ON customers TO orders", "grants.table"),
+    sql("references", "GRANT REFERENCES (secret) ON customers TO orders", "grants.table"),
     sql("trigger", "GRANT TRIGGER ON orders TO orders", "grants.trigger"),
     sql(
         "grant-option",
@@ -201,7 +245,12 @@ SABOTAGES = (
         "grants.table",
         "grants.trigger",
     ),
-    sql("create-in-public", "GRANT CREATE ON SCHEMA public TO PUBLIC", "grants.schema"),
+    sql(
+        "create-in-public",
+        "GRANT CREATE ON SCHEMA public TO PUBLIC",
+        "grants.schema",
+        "pairs.shadow",
+    ),
     sql("sequence", "GRANT UPDATE ON SEQUENCE tickets TO orders", "grants.sequence"),
     sql("function", "GRANT EXECUTE ON FUNCTION place TO PUBLIC", "grants.function"),
     sql(
@@ -209,6 +258,7 @@ SABOTAGES = (
         "GRANT CREATE ON DATABASE orders TO orders",
         "escalation.create-extension",
         "escalation.create-schema",
+        "pairs.shadow",
     ),
     sql(
         "temporary",
@@ -251,6 +301,24 @@ SABOTAGES = (
         "use.schema",
         "use.sequence",
         "use.table",
+    ),
+    sql(
+        "no-temporary",
+        "REVOKE TEMPORARY ON DATABASE orders FROM billing",
+        "use.temporary",
+        channels=BILLING,
+    ),
+    sql(
+        "no-advisory-lock",
+        "REVOKE EXECUTE ON FUNCTION pg_try_advisory_xact_lock(bigint) FROM billing",
+        "use.advisory-lock",
+        channels=BILLING,
+    ),
+    sql(
+        "no-variadic-function",
+        "REVOKE EXECUTE ON FUNCTION tally FROM billing",
+        "use.function",
+        channels=BILLING,
     ),
     # --- who may come in
     access("plaintext", "hostnossl all all all trust", breaks=("tls.plaintext",)),

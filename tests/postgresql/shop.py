@@ -14,6 +14,12 @@ CREATE OR REPLACE FUNCTION greet(name text) RETURNS text LANGUAGE sql STRICT IMM
     AS $$ SELECT 'hello ' || name $$;
 CREATE OR REPLACE FUNCTION place(customer bigint) RETURNS bigint LANGUAGE sql
     AS $$ INSERT INTO orders (customer) VALUES (customer) RETURNING id $$;
+CREATE OR REPLACE FUNCTION tally(VARIADIC numbers int[]) RETURNS bigint LANGUAGE sql
+    AS $$ SELECT sum(n) FROM unnest(numbers) n $$;
+CREATE OR REPLACE FUNCTION same(thing anyelement) RETURNS anyelement LANGUAGE sql
+    AS $$ SELECT thing $$;
+CREATE OR REPLACE FUNCTION labels(prefix text, VARIADIC rest text[]) RETURNS text LANGUAGE sql
+    AS $$ SELECT prefix || array_to_string(rest, ',') $$;
 """
 
 SHOP = """
@@ -25,17 +31,29 @@ services:
   lonely: {}
 resources:
   orders-db:
-    {kind: postgresql, port: {port}, database: orders, schema: db/schema.sql, extensions: [citext]}
+    kind: postgresql
+    port: {port}
+    database: orders
+    schema: db/schema.sql
+    extensions: [citext]
+    connections: 60
 channels:
   - from: orders
     to: orders-db
     tables: {orders: [select, insert, update], customers: {select: [id, name], update: [name]}}
     sequences: {tickets: [usage]}
     functions: {greet: [execute]}
+    connections: 20
   - from: billing
     to: orders-db
     tables: {sales.totals: [select], customers: [select, insert, update, delete, truncate]}
     sequences: {tickets: [select, update]}
-    functions: {place: [execute]}
-  - {from: migrator, to: orders-db, schemas: {stock: [create, usage]}}
+    functions: {place: [execute], tally: [execute], labels: [execute], same: [execute]}
+    temporary: true
+    advisory_locks: true
+    statement_timeout: none
+  - from: migrator
+    to: orders-db
+    schemas: {stock: [create, usage]}
+    tables: {customers: {references: [id]}}
 """

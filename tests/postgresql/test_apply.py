@@ -110,7 +110,7 @@ async def test_what_is_not_there_is_a_refusal_at_its_line_and_changes_nothing(
 @pytest.mark.parametrize(
     ("sql", "says", "remedy"),
     [
-        ("CREATE TABLE late (id int);\nSELEKT 1;", r"schema\.sql:16: syntax error", "Nothing was"),
+        ("CREATE TABLE late (id int);\nSELEKT 1;", r"schema\.sql:22: syntax error", "Nothing was"),
         ("COMMIT;", r"COMMIT", "in one transaction of ours"),
         ("CREATE TABLE orders (id int);", r'"orders" already exists', "IF NOT EXISTS"),
         ("ALTER ROLE orders SUPERUSER;", r"permission denied|must be superuser", ""),
@@ -239,7 +239,7 @@ async def test_it_never_runs_as_root(rig: Rig) -> None:
 
 def of_others(rig: Rig, text: str = SHOP) -> tuple[System, Resource]:
     """The shop's declaration, in which somebody else runs the database."""
-    elsewhere = text.replace("{port}", "5432").replace("kind:", "external: db.example, kind:")
+    elsewhere = text.replace("{port}", "5432").replace("kind:", "external: db.example\n    kind:")
     system = load_text(elsewhere)
     return system, system.resources[rig.resource]
 
@@ -280,7 +280,7 @@ async def test_a_server_of_others_is_given_what_channels_grant_and_nothing_else(
 
 async def test_a_table_that_a_server_of_others_lacks_changes_nothing(rig: Rig) -> None:
     typo = SHOP.replace("{orders: [select, insert", "{order: [select, insert")
-    says = r"^watertight\.yaml:12:5: There is no table `public\.order`"
+    says = r"^watertight\.yaml:18:5: There is no table `public\.order`"
     with pytest.raises(ServerRefused, match=says) as refused:
         await grant(rig, typo)
     assert refused.value.remedy == "Did you mean `public.orders`?"

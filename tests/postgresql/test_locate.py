@@ -11,7 +11,7 @@ from watertight.enforcers.postgresql import locate
 from watertight.enforcers.resource import ServerMissing, ServerPlan
 from watertight.model.load import load_text
 
-ORIGINATES = SHOP.replace("schemas: {stock", "originate: true, schemas: {stock")
+ORIGINATES = SHOP.replace("schemas: {stock", "originate: true\n    schemas: {stock")
 
 
 def fake(directory: Path, major: int) -> Path:

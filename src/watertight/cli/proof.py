@@ -20,7 +20,8 @@ from watertight.control.client import AdminClient
 from watertight.control.keys import kek_for
 from watertight.enforcers.contract import Gap, Probe
 from watertight.enforcers.envoy.binary import envoy_binary
-from watertight.enforcers.registry import enforcers
+from watertight.enforcers.registry import enforcers, resource_enforcers
+from watertight.enforcers.resource import KnowsWeaknesses
 from watertight.errors import ExitCode, WatertightError
 from watertight.identity.hazmat import open_issuer
 from watertight.identity.svid import X509SVID
@@ -132,7 +133,7 @@ async def attack(
                 arena,
                 probes,
                 on_result=audience.on_result,
-                findings=_findings(layout, declaration),
+                findings=(*_findings(layout, declaration), *_weaknesses(system)),
                 gaps=(*gather_gaps(system), *await _blind(supervisor, system)),
                 selection=selection,
             )
@@ -180,6 +181,12 @@ def _findings(layout: Layout, declaration: Path) -> tuple[Finding, ...]:
         for code, message, remedy in found
         if message
     )
+
+
+def _weaknesses(system: System) -> Iterator[Finding]:
+    for enforcer in resource_enforcers().values():
+        if isinstance(enforcer, KnowsWeaknesses):
+            yield from enforcer.weaknesses(system)
 
 
 def _sign(evidence: Evidence, declaration: Path, layout: Layout, client: AdminClient) -> Proof:

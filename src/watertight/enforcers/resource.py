@@ -22,6 +22,7 @@ from watertight.enforcers.contract import Applied, Capability, Placement, Probe
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.declaration import Shape
 from watertight.model.document import DocumentPath
+from watertight.model.findings import Finding
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Position, Resource, System
 from watertight.model.translate import shape_flaws
@@ -248,6 +249,15 @@ class GrantsElsewhere(Protocol):
         Returns what was changed, or with ``dry_run`` what would be. Raises :class:`AdminRefused`
         for an ``admin`` that cannot be, WatertightError if the server refuses.
         """
+        ...
+
+
+@runtime_checkable
+class KnowsWeaknesses(Protocol):
+    """What an enforcer also has whose kind of server leaves open what nobody can close."""
+
+    def weaknesses(self, system: System) -> Iterable[Finding]:
+        """Pure: what the proof must say, though every probe may hold."""
         ...
 
 

@@ -3,17 +3,22 @@
 An enforcer adds how its protocol is spoken: a :class:`Dialect`.
 """
 
+import asyncio
 import ssl
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from watertight.enforcers.attack.tls import Alert, Hello, TLSWire, handshake
-from watertight.enforcers.attack.wire import Closed, Wire, dial_unix
+from watertight.enforcers.attack.wire import Absent, Closed, Wire, dial_unix
 from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
 from watertight.model.system import Resource, System
 
 TIMEOUT_SECONDS = 5.0
+PATIENCE_SECONDS = 10.0
+"""Probes run side by side, and a service may have few sessions at once."""
+POLL_SECONDS = 0.05
 
 
 class LoginRefused(Closed):
@@ -32,6 +37,10 @@ class Login:
     def channel(self) -> str:
         """How the pair is called in reports."""
         return f"{self.service} -> {self.resource.name}"
+
+
+class Busy(Absent):
+    """The server has no place for anybody just now, whoever asks."""
 
 
 class Dialect(Protocol):
@@ -90,9 +99,29 @@ async def enter(
 ) -> TLSWire:
     """Comes in over TLS, through the door that is ``door``'s (``login.service``'s by default).
 
-    ``earlier`` as for :func:`secured`. The caller closes what it gets. Raises ``Absent``,
-    ``LoginRefused``, ``Alert``, ``Closed`` or ``TimeoutError``.
+    ``earlier`` as for :func:`secured`; a server that is busy is asked again. The caller closes what
+    it gets. Raises ``Absent``, ``LoginRefused``, ``Alert``, ``Closed`` or ``TimeoutError``.
     """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await enter_at_once(arena, dialect, login, hello, door=door, earlier=earlier)
+        except Busy:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def enter_at_once(
+    arena: Arena,
+    dialect: Dialect,
+    login: Login,
+    hello: Hello,
+    *,
+    door: str | None = None,
+    earlier: TLSWire | None = None,
+) -> TLSWire:
+    """As :func:`enter`, but a server that is busy is not asked again: raises :class:`Busy`."""
     way = arena.door(login.resource.name, door or login.service)
     wire = await secured(way, dialect, hello, earlier=earlier)
     try:

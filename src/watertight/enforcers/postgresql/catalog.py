@@ -17,8 +17,17 @@ from watertight.enforcers.postgresql.declaration import OUR_SCHEMA, Kind
 FIRST_NORMAL_OID = 16384
 """Objects below it came with the server (src/include/access/transam.h, FirstNormalObjectId)."""
 PARAMETERS_SINCE = 150_000
-OPEN_DOORS = ("lo_creat", "lo_create", "lo_from_bytea")
-"""Functions of the server's own by which anybody may store data; PUBLIC loses them."""
+ADVISORY_LOCKS = tuple(
+    f"pg_{verb}advisory_{scope}lock{mode}"
+    for verb in ("", "try_")
+    for scope in ("", "xact_")
+    for mode in ("", "_shared")
+)
+"""Functions by which one role makes another wait. Giving up one's own locks is left to all: pools
+do it at the end of each session."""
+OPEN_DOORS = ("lo_creat", "lo_create", "lo_from_bytea", *ADVISORY_LOCKS)
+"""Functions of the server's own by which anybody may store data, or hold up others; PUBLIC loses
+them."""
 ATTRIBUTES = (
     "rolsuper",
     "rolinherit",
@@ -49,8 +58,10 @@ class FoundRole:
 
     name: str
     attributes: frozenset[str]
+    connections: int
+    """How many sessions it may have at once; -1: no bound."""
     limited: bool
-    """It has a password, an end, or a bound of connections."""
+    """It has a password or an end."""
     owns: bool
     """Something in any database belongs to it."""
     elsewhere: bool
@@ -75,6 +86,17 @@ class Owned:
     what: str
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Preset:
+    """What sessions begin with: the settings of one row of ``pg_db_role_setting``."""
+
+    role: str
+    """Empty: everybody's."""
+    database: str
+    """Empty: in every database."""
+    settings: tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A whole server as it is."""
@@ -97,6 +119,12 @@ class Found:
     """Table as SQL → its columns."""
     held: frozenset[Held]
     owned: frozenset[Owned]
+    presets: frozenset[Preset]
+    """Set by ALTER ROLE … SET and ALTER DATABASE … SET."""
+    advisory_locks: frozenset[str]
+    """The functions that take advisory locks, as SQL."""
+    readable_schema: frozenset[str]
+    """The views of ``information_schema`` that the standard gives to everybody, as SQL."""
     settings: tuple[str, ...] = field(default=())
     """Set by ALTER SYSTEM, past our configuration."""
 
@@ -113,6 +141,7 @@ async def read(connection: Connection, plan: DatabasePlan) -> Found:
         r.rolname: FoundRole(
             r.rolname,
             frozenset(a for a in ATTRIBUTES if getattr(r, a)),
+            r.rolconnlimit,
             r.limited,
             r.owns,
             r.elsewhere,
@@ -145,6 +174,14 @@ async def read(connection: Connection, plan: DatabasePlan) -> Found:
         columns={what: frozenset(names) for what, names in columns.items()},
         held=frozenset(Held(*r) for r in await _rows(connection, held, parameters)),
         owned=frozenset(Owned(*r) for r in await _rows(connection, _OWNED)),
+        presets=frozenset(
+            Preset(r.role, r.database, _settings(r.setconfig))
+            for r in await _rows(connection, _PRESETS)
+        ),
+        advisory_locks=frozenset(
+            r.what for r in await _rows(connection, _ROUTINES, {"names": list(ADVISORY_LOCKS)})
+        ),
+        readable_schema=frozenset(r.what for r in await _rows(connection, _INFORMATION_SCHEMA)),
         settings=tuple(r.name for r in await _rows(connection, _SETTINGS)),
     )
 
@@ -155,6 +192,12 @@ async def _rows(
     async with connection.cursor(row_factory=namedtuple_row) as cursor:
         await cursor.execute(query.encode(), parameters)
         return await cursor.fetchall()
+
+
+def _settings(written: list[str]) -> tuple[tuple[str, str], ...]:
+    """``name=value`` each; only the name can hold no ``=``."""
+    pairs = (each.partition("=") for each in written)
+    return tuple(sorted((name, value) for name, _, value in pairs))
 
 
 async def _schema_files(connection: Connection) -> Mapping[str, str]:
@@ -171,9 +214,8 @@ async def _schema_files(connection: Connection) -> Mapping[str, str]:
 
 
 _ROLES = f"""
-SELECT r.rolname, {", ".join(ATTRIBUTES)},
-    r.rolpassword IS NOT NULL OR r.rolconnlimit <> -1
-        OR coalesce(r.rolvaliduntil, 'infinity') <> 'infinity' AS limited,
+SELECT r.rolname, {", ".join(ATTRIBUTES)}, r.rolconnlimit,
+    r.rolpassword IS NOT NULL OR coalesce(r.rolvaliduntil, 'infinity') <> 'infinity' AS limited,
     EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass
             AND d.refobjid = r.oid AND d.deptype = 'o'
             AND d.classid <> 'pg_default_acl'::regclass) AS owns,
@@ -199,6 +241,21 @@ _AVAILABLE = "SELECT name FROM pg_available_extensions"
 _SETTINGS = """
 SELECT DISTINCT name FROM pg_file_settings WHERE sourcefile LIKE '%/postgresql.auto.conf'
 ORDER BY name
+"""
+_PRESETS = """
+SELECT coalesce(r.rolname, '') AS role, coalesce(d.datname, '') AS database, setconfig
+FROM pg_db_role_setting LEFT JOIN pg_roles r ON r.oid = setrole
+LEFT JOIN pg_database d ON d.oid = setdatabase
+"""
+_ROUTINES = """
+SELECT format('ROUTINE %%s', p.oid::regprocedure) AS what
+FROM pg_proc p WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY(%(names)s)
+"""
+# Its helpers (`_pg_…`) are for the views' owner alone.
+_INFORMATION_SCHEMA = r"""
+SELECT format('TABLE information_schema.%I', relname) AS what FROM pg_class
+WHERE relnamespace = 'information_schema'::regnamespace AND relkind IN ('r', 'v')
+AND relname !~ '^_pg_'
 """
 _USERS_SCHEMAS = """
 n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')

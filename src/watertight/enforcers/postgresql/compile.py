@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.postgresql.declaration import KIND, Grant, Kind, declared, granted
+from watertight.enforcers.postgresql.declaration import (
+    KIND,
+    MAINTAIN,
+    Grant,
+    Kind,
+    channel_keys,
+    declared,
+    granted,
+    server_shares,
+)
+from watertight.enforcers.postgresql.limits import RESERVED, SERVER_CONNECTIONS, settings
 from watertight.enforcers.resource import (
     BUNDLE,
     CERTIFICATE,
@@ -38,6 +48,14 @@ class RolePlan:
     originates: bool
     """Its proxy speaks TLS for it, which takes PostgreSQL 17."""
     at: Position
+    connections: int
+    """How many sessions it may have at once."""
+    temporary: bool
+    """It may make temporary tables."""
+    advisory_locks: bool
+    """It may take advisory locks: as declared, or because it would keep nobody else waiting."""
+    settings: Mapping[str, str]
+    """What its sessions begin with, exactly."""
 
     @property
     def creates(self) -> frozenset[str]:
@@ -47,6 +65,11 @@ class RolePlan:
             for g in self.grants
             if g.target.kind is Kind.SCHEMA and g.privilege == "create"
         )
+
+    @property
+    def maintains(self) -> bool:
+        """Whether it is granted what takes PostgreSQL 17."""
+        return any(g.privilege == MAINTAIN for g in self.grants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +107,21 @@ def compile_postgresql(system: System, placement: Placement) -> Mapping[str, Ser
 def database_plan(system: System, resource: Resource) -> DatabasePlan:
     """Who may do what in the database of ``resource``."""
     shape = declared(resource)
+    channels = sorted(system.incoming(resource.name), key=lambda c: c.source)
+    share = server_shares(system, resource)
+    alone = len(channels) == 1
     roles = tuple(
-        RolePlan(c.source, granted(c), c.originate, c.at)
-        for c in sorted(system.incoming(resource.name), key=lambda c: c.source)
+        RolePlan(
+            c.source,
+            granted(c),
+            c.originate,
+            c.at,
+            connections=share[c.source],
+            temporary=keys.temporary,
+            advisory_locks=keys.advisory_locks or alone,
+            settings=settings(keys),
+        )
+        for c, keys in ((c, channel_keys(c)) for c in channels)
     )
     return DatabasePlan(shape.database, shape.schema_file, tuple(sorted(shape.extensions)), roles)
 
@@ -94,7 +129,7 @@ def database_plan(system: System, resource: Resource) -> DatabasePlan:
 def _plan(system: System, resource: Resource, placement: Placement) -> ServerPlan:
     database = database_plan(system, resource)
     directory = placement.server_directory(resource.name)
-    settings = {
+    set_to = {
         "listen_addresses": LOCAL,
         "port": str(resource.port),
         "unix_socket_directories": str(placement.server_sockets(resource.name)),
@@ -102,6 +137,10 @@ def _plan(system: System, resource: Resource, placement: Placement) -> ServerPla
         "hba_file": str(directory / ACCESS),
         "ident_file": str(directory / IDENTITIES),
         **tls_settings(placement.credentials(resource.name)),
+        "max_connections": str(declared(resource).connections or SERVER_CONNECTIONS),
+        "superuser_reserved_connections": str(RESERVED),
+        "max_prepared_transactions": "0",
+        "log_min_error_statement": "panic",
         "log_destination": "stderr",
         "logging_collector": "off",
         "lc_messages": "C",
@@ -111,7 +150,7 @@ def _plan(system: System, resource: Resource, placement: Placement) -> ServerPla
         kind=KIND,
         port=resource.port,
         files={
-            CONFIGURATION: configuration(settings),
+            CONFIGURATION: configuration(set_to),
             ACCESS: access(database, local=True),
             IDENTITIES: identities(system.trust_domain, database),
         },

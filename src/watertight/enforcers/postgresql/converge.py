@@ -16,6 +16,7 @@ from watertight.enforcers.postgresql.steps import (
     ground_steps,
     identifier,
     missing_extension,
+    preset_steps,
     role_steps,
 )
 from watertight.enforcers.resource import ServerHost, ServerPlan, ServerRefused
@@ -70,7 +71,13 @@ async def differences(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
     async with administer(plan, host, database.name) as connection:
         found = await read(connection, database)
     steps, absent = grant_steps(found, database)
-    lines = [s.says for s in (*role_steps(found, database), *ground_steps(found, database), *steps)]
+    every = (
+        *role_steps(found, database),
+        *preset_steps(found, database),
+        *ground_steps(found, database),
+        *steps,
+    )
+    lines = [step.says for step in every]
     if not is_applied(found, database, text):
         lines.append(f"schema file {database.schema_file}: changed, not run yet")
     lines += [f"ALTER SYSTEM set {name}" for name in found.settings]
@@ -109,6 +116,7 @@ async def _grants(connection: Connection, plan: ServerPlan) -> list[Step]:
         found = await read(connection, database)
         steps, absent = grant_steps(found, database)
         refuse_absent(database, absent)
+        steps += preset_steps(found, database)  # a schema file may have set some
         if not steps:
             return done
         done += await _execute(connection, steps)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator
 
+from watertight.enforcers.postgresql.limits import Connections, LimitKeys, check_shares, shares
 from watertight.enforcers.resource import channels_to, keys
 from watertight.model import codes
 from watertight.model.declaration import Shape
@@ -45,14 +46,24 @@ class Kind(StrEnum):
 
 
 PRIVILEGES: Mapping[Kind, tuple[str, ...]] = {
-    Kind.TABLE: ("select", "insert", "update", "delete", "truncate"),
+    Kind.TABLE: (
+        "select",
+        "insert",
+        "update",
+        "delete",
+        "truncate",
+        "references",
+        "maintain",
+    ),
     Kind.SEQUENCE: ("usage", "select", "update"),
     Kind.SCHEMA: ("usage", "create"),
     Kind.FUNCTION: ("execute",),
 }
-"""What may be granted. Not TRIGGER, REFERENCES or MAINTAIN: with them a service makes others act
-for it, or keeps them from acting."""
-COLUMN_PRIVILEGES = ("select", "insert", "update")
+"""What may be granted. Not TRIGGER: with it a service has others run its code as themselves."""
+COLUMN_PRIVILEGES = ("select", "insert", "update", "references")
+MAINTAIN = "maintain"
+MAINTAIN_SINCE = 17
+"""The major version that has it; before, who wants to ANALYZE or REINDEX must own the table."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -232,10 +243,12 @@ class DatabaseKeys(Shape):
     """A file of SQL that makes its tables; run whenever it changed."""
     extensions: list[Annotated[str, PlainValidator(parse_extension)]] = Field(default=[])
     """The extensions that it has."""
+    connections: Connections = None
+    """How many sessions its server takes at once; 200 unless stated. Channels have shares of it."""
 
 
-class GrantKeys(Shape):
-    """What a channel to a database grants."""
+class GrantKeys(LimitKeys):
+    """What a channel to a database grants, and how much it may take."""
 
     tables: dict[ObjectName, Annotated[Privileges, PlainValidator(parse_table_grants)]] = Field(
         default={}
@@ -249,6 +262,11 @@ class GrantKeys(Shape):
     """Schema → privileges; with `create` a service makes tables of its own there."""
     functions: dict[ObjectName, Annotated[Privileges, _parser(Kind.FUNCTION)]] = Field(default={})
     """Function or procedure → `execute`."""
+    temporary: bool = False
+    """May make temporary tables, which only its own session sees."""
+    advisory_locks: bool = False
+    """May take advisory locks, which all who may share one number space; who has the database for
+    itself may anyway."""
 
 
 # --- what it says -------------------------------------------------------------------------------
@@ -259,13 +277,26 @@ def declared(resource: Resource) -> DatabaseKeys:
     return DatabaseKeys.model_validate(dict(resource.options))
 
 
+def channel_keys(channel: Channel) -> GrantKeys:
+    """The channel's own keys. Raises ``ValueError`` on what :func:`check` refuses."""
+    return GrantKeys.model_validate(dict(channel.options))
+
+
+def server_shares(system: System, resource: Resource) -> Mapping[str, int]:
+    """How many connections each service may have at once."""
+    channels = list(system.incoming(resource.name))
+    asked = [channel_keys(channel).connections for channel in channels]
+    each = shares(declared(resource).connections, asked).each
+    return {channel.source: number for channel, number in zip(channels, each, strict=True)}
+
+
 def granted(channel: Channel) -> tuple[Grant, ...]:
     """Everything that the channel grants, in order, with what follows from it.
 
     To touch a thing in a schema takes USAGE of the schema, so each grant brings that along.
     Raises ``ValueError`` on what :func:`check` refuses.
     """
-    found = set(_explicit(GrantKeys.model_validate(dict(channel.options))))
+    found = set(_explicit(channel_keys(channel)))
     found |= {Grant(Target(Kind.SCHEMA, grant.target.schema), "usage") for grant in found}
     return tuple(sorted(found, key=str))
 
@@ -287,15 +318,19 @@ def _explicit(shape: GrantKeys) -> Iterator[Grant]:
 
 def check(system: System, resource: Resource) -> Iterator[Flaw]:
     """What is wrong with the database's own keys, and with the channels to it."""
-    yield from keys(DatabaseKeys, ("resources", resource.name), resource.options)[1]
+    own = ("resources", resource.name)
+    database, wrong = keys(DatabaseKeys, own, resource.options)
+    yield from wrong
+    asked: list[int | None] = []
     for path, channel in channels_to(system, resource.name):
         yield from _role(path, channel)
         shape, flaws = keys(GrantKeys, path, channel.options)
         yield from flaws
         if shape is None:
             continue
+        asked.append(shape.connections)
         yield from _twice(path, channel)
-        if not any(_explicit(shape)):
+        if not any(_explicit(shape)) and not shape.temporary:
             yield Flaw(
                 codes.GRANTS_NOTHING,
                 path,
@@ -304,6 +339,9 @@ def check(system: System, resource: Resource) -> Iterator[Flaw]:
                 "Grant it `tables`, `sequences`, `schemas` or `functions`.",
                 Severity.WARNING,
             )
+    if database is not None:
+        where = (*own, "connections") if "connections" in resource.options else own
+        yield from check_shares(resource.name, where, shares(database.connections, asked))
 
 
 def _role(path: DocumentPath, channel: Channel) -> Iterator[Flaw]:

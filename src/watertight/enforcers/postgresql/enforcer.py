@@ -12,6 +12,7 @@ from watertight.enforcers.postgresql.grant import grant
 from watertight.enforcers.postgresql.locate import locate
 from watertight.enforcers.postgresql.probes import postgresql_probes
 from watertight.enforcers.postgresql.reload import rotate
+from watertight.enforcers.postgresql.weaknesses import weaknesses
 from watertight.enforcers.resource import (
     Client,
     ClientSettings,
@@ -19,6 +20,7 @@ from watertight.enforcers.resource import (
     ServerPlan,
     ServerProcess,
 )
+from watertight.model.findings import Finding
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Resource, System
 
@@ -71,6 +73,10 @@ class PostgreSQLEnforcer:
     ) -> tuple[str, ...]:
         """See ``GrantsElsewhere``. ``admin``: a libpq connection string without a password."""
         return await grant(system, resource, admin, dry_run=dry_run)
+
+    def weaknesses(self, system: System) -> Iterable[Finding]:
+        """See ``KnowsWeaknesses``."""
+        return weaknesses(system)
 
     def probes(self, system: System) -> Iterable[Probe]:
         """See ``ResourceEnforcer``."""

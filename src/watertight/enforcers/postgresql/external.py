@@ -46,8 +46,12 @@ def statements(plan: DatabasePlan) -> Iterator[str]:
         )
         yield (
             f"ALTER ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT "
-            "NOREPLICATION NOBYPASSRLS PASSWORD NULL;"
+            f"NOREPLICATION NOBYPASSRLS CONNECTION LIMIT {role.connections} PASSWORD NULL;"
         )
+        yield f"ALTER ROLE {name} RESET ALL;"
+        yield f"ALTER ROLE {name} IN DATABASE {database} RESET ALL;"
+        for setting, value in role.settings.items():
+            yield f"ALTER ROLE {name} SET {setting} = {literal(value)};"
     for extension in plan.extensions:
         yield f"CREATE EXTENSION IF NOT EXISTS {identifier(extension)};"
     whom = ", ".join(["PUBLIC", *(identifier(role.name) for role in plan.roles)])
@@ -58,7 +62,8 @@ def statements(plan: DatabasePlan) -> Iterator[str]:
     ):
         yield from _closed(identifier(schema), whom)
     for role in plan.roles:
-        yield f"GRANT CONNECT ON DATABASE {database} TO {identifier(role.name)};"
+        may = "CONNECT, TEMPORARY" if role.temporary else "CONNECT"
+        yield f"GRANT {may} ON DATABASE {database} TO {identifier(role.name)};"
         for grant in role.grants:
             yield f"GRANT {_privilege(grant)} ON {_object(grant)} TO {identifier(role.name)};"
 

@@ -109,6 +109,11 @@ def _changes(before: Found, after: Found) -> tuple[str, ...]:
             for name in sorted(before.roles)
             if before.roles[name].attributes != after.roles[name].attributes
             or before.roles[name].limited != after.roles[name].limited
+            or before.roles[name].connections != after.roles[name].connections
+        ),
+        *(
+            f"settings of role {name} put right"
+            for name in sorted({p.role for p in before.presets ^ after.presets})
         ),
         *(f"extension {name} made" for name in sorted(after.extensions - before.extensions)),
         *(

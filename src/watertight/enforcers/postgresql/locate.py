@@ -10,6 +10,7 @@ from pathlib import Path
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.located import version_of
 from watertight.enforcers.postgresql.compile import CONFIGURATION, DatabasePlan
+from watertight.enforcers.postgresql.declaration import MAINTAIN, MAINTAIN_SINCE
 from watertight.enforcers.resource import ServerMissing, ServerPlan, ServerProcess
 from watertight.errors import MachineRefused
 
@@ -19,6 +20,8 @@ OLDEST_MAJOR = 15
 """``public`` belongs to the database's owner, and privileges on parameters exist, since 15."""
 DIRECT_TLS_MAJOR = 17
 """Since 17 a server takes TLS from the first byte (manual, section 54.2.10)."""
+NOTIFY_QUEUE, NOTIFY_QUEUE_MAJOR = "max_notify_queue_pages=8192", 17
+"""64 MB: whoever listens and does not read can fill no more of the disk. Before 17 it is 8 GB."""
 CLUSTER = "cluster"
 """The data directory proper, below :meth:`Placement.server_data`."""
 START_SECONDS = 60.0
@@ -57,6 +60,7 @@ def locate(plan: ServerPlan, placement: Placement, search_path: str) -> ServerPr
             str(data),
             "-c",
             f"config_file={configuration}",
+            *(("-c", NOTIFY_QUEUE) if found.major >= NOTIFY_QUEUE_MAJOR else ()),
         ),
         environment={"LC_ALL": "C.UTF-8", "TZ": "UTC"},
         stop_signal=STOP_SIGNAL,
@@ -124,16 +128,23 @@ def _choose(plan: ServerPlan, data_major: int | None, candidates: list[Installed
                 "Nothing was changed.",
             )
     database: DatabasePlan = plan.grants
-    originates = next((r for r in database.roles if r.originates), None)
-    if originates is None:
-        return candidates[0]
-    direct = [c for c in candidates if c.major >= DIRECT_TLS_MAJOR]
-    if not direct:
-        raise ServerMissing(
-            f"{originates.at}: `originate` needs PostgreSQL {DIRECT_TLS_MAJOR} or newer for "
-            f"{plan.resource}"
-            + (f", whose data is of {data_major}." if data_major else f"; installed here: {have}."),
-            remedy=f"Install PostgreSQL {DIRECT_TLS_MAJOR}, or delete `originate` and let "
-            f"{originates.name} speak TLS itself.",
-        )
-    return direct[0]
+    for role in database.roles:
+        for word, asks, since, instead in (
+            ("originate", role.originates, DIRECT_TLS_MAJOR, f"let {role.name} speak TLS itself"),
+            (MAINTAIN, role.maintains, MAINTAIN_SINCE, f"let {role.name} own its tables"),
+        ):
+            if not asks:
+                continue
+            candidates = [c for c in candidates if c.major >= since]
+            if not candidates:
+                of = (
+                    f", whose data is of {data_major}"
+                    if data_major
+                    else f"; installed here: {have}"
+                )
+                raise ServerMissing(
+                    f"{role.at}: `{word}` needs PostgreSQL {since} or newer for "
+                    f"{plan.resource}{of}.",
+                    remedy=f"Install PostgreSQL {since}, or delete `{word}` and {instead}.",
+                )
+    return candidates[0]

@@ -12,6 +12,7 @@ from watertight.enforcers.postgresql.catalog import (
     Held,
     Membership,
     Owned,
+    Preset,
 )
 from watertight.enforcers.postgresql.compile import (
     OPERATOR,
@@ -20,7 +21,14 @@ from watertight.enforcers.postgresql.compile import (
     RolePlan,
     wanted,
 )
-from watertight.enforcers.postgresql.declaration import DEFAULT_SCHEMA, OUR_SCHEMA, Grant, Kind
+from watertight.enforcers.postgresql.declaration import (
+    DEFAULT_SCHEMA,
+    MAINTAIN,
+    MAINTAIN_SINCE,
+    OUR_SCHEMA,
+    Grant,
+    Kind,
+)
 from watertight.model.document import quoted
 from watertight.model.nearest import did_you_mean
 
@@ -28,6 +36,7 @@ GRANTORS_SINCE = 160_000
 """A membership is known by who granted it since 16."""
 MAY_LOG_IN = frozenset({"rolcanlogin"})
 NOTHING: frozenset[str] = frozenset()
+NO_LIMIT = -1
 IS_OWNER = frozenset({"rolinherit"})
 """It is a member of one role alone, ``pg_database_owner``, to which ``public`` belongs."""
 LANGUAGES = ("plpgsql", "sql")
@@ -81,30 +90,81 @@ def role_steps(found: Found, plan: DatabasePlan) -> Iterator[Step]:
     """The roles, with exactly their attributes; whom nobody declared is dropped or disabled."""
     logins = {role.name for role in plan.roles}
     yield from _role(found.roles.get(OWNER), OWNER, IS_OWNER)
-    for name in sorted(logins):
-        yield from _role(found.roles.get(name), name, MAY_LOG_IN)
+    for role in sorted(plan.roles, key=lambda role: role.name):
+        yield from _role(found.roles.get(role.name), role.name, MAY_LOG_IN, role.connections)
     for membership in sorted(found.memberships):
         yield _leave(found, membership)
-    for name, role in sorted(found.roles.items()):
+    for name, other in sorted(found.roles.items()):
         if name in logins or name == OWNER:
             continue
-        if role.owns or role.elsewhere:
-            yield from _role(role, name, NOTHING)
+        if other.owns or other.elsewhere:
+            yield from _role(other, name, NOTHING)
         else:
             yield drop(name)
 
 
-def _role(found: FoundRole | None, name: str, attributes: frozenset[str]) -> Iterator[Step]:
+def _role(
+    found: FoundRole | None, name: str, attributes: frozenset[str], connections: int = NO_LIMIT
+) -> Iterator[Step]:
+    limit = f"CONNECTION LIMIT {connections}"
     if found is None:
-        yield Step(f"role {name} made", f"CREATE ROLE {identifier(name)} {_attributes(attributes)}")
+        yield Step(
+            f"role {name} made",
+            f"CREATE ROLE {identifier(name)} {_attributes(attributes)} {limit}",
+        )
     elif found.attributes != attributes or found.limited:
-        now = ", ".join(sorted(found.attributes ^ attributes)) or "password or limits"
+        now = ", ".join(sorted(found.attributes ^ attributes)) or "password or end"
         yield Step(
             f"role {name} put right ({now})",
             f"ALTER ROLE {identifier(name)} {_attributes(attributes)} "
-            "CONNECTION LIMIT -1 PASSWORD NULL VALID UNTIL 'infinity'",
+            f"{limit} PASSWORD NULL VALID UNTIL 'infinity'",
             ends=name,
         )
+    elif found.connections != connections:
+        # Whoever is in stays: to have too many sessions is not to have too many rights.
+        yield Step(
+            f"role {name} put right (connections: {found.connections}, should be {connections})",
+            f"ALTER ROLE {identifier(name)} {limit}",
+        )
+
+
+def preset_steps(found: Found, plan: DatabasePlan) -> Iterator[Step]:
+    """What sessions begin with: for our roles the declared limits, else nothing.
+
+    A role may always set its own (``ALTER ROLE … SET``), and PostgreSQL cannot refuse it that.
+    """
+    right = {Preset(role.name, "", tuple(sorted(role.settings.items()))) for role in plan.roles}
+    there = {(p.role, p.database): p for p in found.presets}
+    for preset in sorted(right - found.presets):
+        old = there.pop((preset.role, ""), Preset(preset.role, "", ()))
+        odd = {name for name, _ in set(old.settings) ^ set(preset.settings)}
+        sets = [
+            f"ALTER ROLE {identifier(preset.role)} SET {_setting(name)} = {literal(value)}"
+            for name, value in preset.settings
+        ]
+        yield Step(
+            f"settings of {_whose(preset)} put right ({', '.join(sorted(odd))})",
+            "; ".join([_reset(preset), *sets]),
+        )
+    known = {(p.role, p.database) for p in right}
+    for preset in sorted(p for p in there.values() if (p.role, p.database) not in known):
+        names = ", ".join(name for name, _ in preset.settings)
+        yield Step(f"settings of {_whose(preset)} taken back ({names})", _reset(preset))
+
+
+def _whose(preset: Preset) -> str:
+    who = f"role {preset.role}" if preset.role else "everybody"
+    return f"{who} in database {preset.database}" if preset.database else who
+
+
+def _reset(preset: Preset) -> str:
+    where = f" IN DATABASE {identifier(preset.database)}" if preset.database else ""
+    who = identifier(preset.role) if preset.role else "ALL"
+    return f"ALTER ROLE {who}{where} RESET ALL"
+
+
+def _setting(name: str) -> str:
+    return ".".join(map(identifier, name.split(".")))
 
 
 def _attributes(has: frozenset[str]) -> str:
@@ -213,8 +273,21 @@ def _wanted(found: Found, plan: DatabasePlan) -> tuple[set[Held], list[Absent]]:
         for role in plan.creators
     }
     rights |= {Held(found.database, "", role.name, "CONNECT") for role in plan.roles}
+    rights |= {Held(found.database, "", r.name, "TEMPORARY") for r in plan.roles if r.temporary}
+    rights |= {
+        Held(routine, "", role.name, "EXECUTE")
+        for routine in found.advisory_locks
+        for role in plan.roles
+        if role.advisory_locks
+    }
+    # It shows everybody what he may use, and nothing else; half the world's tools ask it.
+    rights.add(Held("SCHEMA information_schema", "", "", "USAGE"))
+    rights |= {Held(view, "", "", "SELECT") for view in found.readable_schema}
     absent = []
     for role, grant in wanted(plan):
+        if grant.privilege == MAINTAIN and found.version < MAINTAIN_SINCE * 10_000:
+            absent.append(_too_old(found, role, grant))
+            continue
         targets = found.objects.get((grant.target.kind, grant.target.schema, grant.target.name), ())
         if not targets:
             absent.append(_not_there(found, role, grant))
@@ -249,6 +322,16 @@ def _not_there(found: Found, role: RolePlan, grant: Grant) -> Absent:
     )
 
 
+def _too_old(found: Found, role: RolePlan, grant: Grant) -> Absent:
+    return Absent(
+        role,
+        grant,
+        f"`{MAINTAIN}` needs PostgreSQL {MAINTAIN_SINCE}; this server is "
+        f"{found.version // 10_000}.",
+        "Delete the grant: here only a table's owner may maintain it.",
+    )
+
+
 def _no_column(found: Found, role: RolePlan, grant: Grant, what: str) -> Absent:
     return Absent(
         role,
@@ -266,7 +349,7 @@ def _revoke(held: Held) -> Step:
 
 def _grant(held: Held) -> Step:
     sql = _statement(held, f"GRANT {_privilege(held)}", f"TO {_to(held)}")
-    return Step(f"granted: {says(held)} to {held.grantee}", sql)
+    return Step(f"granted: {says(held)} to {held.grantee or 'everybody'}", sql)
 
 
 def _statement(held: Held, verb: str, whom: str) -> str:

@@ -1,11 +1,12 @@
 """Every attack on PostgreSQL servers, and every permitted use, from the declaration alone."""
 
+import asyncio
 from collections.abc import Iterable, Iterator
 
 from watertight.enforcers.attack.server import server_probes
 from watertight.enforcers.contract import Arena, Probe
 from watertight.enforcers.postgresql.declaration import KIND
-from watertight.enforcers.postgresql.probes import escalation, grants, logins, uses
+from watertight.enforcers.postgresql.probes import escalation, grants, limits, logins, pairs, uses
 from watertight.enforcers.postgresql.probes.dialect import DIALECT
 from watertight.enforcers.postgresql.probes.scope import scopes
 from watertight.model.system import Resource, System
@@ -17,11 +18,14 @@ def postgresql_probes(system: System) -> Iterator[Probe]:
     for resource in system.resources.values():
         if resource.kind != KIND or resource.external:
             continue
+        turn = asyncio.Lock()
         for scope in scopes(system, resource):
             yield from logins.probes(scope.login)
             yield from uses.probes(scope)
             yield from grants.probes(scope)
             yield from escalation.probes(scope)
+            yield from limits.probes(scope, turn)
+            yield from pairs.probes(scope)
 
 
 def _sockets(arena: Arena, resource: Resource) -> Iterable[str]:

@@ -4,11 +4,13 @@ No attempt changes what the users have: each runs in a transaction that is rolle
 touches no row (``WHERE false``, ``LIMIT 0``); PostgreSQL judges permissions all the same.
 """
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from watertight.enforcers.attack.login import Login, as_itself
+from watertight.enforcers.attack.login import POLL_SECONDS, Login, as_itself
 from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
 from watertight.enforcers.postgresql.declaration import Kind, Target
@@ -21,6 +23,8 @@ NOT_GRANTED = "01007"
 """privilege_not_granted: a warning; nothing was done."""
 MISSING = frozenset({"42P01", "3F000", "42883"})
 """undefined_table, invalid_schema_name, undefined_function"""
+LOOKUP_SECONDS = 8.0
+"""What one attack ended (a process of the server's), the server starts again."""
 CONSTRAINT = "23"
 """Class 23: the row was refused for what it holds, so the permission was there."""
 
@@ -36,6 +40,8 @@ class Attempt:
     """None: it cannot run in a transaction."""
     undo: str = ""
     """What takes it back, where no transaction can."""
+    no: frozenset[str] = frozenset()
+    """SQLSTATEs that mean no, besides the server's own word for it."""
     lookup: str = ""
     """A query whose one value stands for ``{}`` in ``sql``."""
 
@@ -71,9 +77,11 @@ async def run(session: Session, attempt: Attempt) -> Answer:
     """Runs it, and takes it back."""
     sql = attempt.sql
     if attempt.lookup:
-        found = await session.query(attempt.lookup)
-        if not found.rows:
-            raise Absent(f"nothing to try it on: {attempt.lookup}")
+        deadline = time.monotonic() + LOOKUP_SECONDS
+        while not (found := await session.query(attempt.lookup)).rows:
+            if time.monotonic() > deadline:
+                raise Absent(f"nothing to try it on: {attempt.lookup}")
+            await asyncio.sleep(POLL_SECONDS)
         sql = sql.replace("{}", str(found.rows[0][0]))
     if attempt.begin:
         await session.query(attempt.begin)
@@ -92,20 +100,27 @@ def passed(answer: Answer, attempt: Attempt) -> bool:
     return answer.sqlstate in attempt.after or answer.sqlstate.startswith(CONSTRAINT)
 
 
-def denied(answer: Answer) -> bool:
+def denied(answer: Answer, attempt: Attempt) -> bool:
     """Whether the server said that it was not."""
-    return answer.sqlstate == DENIED or NOT_GRANTED in answer.warnings
+    return (
+        answer.sqlstate == DENIED or answer.sqlstate in attempt.no or NOT_GRANTED in answer.warnings
+    )
 
 
 async def all_refused(arena: Arena, login: Login, attempts: Sequence[Attempt]) -> Observation:
     """Tries them one after the other, in one session; one that passes is enough."""
     async with session_of(arena, login) as session:
-        for attempt in attempts:
-            answer = await run(session, attempt)
-            if passed(answer, attempt):
-                return served(f"{attempt.sql}: {answer}")
-            if not denied(answer):
-                return not_run(f"{attempt.sql}: {answer}")
+        return await each_refused(session, attempts)
+
+
+async def each_refused(session: Session, attempts: Sequence[Attempt]) -> Observation:
+    """As :func:`all_refused`, in a session that is there."""
+    for attempt in attempts:
+        answer = await run(session, attempt)
+        if passed(answer, attempt):
+            return served(f"{attempt.sql}: {answer}")
+        if not denied(answer, attempt):
+            return not_run(f"{attempt.sql}: {answer}")
     return refused(f"{len(attempts)} refused, the last with: {answer}")
 
 

@@ -1,19 +1,19 @@
 """Becoming more than one is: other roles, the server's files and programs, its settings, others."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
-from watertight.enforcers.contract import Arena, Observation, Probe
-from watertight.enforcers.postgresql.declaration import DEFAULT_SCHEMA, OUR_SCHEMA
+from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
+from watertight.enforcers.postgresql.declaration import DEFAULT_SCHEMA, OUR_SCHEMA, declared
 from watertight.enforcers.postgresql.probes.attempts import (
     Attempt,
     all_refused,
+    each_refused,
     identifier,
     session_of,
 )
 from watertight.enforcers.postgresql.probes.dialect import MAKE
 from watertight.enforcers.postgresql.probes.logins import OPERATOR, OWNER
-from watertight.enforcers.postgresql.probes.privileges import PROBE
+from watertight.enforcers.postgresql.probes.privileges import PROBE, may
 from watertight.enforcers.postgresql.probes.scope import Scope
 
 PREDEFINED = (
@@ -27,8 +27,27 @@ PREDEFINED = (
     "pg_checkpoint",
 )
 """Roles that every server since 15 has (manual, section 22.5)."""
-SUPERUSER = 10
-"""The role that a server is born with (src/include/catalog/pg_authid.dat)."""
+OF_THE_SERVER = "SELECT pid FROM pg_stat_activity WHERE usesysid = 10 LIMIT 1"
+"""10: the role that a server is born with (src/include/catalog/pg_authid.dat)."""
+DEFINERS = """
+SELECT p.oid::regprocedure::text,
+    has_database_privilege(current_database(), 'TEMPORARY')
+        AND coalesce(c.path, '') !~ 'pg_temp"?$'
+    OR EXISTS (SELECT FROM pg_namespace n WHERE has_schema_privilege(n.oid, 'CREATE')
+               AND (c.path IS NULL
+                    OR nspname = ANY(string_to_array(replace(c.path, '"', ''), ', '))))
+FROM pg_proc p LEFT JOIN LATERAL (
+    SELECT substr(s, 13) AS path FROM unnest(proconfig) s WHERE s LIKE 'search_path=%'
+) c ON true
+WHERE prosecdef AND proowner <> current_user::regrole AND has_function_privilege(p.oid, 'EXECUTE')
+"""
+CREATABLE = """
+SELECT v.name FROM pg_available_extension_versions v
+JOIN pg_available_extensions e ON e.name = v.name AND e.default_version = v.version
+WHERE e.installed_version IS NULL AND v.schema IS NULL AND v.requires IS NULL
+ORDER BY NOT v.trusted, v.name LIMIT 1
+"""
+"""One that has no schema of its own: that would be judged before the right to create it."""
 NO_SUCH_FUNCTION = frozenset({"42883"})
 
 
@@ -43,31 +62,67 @@ def probes(scope: Scope) -> Iterator[Probe]:
             scope.login,
             attempts,
         )
+    if not scope.keys.temporary:
+        yield MAKE.attack(
+            "escalation.temporary-table",
+            scope.login.channel,
+            "CREATE TEMPORARY TABLE",
+            all_refused,
+            scope.login,
+            [Attempt(f"CREATE TEMPORARY TABLE {PROBE} ()")],
+        )
+    yield MAKE.attack(
+        "escalation.definer",
+        scope.login.channel,
+        "functions that run as their owner, and look for names where the caller can put some",
+        _definer,
+        scope,
+    )
+    yield MAKE.attack(
+        "escalation.create-extension",
+        scope.login.channel,
+        "CREATE EXTENSION",
+        _extension,
+        scope,
+    )
     yield MAKE.attack(
         "escalation.signal",
         scope.login.channel,
-        "somebody else's session, interrupted",
-        _signal,
-        scope,
+        "a process of the server's, interrupted",
+        all_refused,
+        scope.login,
+        [Attempt("SELECT pg_cancel_backend({})", lookup=OF_THE_SERVER)],
     )
 
 
-async def _signal(arena: Arena, scope: Scope) -> Observation:
-    """An idle session of another service, or else a process of the server's: no work is lost."""
-    lookup = f"SELECT pid FROM pg_stat_activity WHERE usesysid = {SUPERUSER} LIMIT 1"
-    if not scope.others:
-        cancel = Attempt("SELECT pg_cancel_backend({})", lookup=lookup)
-        return await all_refused(arena, scope.login, [cancel])
-    async with session_of(arena, replace(scope.login, service=scope.others[0])) as victim:
-        ((pid,),) = (await victim.query("SELECT pg_backend_pid()")).rows
-        cancel = Attempt(f"SELECT pg_cancel_backend({pid})")
-        return await all_refused(arena, scope.login, [cancel])
+async def _definer(arena: Arena, scope: Scope) -> Observation:
+    """Asked of the catalogs: to try it, one would have to know what the function is for."""
+    async with session_of(arena, scope.login) as session:
+        found = await session.query(DEFINERS)
+    if found.sqlstate:
+        return not_run(str(found))
+    names = [str(name) for name, open_ in found.rows if open_ == "t"]
+    if names:
+        return served(f"{', '.join(names)}: SET search_path = <its schemas>, pg_temp is missing")
+    return refused(f"{len(found.rows)} such functions, none of them where it may put anything")
+
+
+async def _extension(arena: Arena, scope: Scope) -> Observation:
+    """One that every owner may create, if there is one; and the right to, in any case."""
+    may_create = may("has_database_privilege(current_database(), 'CREATE')")
+    async with session_of(arena, scope.login) as session:
+        attempts = [may_create]
+        for (name,) in (await session.query(CREATABLE)).rows:
+            sql = f"CREATE EXTENSION {identifier(str(name))} SCHEMA {DEFAULT_SCHEMA}"
+            attempts.insert(0, Attempt(sql))
+        return await each_refused(session, attempts)
 
 
 def _ways(scope: Scope) -> Mapping[str, tuple[str, Sequence[Attempt]]]:
     me = identifier(scope.login.service)
     named = [identifier(name) for name in (OPERATOR, OWNER, *scope.others)]
     above = [*named, *PREDEFINED]
+    database = identifier(declared(scope.login.resource).database)
     own = f"{PROBE}_{scope.login.service.replace('-', '_')}"
     return {
         "set-role": (
@@ -95,6 +150,8 @@ def _ways(scope: Scope) -> Mapping[str, tuple[str, Sequence[Attempt]]]:
                 ),
                 *(Attempt(f"ALTER ROLE {role} PASSWORD 'known'") for role in named),
                 *(Attempt(f"ALTER ROLE {role} SET search_path = 'x'") for role in named),
+                Attempt("ALTER ROLE ALL SET search_path = 'x'"),
+                Attempt(f"ALTER DATABASE {database} SET search_path = 'x'"),
             ],
         ),
         "default-privileges": (
@@ -109,21 +166,6 @@ def _ways(scope: Scope) -> Mapping[str, tuple[str, Sequence[Attempt]]]:
             [Attempt(f"CREATE DATABASE {own}", begin=None, undo=f"DROP DATABASE {own}")],
         ),
         "create-schema": ("CREATE SCHEMA", [Attempt(f"CREATE SCHEMA {own}")]),
-        "create-extension": (
-            "CREATE EXTENSION",
-            [
-                Attempt(
-                    f'CREATE EXTENSION "{{}}" SCHEMA {DEFAULT_SCHEMA}',
-                    after=frozenset({"42704"}),
-                    lookup="SELECT name FROM pg_available_extensions "
-                    "WHERE installed_version IS NULL ORDER BY name <> 'pgcrypto', name LIMIT 1",
-                )
-            ],
-        ),
-        "temporary-table": (
-            "CREATE TEMPORARY TABLE",
-            [Attempt(f"CREATE TEMPORARY TABLE {PROBE} ()")],
-        ),
         "program": (
             "a program of the server's machine, run by COPY",
             [Attempt("COPY (SELECT 1) TO PROGRAM 'cat >/dev/null'")],
@@ -164,6 +206,7 @@ def _ways(scope: Scope) -> Mapping[str, tuple[str, Sequence[Attempt]]]:
                 Attempt("SET session_replication_role = 'replica'"),
                 Attempt("SET log_statement = 'none'"),
                 Attempt("SET session_preload_libraries = ''"),
+                Attempt(f"ALTER ROLE {me} SET session_replication_role = 'replica'"),
             ],
         ),
         "language": (

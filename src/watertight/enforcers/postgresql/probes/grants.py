@@ -15,7 +15,6 @@ from watertight.enforcers.postgresql.probes.attempts import (
 )
 from watertight.enforcers.postgresql.probes.dialect import MAKE
 from watertight.enforcers.postgresql.probes.privileges import (
-    NO,
     PROBE,
     WRONG_KIND,
     calls,
@@ -146,14 +145,14 @@ async def _judged(
     for attempt in attempts:
         answer = await run(session, attempt)
         said = f"{attempt.sql}: {answer}"
-        if denied(answer):
+        if denied(answer, attempt):
             continue
         if answer.sqlstate not in WRONG_KIND:
             return (served if passed(answer, attempt) else not_run)(said)
         sure = False
     if ask is not None and not sure:
         answer = await run(session, ask)
-        if answer.sqlstate != NO:
+        if not denied(answer, ask):
             return (not_run if answer.sqlstate else served)(f"{ask.sql}: {answer}")
     return refused(f"{len(attempts)} tried, the last: {said}")
 
@@ -170,7 +169,7 @@ async def _function(arena: Arena, scope: Scope, target: Target) -> Observation:
     async with session_of(arena, scope.login) as session:
         for attempt in await calls(session, target):
             answer = await run(session, attempt)
-            if answer.sqlstate == NO or denied(answer):
+            if denied(answer, attempt):
                 continue
             return (served if passed(answer, attempt) else not_run)(f"{attempt.sql}: {answer}")
     return refused(f"{attempt.sql}: {answer}")

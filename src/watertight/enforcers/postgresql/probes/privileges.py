@@ -6,7 +6,12 @@ Columns and overloads are read from the catalogs, as an attacker would: anybody 
 from collections.abc import Sequence
 
 from watertight.enforcers.attack.wire import Absent
-from watertight.enforcers.postgresql.declaration import Target
+from watertight.enforcers.postgresql.declaration import (
+    COLUMN_PRIVILEGES,
+    MAINTAIN,
+    MAINTAIN_SINCE,
+    Target,
+)
 from watertight.enforcers.postgresql.probes.attempts import (
     Attempt,
     identifier,
@@ -18,6 +23,9 @@ from watertight.enforcers.postgresql.probes.session import Session
 READ_ONLY = "BEGIN READ ONLY"
 """In it ``nextval`` and ``setval`` are refused after the permission is judged, undone or not."""
 PROBE = "watertight_probe"
+NO = "22012"
+"""division_by_zero: how :func:`may` says no."""
+SEPARATOR = "chr(31)"
 WRONG_KIND = frozenset({"0A000", "42809", "55000", "428C9", "42P17", "42703"})
 """Not for such a thing at all (a view that cannot be written, a generated column …)."""
 
@@ -44,6 +52,9 @@ def on_table(target: Target, privilege: str, column: str) -> Attempt:
             f"INSERT INTO {table} ({name}) OVERRIDING SYSTEM VALUE SELECT NULL WHERE false"
         ),
         "update": Attempt(f"UPDATE {table} SET {name} = DEFAULT WHERE false"),
+        "references": may(
+            f"has_column_privilege({literal(table)}, {literal(column)}, 'references')"
+        ),
     }[privilege]
 
 
@@ -54,6 +65,8 @@ def on_whole_table(target: Target, privilege: str) -> Attempt:
         "select": Attempt(f"SELECT * FROM {table} LIMIT 0"),
         "delete": Attempt(f"DELETE FROM {table} WHERE false"),
         "truncate": Attempt(f"TRUNCATE {table}", after=frozenset({"0A000"})),
+        # Judged first; then there is no such index (undefined_object).
+        "maintain": Attempt(f"CLUSTER {table} USING {PROBE}", after=frozenset({"42704"})),
     }[privilege]
 
 
@@ -79,28 +92,34 @@ def on_schema(target: Target, privilege: str) -> Attempt:
 async def calls(session: Session, target: Target) -> Sequence[Attempt]:
     """Calls every function of that name, with nulls and for no row: it is judged, and not run.
 
-    Raises ``Absent``: there is none.
+    Where nulls have no type (``anyelement``), and for procedures, the server is asked. Raises
+    ``Absent``: there is none.
     """
     found = await session.query(
-        "SELECT coalesce((SELECT string_agg(format_type(t, NULL), ',' ORDER BY i) "
-        "FROM unnest(proargtypes) WITH ORDINALITY a(t, i)), ''), p.oid::text, prokind "
+        f"SELECT coalesce((SELECT string_agg(format_type(t, NULL), {SEPARATOR} ORDER BY i) "
+        "FROM unnest(proargtypes) WITH ORDINALITY a(t, i)), ''), p.oid::text, "
+        "prokind = 'f' AND NOT EXISTS (SELECT FROM unnest(proargtypes) t "
+        "JOIN pg_type y ON y.oid = t WHERE typtype = 'p'), provariadic <> 0 "
         "FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace "
         f"WHERE nspname = {literal(target.schema)} AND proname = {literal(target.name)}"
     )
     if not found.rows:
         raise Absent(f"no function {target} yet")
     return [
-        _call(target, str(types).split(",") if types else [])
-        if kind == "f"
+        _call(target, str(types).split("\x1f") if types else [], variadic=variadic == "t")
+        if callable_ == "t"
         else may(f"has_function_privilege({oid}, 'EXECUTE')")
-        for types, oid, kind in found.rows
+        for types, oid, callable_, variadic in found.rows
     ]
 
 
-def _call(target: Target, types: list[str]) -> Attempt:
+def _call(target: Target, types: list[str], *, variadic: bool) -> Attempt:
     """OFFSET keeps the planner from folding the call away before anybody judges it."""
     given = ", ".join(f"NULL::{kind} AS a{number}" for number, kind in enumerate(types)) or "1"
-    arguments = ", ".join(f"a{number}" for number in range(len(types)))
+    names = [f"a{number}" for number in range(len(types))]
+    if variadic:  # else its array would be taken for one element
+        names[-1] = f"VARIADIC {names[-1]}"
+    arguments = ", ".join(names)
     return Attempt(
         f"SELECT {spelled(target)}({arguments}) FROM (SELECT {given} OFFSET 0) v WHERE false"
     )
@@ -108,18 +127,19 @@ def _call(target: Target, types: list[str]) -> Attempt:
 
 def may(privilege: str) -> Attempt:
     """Asks the server itself, where trying would do something or cannot be done."""
-    return Attempt(f"SELECT 1 / ({privilege})::int", after=frozenset())
+    return Attempt(f"SELECT 1 / ({privilege})::int", no=frozenset({NO}))
 
 
 def may_on_table(target: Target, privilege: str) -> Attempt:
     """Asks whether any of a table is open, whatever kind of table it is."""
-    check = "table" if privilege in {"delete", "truncate", "trigger"} else "any_column"
+    check = "any_column" if privilege in COLUMN_PRIVILEGES else "table"
+    holds = f"has_{check}_privilege(c.oid, {literal(privilege)})"
+    if privilege == MAINTAIN:  # an older server does not know the word
+        known = f"current_setting('server_version_num')::int >= {MAINTAIN_SINCE}0000"
+        holds = f"CASE WHEN {known} THEN {holds} ELSE false END"
     return Attempt(
-        f"SELECT 1 / bool_or(has_{check}_privilege(c.oid, {literal(privilege)}))::int "
+        f"SELECT 1 / bool_or({holds})::int "
         "FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
-        f"WHERE nspname = {literal(target.schema)} AND relname = {literal(target.name)}"
+        f"WHERE nspname = {literal(target.schema)} AND relname = {literal(target.name)}",
+        no=frozenset({NO}),
     )
-
-
-NO = "22012"
-"""division_by_zero: how :func:`may` says no."""

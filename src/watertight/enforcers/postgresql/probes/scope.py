@@ -7,8 +7,10 @@ from watertight.enforcers.postgresql.declaration import (
     DEFAULT_SCHEMA,
     PRIVILEGES,
     Grant,
+    GrantKeys,
     Kind,
     Target,
+    channel_keys,
     granted,
 )
 from watertight.model.system import Resource, System
@@ -19,6 +21,7 @@ class Scope:
     """One channel: what it grants, among all that is declared at its database."""
 
     login: Login
+    keys: GrantKeys
     grants: tuple[Grant, ...]
     others: tuple[str, ...]
     """The other services that may log in there."""
@@ -61,9 +64,11 @@ def scopes(system: System, resource: Resource) -> tuple[Scope, ...]:
     return tuple(
         Scope(
             Login(system, resource, service),
+            channel_keys(channel),
             grants[service],
             tuple(other for other in grants if other != service),
             ordered,
         )
-        for service in grants
+        for channel in channels
+        for service in (channel.source,)
     )

@@ -8,8 +8,8 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from watertight.enforcers.attack.login import TIMEOUT_SECONDS, LoginRefused
-from watertight.enforcers.attack.wire import Absent, Closed, Wire
+from watertight.enforcers.attack.login import TIMEOUT_SECONDS, Busy, LoginRefused
+from watertight.enforcers.attack.wire import Closed, Wire
 
 PROTOCOL = 196_608
 """3.0"""
@@ -52,8 +52,8 @@ class Session:
     async def log_in(self, parameters: Mapping[str, str]) -> None:
         """Sends the startup message and waits until commands are taken.
 
-        Raises :class:`LoginRefused`, ``Closed``, ``TimeoutError``; ``Absent`` if the server is
-        too busy for anybody.
+        Raises :class:`LoginRefused`, ``Closed``, ``TimeoutError``; ``Busy`` if the server has
+        no place for this role or for anybody.
         """
         body = struct.pack("!i", PROTOCOL)
         for pair in parameters.items():
@@ -123,7 +123,7 @@ def _fields(content: bytes) -> dict[str, str]:
 
 def _refusal(said: dict[str, str]) -> Exception:
     words = f"{said.get('C', '?')} {said.get('M', '')}"
-    return Absent(words) if said.get("C") in BUSY else LoginRefused(words)
+    return Busy(words) if said.get("C") in BUSY else LoginRefused(words)
 
 
 def _row(content: bytes) -> tuple[str | None, ...]:

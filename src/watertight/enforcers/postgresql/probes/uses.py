@@ -5,9 +5,17 @@ from collections.abc import Iterator
 from watertight.enforcers.attack.wire import Closed
 from watertight.enforcers.contract import Arena, Observation, Probe, refused, served
 from watertight.enforcers.postgresql.declaration import COLUMN_PRIVILEGES, Grant, Kind
-from watertight.enforcers.postgresql.probes.attempts import passed, run, session_of, works
+from watertight.enforcers.postgresql.probes.attempts import (
+    Attempt,
+    passed,
+    run,
+    session_of,
+    works,
+)
 from watertight.enforcers.postgresql.probes.dialect import MAKE
+from watertight.enforcers.postgresql.probes.pairs import KEY
 from watertight.enforcers.postgresql.probes.privileges import (
+    PROBE,
     calls,
     columns,
     on_schema,
@@ -31,6 +39,12 @@ def probes(scope: Scope) -> Iterator[Probe]:
             how = on_schema if grant.target.kind is Kind.SCHEMA else on_sequence
             attempt = how(grant.target, grant.privilege)
             yield MAKE.use(identifier, channel, what, works, scope.login, attempt)
+    if scope.keys.temporary:
+        attempt = Attempt(f"CREATE TEMPORARY TABLE {PROBE} ()")
+        yield MAKE.use("use.temporary", channel, "temporary tables", works, scope.login, attempt)
+    if scope.keys.advisory_locks or not scope.others:
+        attempt = Attempt(f"SELECT pg_try_advisory_xact_lock({KEY})")
+        yield MAKE.use("use.advisory-lock", channel, "advisory locks", works, scope.login, attempt)
 
 
 async def _table(arena: Arena, scope: Scope, grant: Grant) -> Observation:

@@ -1,0 +1,114 @@
+"""How much of a server one service may take: connections, time, and files for sorting.
+
+Connections are shares of what the server has, so that no service can take those of another, and a
+few are kept for us. Read by both sides, as the declaration is.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+
+from watertight.model import codes
+from watertight.model.declaration import Shape
+from watertight.model.document import DocumentPath, quoted
+from watertight.model.rules import Flaw
+from watertight.model.values import Malformed, parse_duration, parse_size
+
+SERVER_CONNECTIONS = 200
+"""``max_connections``, unless declared: a slot that nobody uses costs a few kilobytes."""
+RESERVED = 5
+"""``superuser_reserved_connections``: `apply`, `status` and `revoke` come in however full it is."""
+DEFAULT_SHARE = 50
+"""Of what is left, each service has an equal share, and at most this unless it says more."""
+SMALLEST_SHARE = 3
+MAX_CONNECTIONS = 10_000
+DEFAULT_STATEMENT_SECONDS = 600.0
+DEFAULT_IDLE_IN_TRANSACTION_SECONDS = 300.0
+DEFAULT_TEMPORARY_BYTES = 1 << 30
+STATEMENT, IDLE, TEMPORARY = (
+    "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "temp_file_limit",
+)
+NO_TIMEOUT = "none"
+
+
+def _timeout(value: Any) -> float:
+    """A duration, or ``none``: 0 seconds, as PostgreSQL says it."""
+    if value == NO_TIMEOUT:
+        return 0.0
+    try:
+        return parse_duration(value)
+    except Malformed as error:
+        raise Malformed(error.code, error.message, f"{error.remedy} Or `none`.") from error
+
+
+Connections = Annotated[int | None, Field(ge=1, le=MAX_CONNECTIONS)]
+Timeout = Annotated[
+    float,
+    PlainValidator(_timeout),
+    WithJsonSchema({"type": "string", "pattern": "^([0-9]{1,9}(ms|s|m|h)|none)$"}),
+]
+Size = Annotated[int, PlainValidator(parse_size), WithJsonSchema({"type": ["string", "integer"]})]
+
+
+class LimitKeys(Shape):
+    """How much of the database's server the service may take."""
+
+    connections: Connections = None
+    """How many sessions it may have at once; an equal share of the server's unless stated."""
+    statement_timeout: Timeout = DEFAULT_STATEMENT_SECONDS
+    """How long one statement may run; 10m unless stated, or `none`. A session may set another."""
+    idle_in_transaction_timeout: Timeout = DEFAULT_IDLE_IN_TRANSACTION_SECONDS
+    """How long a transaction may wait for its client; 5m unless stated, or `none`. A session may
+    set another."""
+    temporary_file_size: Size = DEFAULT_TEMPORARY_BYTES
+    """How much disk one session's sorts and joins may take; 1GiB unless stated."""
+
+
+def settings(keys: LimitKeys) -> Mapping[str, str]:
+    """What its role is set to, in the units that PostgreSQL counts in (ms, kB)."""
+    return {
+        IDLE: str(round(keys.idle_in_transaction_timeout * 1000)),
+        STATEMENT: str(round(keys.statement_timeout * 1000)),
+        TEMPORARY: str(max(1, keys.temporary_file_size >> 10)),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Who may have how many connections at one server."""
+
+    server: int
+    """All that it has."""
+    each: tuple[int, ...]
+    """In the order of the channels."""
+
+    @property
+    def left(self) -> int:
+        """What nobody was given; less than nothing, if too much was asked."""
+        return self.server - RESERVED - sum(self.each)
+
+
+def shares(server: int | None, asked: Sequence[int | None]) -> Shares:
+    """Who asks for a number has it; the others share the rest equally."""
+    total = SERVER_CONNECTIONS if server is None else server
+    open_ended = sum(1 for number in asked if number is None)
+    rest = total - RESERVED - sum(number or 0 for number in asked)
+    share = max(SMALLEST_SHARE, min(DEFAULT_SHARE, rest // open_ended)) if open_ended else 0
+    return Shares(total, tuple(share if number is None else number for number in asked))
+
+
+def check_shares(resource: str, path: DocumentPath, found: Shares) -> Iterator[Flaw]:
+    """Whether the server has what channels were given."""
+    if found.left < 0:
+        needed = sum(found.each) + RESERVED
+        yield Flaw(
+            codes.TOO_MANY_CONNECTIONS,
+            path,
+            f"{quoted(resource)} takes {found.server} connections, {RESERVED} of them for "
+            f"Watertight alone; its channels come to {sum(found.each)}.",
+            f"Let it take more (`connections: {needed}` at the resource), or give channels fewer.",
+        )
