@@ -11,16 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from watertight.enforcers.envoy.binary import envoy_binary
+from watertight.enforcers.envoy.compile import path_matchers
+from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH
 
 _TYPE = "type.googleapis.com/envoy.extensions."
 START_SECONDS = 20
 
 
 @contextmanager
-def envoy_oracle(directory: Path, templates: Sequence[str]) -> Iterator["Oracle"]:
-    """Runs Envoy with one virtual host a template; ends it whatever happens."""
+def envoy_oracle(
+    directory: Path, templates: Sequence[str], *, keeps_slashes: bool = False
+) -> Iterator["Oracle"]:
+    """Runs Envoy with one virtual host a template; ends it whatever happens.
+
+    ``keeps_slashes``: as a gateway that has a route which takes ``%2F`` and ``//`` as they are.
+    """
     config = directory / "envoy.json"
-    config.write_text(json.dumps(_bootstrap(directory / "l", templates)), encoding="utf-8")
+    bootstrap = _bootstrap(directory / "l", templates, keeps_slashes=keeps_slashes)
+    config.write_text(json.dumps(bootstrap), encoding="utf-8")
     options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error"]
     process = subprocess.Popen([envoy_binary(), "--config-path", config, *options])
     try:
@@ -71,14 +79,14 @@ class Oracle:
                 return response.status
 
 
-def _bootstrap(address: Path, templates: Sequence[str]) -> dict[str, Any]:
+def _bootstrap(address: Path, templates: Sequence[str], *, keeps_slashes: bool) -> dict[str, Any]:
     router = {"@type": f"{_TYPE}filters.http.router.v3.Router"}
     manager = {
         "@type": f"{_TYPE}filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "oracle",
         "normalize_path": True,
-        "merge_slashes": True,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "merge_slashes": not keeps_slashes,
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED" if keeps_slashes else "REJECT_REQUEST",
         "http_filters": [{"name": "router", "typed_config": router}],
         "route_config": {"virtual_hosts": [_host(n, t) for n, t in enumerate(templates)]},
     }
@@ -97,5 +105,19 @@ def _host(number: int, template: str) -> dict[str, Any]:
     }
     name = "envoy.path.match.uri_template.uri_template_matcher"
     match = {"path_match_policy": {"name": name, "typed_config": matcher}}
+    if path_matchers.is_odd(template):
+        match = {"safe_regex": {"regex": path_matchers.regex(template, rest="*")}}
+    never = (path_matchers.ESCAPED_BACKSLASH, path_matchers.DOTS_AT_ESCAPED_SLASH)
+    refused = [
+        {
+            "match": {
+                "prefix": "/",
+                "headers": [{"name": ":path", "string_match": {"safe_regex": {"regex": pattern}}}],
+            },
+            "direct_response": {"status": 400},
+        }
+        for pattern in never
+    ]
+    ambiguous = {"match": AMBIGUOUS_PATH, "direct_response": {"status": 400}}
     route = {"match": match, "direct_response": {"status": 200}}
-    return {"name": f"t{number}", "domains": [f"t{number}"], "routes": [route]}
+    return {"name": f"t{number}", "domains": [f"t{number}"], "routes": [ambiguous, *refused, route]}

@@ -6,7 +6,9 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
+from watertight.model.claims import parse_claims
 from watertight.model.kinds import KINDS, usual_port
+from watertight.model.methods import METHODS
 from watertight.model.system import (
     RESOURCE_LIMITS,
     SERVICE_LIMITS,
@@ -27,7 +29,7 @@ from watertight.model.system import (
     Service,
     System,
 )
-from watertight.model.values import METHODS, NAME, VARIABLE
+from watertight.model.values import NAME, VARIABLE
 
 names = st.from_regex(NAME, fullmatch=True).filter(
     lambda name: name not in {"gateway", "outside", "anyone"}
@@ -52,6 +54,20 @@ http_grants = st.builds(HTTPGrant, st.sampled_from(METHODS), path_templates)
 rpc_grants = st.builds(
     RPCGrant, st.sampled_from(["shop.Catalogue", "A", "a_b.C"]), st.sampled_from(["Get", "*", "_x"])
 )
+
+claim_values = st.booleans() | st.integers(-(1 << 53), 1 << 53) | texts
+claims = st.dictionaries(
+    texts.filter(lambda name: name not in {"scope", "scp", "<<"}),
+    st.recursive(
+        st.lists(claim_values, min_size=1, max_size=2),
+        lambda inner: st.dictionaries(
+            texts.filter(lambda name: name != "<<"), inner, min_size=1, max_size=2
+        ),
+        max_leaves=3,
+    ),
+    max_size=2,
+).map(lambda mapping: parse_claims(mapping) if mapping else ())
+"""Claims in the order in which a declaration holds them."""
 
 
 mebibytes = st.integers(1, 1 << 20).map(lambda number: number << 20)
@@ -131,6 +147,8 @@ def gateways(draw: st.DrawFn, targets: list[str]) -> Gateway:
         private_key=pair[1],
         issuers={name: Issuer(name, *issuer) for name, issuer in issuers.items()},
         max_request_bytes=draw(st.integers(1, (1 << 32) - 1)),
+        max_header_bytes=draw(st.integers(1, 256)) << 10,
+        max_headers=draw(st.integers(1, 1000)),
     )
 
 
@@ -140,6 +158,8 @@ def routes(draw: st.DrawFn, path: str, targets: list[str], issuers: list[str]) -
         Requirement,
         st.sampled_from(issuers or ["none"]),
         st.lists(st.sampled_from(["orders:read", "true", "a"]), max_size=2).map(tuple),
+        claims,
+        st.lists(claims.filter(bool), max_size=2).map(tuple),
     )
     require = draw(st.none() | demands) if issuers else None
     per = st.sampled_from(Per) if require else st.just(Per.ADDRESS)
@@ -151,7 +171,10 @@ def routes(draw: st.DrawFn, path: str, targets: list[str], issuers: list[str]) -
         rewrite=draw(st.sampled_from([None, "/z" + path])),
         require=require,
         limit=draw(st.none() | limits),
-        timeout_seconds=draw(seconds),
+        timeout_seconds=draw(st.none() | seconds),
+        keeps_host=draw(st.booleans()),
+        escaped_slashes="*" in path and draw(st.booleans()),
+        double_slashes="**" in path and draw(st.booleans()),
     )
 
 
@@ -201,7 +224,7 @@ KEYS = (
     *("run", "listens", "http", "environment", "image", "directory", "ready", "kind"),
     *("from", "to", "allow", "timeout", "retries", "hostname", "listen", "issuers", "routes"),
     *("path", "methods", "rewrite", "require", "limit", "per", "rate", "issuer", "scopes"),
-    *("audiences", "jwks"),
+    *("audiences", "jwks", "claims", "any_claims", "host", "escaped_slashes", "max_headers"),
 )
 VALUES: tuple[Any, ...] = (
     None,
@@ -230,6 +253,9 @@ VALUES: tuple[Any, ...] = (
     "subject",
     "../x",
     "0.0.0.0:0",
+    "none",
+    "service",
+    "1KiB",
     "9" * 30,
 )
 shapeless = st.recursive(

@@ -103,7 +103,7 @@ DATABASE = "  orders-db: {kind: postgresql}\n"
         (("rate: 10/s", "rate: 600/m"),
          "~ route GET /orders/* -> orders: 10/s per address → 600/m per address", False),
         (("{path: /a,", "{path: /a, timeout: 1s,"),
-         "~ route GET /a -> orders: timeout 15s → 1s", True),
+         "~ route GET /a -> orders: timeout none → 1s", True),
         (("{path: /a,", "{path: /a, rewrite: /b,"),
          "~ route GET /a -> orders: the service sees /a → /b", True),
         ((SHORT, ""),

@@ -34,9 +34,13 @@ TEMPLATES = (
     "/*/b",
     "/*/**",
     "/a.b~c-_",
+    "/@a/*",
+    "/a:b",
+    "/a,(b)/**",
+    "/$!'*+;=/{id}",
 )
 
-literals = st.sampled_from(["a", "b", "c", "a.b~c-_"])
+literals = st.sampled_from(["a", "b", "c", "a.b~c-_", "@a", "a:b", "a,(b)", "a*"])
 
 
 @st.composite
@@ -46,13 +50,53 @@ def templates(draw: st.DrawFn) -> str:
     return "/" + "/".join([*parts, end])
 
 
-paths = st.lists(st.sampled_from(["a", "b", "c", "x", "a.b~c-_"]), max_size=5).flatmap(
-    lambda parts: st.sampled_from(["/" + "/".join(parts), "/" + "/".join([*parts, ""])])
-)
-odd_segments = st.sampled_from(
-    [".", "..", "%2e", "%2E%2e", ".%2e", "%61", "%7E", "%5f", "a%20b", "%2f", "%5C", "%00", "é"]
-) | st.sampled_from(
-    ["", "a;b", "a[b", "{x}", "*", "a|b", "%zz", "a#b", "a\\b", "%5b", ",", "a", "b"]
+paths = st.lists(
+    st.sampled_from(["a", "b", "c", "x", "a.b~c-_", "@a", "%40a", "a:b"]), max_size=5
+).flatmap(lambda parts: st.sampled_from(["/" + "/".join(parts), "/" + "/".join([*parts, ""])]))
+odd_segments = (
+    st.sampled_from(
+        [".", "..", "%2e", "%2E%2e", ".%2e", "%61", "%7E", "%5f", "a%20b", "%2f", "%5C", "%00", "é"]
+    )
+    | st.sampled_from(
+        ["", "a;b", "a[b", "{x}", "*", "a|b", "%zz", "a#b", "a\\b", "%5b", ",", "a", "b"]
+    )
+    | st.sampled_from(
+        [
+            "@a",
+            "%40a",
+            "%40A",
+            "a:b",
+            "a%3ab",
+            "a%3Ab",
+            "a,(b)",
+            "a%2c%28b%29",
+            "$!'*+;=",
+            "%24!'%2A+;=",
+        ]
+    )
+    | st.sampled_from(
+        [
+            "..;",
+            "..;x",
+            "%2e%2e;",
+            ".;a",
+            "..%3Bx",
+            ".%2e;b",
+            "%2E;",
+            "..;%2e",
+            "...;",
+            "..;%5c",
+            "a%2Fb",
+            "..%2f",
+            "%2e%2e%2Fa",
+            "a%2F..",
+            "a%2f.%2Fb",
+            "%2F",
+            "..;x%2fa",
+            "a%2F..;b",
+            "%2F%2e",
+        ]
+    )
 )
 odd_paths = st.lists(odd_segments, min_size=1, max_size=5).map(lambda s: "/" + "/".join(s))
 queries = st.sampled_from(["", "?", "?a=/../b", "?%2f"])
@@ -67,9 +111,18 @@ def oracle() -> Iterator[Oracle]:
         yield running
 
 
-def ours(path: str) -> set[str] | None:
+@pytest.fixture(scope="module")
+def keeping_oracle() -> Iterator[Oracle]:
+    with (
+        TemporaryDirectory(prefix="wt-") as directory,
+        envoy_oracle(Path(directory), TEMPLATES, keeps_slashes=True) as running,
+    ):
+        yield running
+
+
+def ours(path: str, *, keeps_slashes: bool = False) -> set[str] | None:
     try:
-        plain = normalise(path)
+        plain = normalise(path, escaped_slashes=keeps_slashes, double_slashes=keeps_slashes)
     except RefusedPath:
         return None
     return {template for template in TEMPLATES if parse_template(template).claims(plain)}
@@ -82,6 +135,17 @@ def ours(path: str) -> set[str] | None:
 @example(path="/a//../b", query="")
 def test_envoy_agrees(oracle: Oracle, path: str, query: str) -> None:
     assert ours(path + query) == oracle.matching(path + query)
+
+
+@settings(max_examples=60, deadline=None)
+@given(path=paths | odd_paths, query=queries)
+@example(path="//", query="")
+@example(path="//.", query="")
+@example(path="/a//../b", query="")
+@example(path="/a/..%2fb", query="")
+@example(path="/a/b%2F..", query="?x")
+def test_envoy_agrees_where_slashes_are_kept(keeping_oracle: Oracle, path: str, query: str) -> None:
+    assert ours(path + query, keeps_slashes=True) == keeping_oracle.matching(path + query)
 
 
 @given(text=templates(), path=paths)
@@ -176,7 +240,7 @@ def test_covers_and_overlaps(wide: str, narrow: str, covers: bool, overlaps: boo
         ("/a/../b", "proxies resolve it"),
         ("/a b", "neither"),
         ("/a%20b", "neither"),
-        ("/a*", "neither"),
+        ("/..;x/a", "every proxy refuses"),
         ("/{}", "neither"),
         ("/{1a}", "neither"),
         ("/{" + "a" * 17 + "}", "neither"),

@@ -6,6 +6,7 @@ granted. It reads the declaration alone, so it also answers for systems that do 
 
 from dataclasses import dataclass
 
+from watertight.model.claims import claim_texts
 from watertight.model.document import quoted
 from watertight.model.nearest import did_you_mean
 from watertight.model.system import (
@@ -22,7 +23,12 @@ from watertight.model.system import (
     Service,
     System,
 )
-from watertight.model.templates import RefusedPath, normalise, parse_template
+from watertight.model.templates import (
+    RefusedPath,
+    has_escaped_slash,
+    normalise,
+    parse_template,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +67,13 @@ def decide(
     unknown = _unknown(system, source, target)
     if unknown is not None:
         return unknown
+    routes = _routes(system, source, target)
     try:
-        call = _call(system, target, method, path)
+        call = _call(system, target, method, path, routes)
     except RefusedPath as refusal:
         return Decision(False, str(refusal))
     if source in {OUTSIDE, GATEWAY}:
-        return _through_gateway(system, source, target, call)
+        return _through_gateway(system, source, target, call, routes)
     if target == GATEWAY:
         return Decision(
             False,
@@ -91,7 +98,20 @@ def _unknown(system: System, source: str, target: str) -> Decision | None:
     return None
 
 
-def _call(system: System, target: str, method: str | None, path: str | None) -> _Call:
+def _routes(system: System, source: str, target: str) -> tuple[Route, ...]:
+    """The routes that one such call may be taken by: at a service's door, those that lead to it."""
+    if source == OUTSIDE and system.gateway is not None:
+        return system.gateway.routes
+    return system.routes_to(target) if source == GATEWAY else ()
+
+
+def _call(
+    system: System,
+    target: str,
+    method: str | None,
+    path: str | None,
+    routes: tuple[Route, ...],
+) -> _Call:
     service = system.services.get(target)
     rpc = bool(service and service.listens and service.listens.protocol is Protocol.GRPC)
     if method is None and path is None:
@@ -100,7 +120,12 @@ def _call(system: System, target: str, method: str | None, path: str | None) -> 
         return _Call("POST", f"/{method.lstrip('/')}")
     if rpc and method is not None and path is not None and "/" not in path:
         return _Call("POST", f"/{method}/{path}")
-    return _Call(method or "GET", normalise(path if path is not None else "/"))
+    plain = normalise(
+        path if path is not None else "/",
+        escaped_slashes=any(route.escaped_slashes for route in routes),
+        double_slashes=any(route.double_slashes for route in routes),
+    )
+    return _Call(method or "GET", plain)
 
 
 def _through_channel(system: System, source: str, target: str, call: _Call) -> Decision:
@@ -176,7 +201,9 @@ def _example(system: System, target: str, call: _Call) -> str:
     return f", allow: [{grant}]"
 
 
-def _through_gateway(system: System, source: str, target: str, call: _Call) -> Decision:
+def _through_gateway(
+    system: System, source: str, target: str, call: _Call, routes: tuple[Route, ...]
+) -> Decision:
     gateway = system.gateway
     if gateway is None:
         return Decision(False, "No gateway is declared, so nothing comes in from outside.")
@@ -187,11 +214,11 @@ def _through_gateway(system: System, source: str, target: str, call: _Call) -> D
         return Decision(False, "The gateway leads to services only.", gateway.at)
     if call.method is None:
         return _any_route(gateway, target)
-    for route in gateway.routes:
-        if inner and route.target != target:
-            continue
+    for route in routes:
         template = parse_template(route.target_path if inner else route.path)
         if call.method not in route.methods or not template.claims(call.path):
+            continue
+        if not _takes_slashes(route, call.path, routes):
             continue
         if template.matches(call.path):
             return _by_route(route, target)
@@ -208,6 +235,13 @@ def _through_gateway(system: System, source: str, target: str, call: _Call) -> D
         + ". To allow it, add one for it under `gateway.routes`.",
         gateway.at,
     )
+
+
+def _takes_slashes(route: Route, path: str, routes: tuple[Route, ...]) -> bool:
+    """Whether the route's opt-outs let the path in; where no route opts out nothing is left."""
+    escaped = has_escaped_slash(path) and not route.escaped_slashes
+    keeps = any(other.double_slashes for other in routes)
+    return not escaped and not (keeps and "//" in path and not route.double_slashes)
 
 
 def _by_route(route: Route, target: str) -> Decision:
@@ -228,9 +262,12 @@ def _route_text(route: Route) -> str:
 def _demand(route: Route) -> str:
     if route.require is None:
         return "anyone"
-    scopes = ", ".join(quoted(scope) for scope in route.require.scopes)
-    return f"tokens of the issuer {quoted(route.require.issuer)}" + (
-        f" with the scope {scopes}" if scopes else ""
+    require = route.require
+    scopes = ", ".join(quoted(scope) for scope in require.scopes)
+    demands = [f"the scope {scopes}"] if scopes else []
+    demands += [f"the claim {text}" for text in claim_texts(require)]
+    return f"tokens of the issuer {quoted(require.issuer)}" + (
+        f" with {' and '.join(demands)}" if demands else ""
     )
 
 

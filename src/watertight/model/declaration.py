@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from pydantic.config import JsonDict
 
 from watertight.model import values
-from watertight.model.system import Grant, Listen, Per, Protocol
+from watertight.model.claims import CLAIMS_SCHEMA, parse_claims
+from watertight.model.methods import METHODS
+from watertight.model.system import Claim, Grant, Listen, Per, Protocol
 
 MAX_RETRIES = 10
 MAX_PROCESSES = 1 << 22
@@ -23,7 +25,9 @@ MAX_FILES = 1 << 20
 """The kernel's own, unless raised (fs.nr_open, proc_sys_fs(5))."""
 DEFAULT_REQUEST_BYTES = 1 << 20
 DEFAULT_ADDRESS = ("127.0.0.1", 8443)
-DEFAULT_ROUTE_SECONDS = 15.0
+DEFAULT_HEADER_BYTES = 32 << 10
+DEFAULT_HEADERS = 100
+MOST_HEADERS = 1000
 
 
 def _by(parse: Callable[[Any], Any], **schema: Any) -> Any:
@@ -45,6 +49,9 @@ Argument = Annotated[str, *_by(values.parse_argument, type=["string", "integer",
 Duration = Annotated[
     float | None,
     *_by(values.parse_duration, pattern="^[0-9]{1,9}(ms|s|m|h)$", examples=["500ms", "2s"]),
+]
+OneClaims = Annotated[
+    tuple[Claim, ...], PlainValidator(parse_claims), WithJsonSchema(CLAIMS_SCHEMA)
 ]
 File = Annotated[str | None, *_by(values.parse_file, pattern="^[^/~]")]
 FileAnywhere = Annotated[str | None, *_by(values.parse_file_anywhere)]
@@ -172,7 +179,13 @@ class RequirementShape(Shape):
     issuer: Name
     """One of the gateway's issuers."""
     scopes: list[Annotated[str, *_by(values.parse_scope, examples=["orders:read"])]] = []
-    """Scopes (RFC 6749 section 3.3) that the token must hold, all of them."""
+    """Scopes (RFC 6749 section 3.3) that the token must hold, all of them: in `scope` or, where the
+    token has no such claim, in `scp`; as text or as a list."""
+    claims: OneClaims = ()
+    """Claims that the token must have, all of them, nested as in the token. A claim fits if it is
+    the value, or a list that holds it; a list here asks for each of its values."""
+    any_claims: Annotated[list[OneClaims], Field(min_length=1)] | None = None
+    """Several such groups of claims, of which the token must have one."""
 
 
 class LimitShape(Shape):
@@ -200,7 +213,7 @@ class RouteShape(Shape):
 
     path: PathTemplate
     """The path template that it matches."""
-    methods: list[Annotated[str, *_by(values.parse_method, enum=list(values.METHODS))]] = Field(
+    methods: list[Annotated[str, *_by(values.parse_method, enum=list(METHODS))]] = Field(
         default=["GET"], min_length=1
     )
     """The methods that it matches."""
@@ -218,9 +231,25 @@ class RouteShape(Shape):
     limit: LimitShape | None = None
     """How many requests it takes."""
     timeout: Annotated[
-        float, *_by(values.parse_duration, pattern="^[0-9]{1,9}(ms|s|m|h)$", examples=["5s"])
-    ] = DEFAULT_ROUTE_SECONDS
-    """How long one request may take; 15s unless stated."""
+        float | None,
+        *_by(
+            values.parse_route_timeout,
+            pattern="^([0-9]{1,9}(ms|s|m|h)|none)$",
+            examples=["5s", "none"],
+        ),
+    ] = None
+    """How long the service may take, from the end of a request to the end of its answer; `none`
+    unless stated."""
+    host: Annotated[
+        bool, *_by(values.parse_host_seen, enum=list(values.HOSTS_SEEN), default="public")
+    ] = True
+    """The Host that the service sees: `public`, as the client wrote it, or `service`, its own name
+    and port."""
+    escaped_slashes: bool = False
+    """Let `%2F` through in what a wildcard matches, as it is. Other routes refuse it."""
+    double_slashes: bool = False
+    """Let `//` through in what `**` matches, as it is. Other routes of the gateway then refuse it;
+    without any such route it is merged."""
 
 
 class GatewayFrame(Shape):
@@ -240,6 +269,12 @@ class GatewayFrame(Shape):
         int, *_by(values.parse_size, type=["string", "integer"], examples=["1MiB"])
     ] = DEFAULT_REQUEST_BYTES
     """The largest request body; 1MiB unless stated."""
+    max_header_size: Annotated[
+        int, *_by(values.parse_header_size, type=["string", "integer"], examples=["64KiB"])
+    ] = DEFAULT_HEADER_BYTES
+    """The largest size of all headers of a request together; 32KiB unless stated."""
+    max_headers: Annotated[int, Field(ge=1, le=MOST_HEADERS)] = DEFAULT_HEADERS
+    """How many headers a request may have; 100 unless stated."""
     issuers: dict[str, Any] = Field(default={}, json_schema_extra=_NAMES)
     """Whose tokens it accepts, by a name of yours."""
     routes: list[Any] = Field(default=[])

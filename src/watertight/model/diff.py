@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from watertight.model.claims import claim_texts
 from watertight.model.system import (
     NOWHERE,
     Channel,
@@ -192,6 +193,18 @@ def _gateway_settings(old: Gateway, new: Gateway) -> Iterator[Change]:
             size_text(new.max_request_bytes),
             new.max_request_bytes < old.max_request_bytes,
         ),
+        (
+            "max_header_size",
+            size_text(old.max_header_bytes),
+            size_text(new.max_header_bytes),
+            new.max_header_bytes < old.max_header_bytes,
+        ),
+        (
+            "max_headers",
+            str(old.max_headers),
+            str(new.max_headers),
+            new.max_headers < old.max_headers,
+        ),
     ):
         if was != now:
             yield Change("~", f"gateway: {what} {was} → {now}", tightens=tightens, at=new.at)
@@ -237,10 +250,21 @@ def _route(key: str, old: Route, new: Route) -> Iterator[Change]:
         was = f"{rate_text(old.limit)} per {old.limit.per.value}" if old.limit else "no limit"
         now = f"{rate_text(new.limit)} per {new.limit.per.value}" if new.limit else "no limit"
         yield Change("~", f"route {key}: {was} → {now}", tightens=_is_tighter(old, new), at=new.at)
-    if old.timeout_seconds != new.timeout_seconds:
-        shown = f"{duration_text(old.timeout_seconds)} → {duration_text(new.timeout_seconds)}"
-        tightens = new.timeout_seconds < old.timeout_seconds
+    was_seconds, now_seconds = old.timeout_seconds, new.timeout_seconds
+    if was_seconds != now_seconds:
+        shown = f"{_duration(was_seconds)} → {_duration(now_seconds)}"
+        tightens = now_seconds is not None and (was_seconds is None or now_seconds < was_seconds)
         yield Change("~", f"route {key}: timeout {shown}", tightens=tightens, at=new.at)
+    if old.keeps_host != new.keeps_host:
+        shown = "the public host" if new.keeps_host else "its own host"
+        yield Change("~", f"route {key}: the service sees {shown}", at=new.at)
+    for what, had, has in (
+        ("%2F", old.escaped_slashes, new.escaped_slashes),
+        ("//", old.double_slashes, new.double_slashes),
+    ):
+        if had != has:
+            shown = f"{what} {'passes' if has else 'is refused'}"
+            yield Change("~", f"route {key}: {shown}", tightens=had, at=new.at)
     if old.target_path != new.target_path:
         shown = f"{old.target_path} → {new.target_path}"
         yield Change("~", f"route {key}: the service sees {shown}", tightens=True, at=new.at)
@@ -249,13 +273,17 @@ def _route(key: str, old: Route, new: Route) -> Iterator[Change]:
 def _demand(route: Route) -> str:
     if route.require is None:
         return " (anyone)"
-    return f" ({' '.join((f'issuer {route.require.issuer}', *route.require.scopes))})"
+    require = route.require
+    claims = [", ".join(claim_texts(require))] if require.claims or require.any_claims else []
+    return f" ({' '.join((f'issuer {require.issuer}', *require.scopes, *claims))})"
 
 
 def _demands_more(old: Requirement | None, new: Requirement | None) -> bool:
     if new is None or old is None:
         return new is not None
-    return old.issuer != new.issuer or not set(new.scopes) <= set(old.scopes)
+    more = not set(new.scopes) <= set(old.scopes) or not set(new.claims) <= set(old.claims)
+    other = bool(new.any_claims) and new.any_claims != old.any_claims
+    return old.issuer != new.issuer or more or other
 
 
 def _is_tighter(old: Route, new: Route) -> bool:

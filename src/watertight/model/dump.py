@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from watertight.model import declaration
+from watertight.model.claims import nested
 from watertight.model.kinds import usual_port
 from watertight.model.system import (
     RESOURCE_LIMITS,
@@ -13,6 +14,7 @@ from watertight.model.system import (
     Channel,
     Gateway,
     Limits,
+    Requirement,
     Resource,
     Route,
     Service,
@@ -105,6 +107,10 @@ def _gateway(gateway: Gateway) -> Iterator[tuple[str, Any]]:
         yield "private_key", gateway.private_key
     if gateway.max_request_bytes != declaration.DEFAULT_REQUEST_BYTES:
         yield "max_request_size", size_text(gateway.max_request_bytes)
+    if gateway.max_header_bytes != declaration.DEFAULT_HEADER_BYTES:
+        yield "max_header_size", size_text(gateway.max_header_bytes)
+    if gateway.max_headers != declaration.DEFAULT_HEADERS:
+        yield "max_headers", gateway.max_headers
     if gateway.issuers:
         yield (
             "issuers",
@@ -126,11 +132,27 @@ def _route(route: Route) -> Iterator[tuple[str, Any]]:
     if route.require is None:
         yield "require", "anyone"
     else:
-        scopes = {"scopes": list(route.require.scopes)} if route.require.scopes else {}
-        yield "require", {"issuer": route.require.issuer, **scopes}
+        yield "require", dict(_requirement(route.require))
     if route.limit:
         yield "limit", {"per": route.limit.per.value, "rate": rate_text(route.limit)}
-    yield "timeout", duration_text(route.timeout_seconds)
+    if route.timeout_seconds is not None:
+        yield "timeout", duration_text(route.timeout_seconds)
+    if not route.keeps_host:
+        yield "host", "service"
+    if route.escaped_slashes:
+        yield "escaped_slashes", True
+    if route.double_slashes:
+        yield "double_slashes", True
+
+
+def _requirement(require: Requirement) -> Iterator[tuple[str, Any]]:
+    yield "issuer", require.issuer
+    if require.scopes:
+        yield "scopes", list(require.scopes)
+    if require.claims:
+        yield "claims", nested(require.claims)
+    if require.any_claims:
+        yield "any_claims", [nested(group) for group in require.any_claims]
 
 
 def _plain(value: Any) -> Any:

@@ -89,6 +89,19 @@ def _route(
                 f"{quoted(route.rewrite)} does not take up the wildcards of {quoted(route.path)}.",
                 "Both need the same wildcards in the same order.",
             )
+    for key, given, needed in (
+        ("escaped_slashes", route.escaped_slashes, "wildcard"),
+        ("double_slashes", route.double_slashes, "`**`"),
+    ):
+        fits = wildcard_texts(route.path) if needed == "wildcard" else route.path.endswith("/**")
+        if given and not fits:
+            yield Flaw(
+                codes.IDLE_OPT_OUT,
+                (*path, key),
+                f"{quoted(route.path)} has no {needed}: `{key}` lets nothing through.",
+                f"Delete `{key}`.",
+                on_key=True,
+            )
     issuer = route.require.issuer if route.require else None
     if issuer is not None and issuer not in gateway.issuers and issuer not in broken_issuers:
         yield Flaw(

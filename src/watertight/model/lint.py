@@ -1,5 +1,6 @@
 """Semantic findings about a system: the errors of :mod:`rules`, and warnings."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
@@ -17,13 +18,17 @@ from watertight.model.system import (
     Grant,
     HTTPGrant,
     Position,
+    Requirement,
     Resource,
     Route,
     RPCGrant,
     System,
 )
 from watertight.model.template_index import TemplateIndex
-from watertight.model.templates import Template, parse_template
+from watertight.model.templates import Template, odd_characters, parse_template
+
+_DOTTED = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
+"""What is more likely a way through objects than a name: those with dots are mostly URLs."""
 
 
 def lint(
@@ -163,6 +168,12 @@ def _grants(system: System) -> Iterator[Flaw]:
                     f"{quoted(str(grant))} grants every path to {quoted(channel.source)}.",
                     "Name the paths that it needs.",
                 )
+            if isinstance(grant, HTTPGrant):
+                yield from _odd_literal((*path, index), grant.path)
+        http = [(g.method, g.path) for g in channel.grants if isinstance(g, HTTPGrant)]
+        for index, grant in enumerate(channel.grants):
+            if isinstance(grant, HTTPGrant) and grant.path == "/**":
+                yield from _root_closed((*path, index), (grant.method,), http)
 
 
 def _covered(channel: Channel, path: DocumentPath) -> Iterator[Flaw]:
@@ -228,7 +239,73 @@ def _gateway(system: System) -> Iterator[Flaw]:
                 f"{quoted(route.path)} is open to anyone, as often as they like.",
                 "Add `limit: {per: address, rate: 100/s}`.",
             )
+        yield from _opt_outs(route, path)
+        if route.path == "/**":
+            every = [(m, r.path) for r in gateway.routes for m in r.methods]
+            yield from _root_closed(path, route.methods, every)
+        for text in dict.fromkeys((route.path, route.rewrite or route.path)):
+            yield from _odd_literal(path, text)
+        if route.require:
+            yield from _dotted_claims(route.require, (*path, "require"))
     yield from _looser_first(gateway.routes)
+
+
+def _opt_outs(route: Route, path: DocumentPath) -> Iterator[Flaw]:
+    if route.escaped_slashes:
+        yield _warning(
+            codes.ESCAPED_SLASHES,
+            (*path, "escaped_slashes"),
+            f"{quoted(route.target)} is sent `%2F` by {quoted(route.path)}: where it reads that as "
+            "a slash, it sees another path than the one that was judged here.",
+        )
+    if route.double_slashes:
+        yield _warning(
+            codes.DOUBLE_SLASHES,
+            (*path, "double_slashes"),
+            f"{quoted(route.target)} is sent `//` by {quoted(route.path)}: where it reads that as "
+            "one slash, it sees another path than the one that was judged here.",
+        )
+
+
+def _odd_literal(path: DocumentPath, text: str) -> Iterator[Flaw]:
+    if odd := odd_characters(text):
+        star = " A `*` beside other characters is a star, and no wildcard." if "*" in odd else ""
+        yield _warning(
+            codes.ODD_LITERAL,
+            path,
+            f"{quoted(text)} holds {' '.join(map(quoted, odd))}, which programs read in more than "
+            f"one way; here each stands for itself and for its escape.{star}",
+        )
+
+
+def _root_closed(
+    path: DocumentPath, methods: Sequence[str], declared: Collection[tuple[str, str]]
+) -> Iterator[Flaw]:
+    closed = [method for method in methods if (method, "/") not in declared]
+    if closed:
+        yield _warning(
+            codes.ROOT_CLOSED,
+            path,
+            f"`/**` stands for at least one segment: `{'|'.join(closed)} /` stays closed.",
+            "Declare `/` too, if it should be open.",
+        )
+
+
+def _dotted_claims(require: Requirement, path: DocumentPath) -> Iterator[Flaw]:
+    groups = {("claims",): require.claims} | {
+        ("any_claims", number): group for number, group in enumerate(require.any_claims)
+    }
+    for where, group in groups.items():
+        for claim_path in dict.fromkeys(claim.path for claim in group):
+            if dotted := next((n for n in claim_path if _DOTTED.fullmatch(n)), None):
+                names = dotted.split(".")
+                inside = "{" + ": {".join(names) + ": …" + "}" * len(names)
+                yield _warning(
+                    codes.DOTTED_CLAIM,
+                    (*path, *where),
+                    f"{quoted(dotted)} is the name of one claim, with its dots.",
+                    f"For a claim inside another one write `{inside}`.",
+                )
 
 
 def _looser_first(routes: Sequence[Route]) -> Iterator[Flaw]:

@@ -222,6 +222,8 @@ class _Loader:
             private_key=frame.private_key,
             issuers=issuers,
             max_request_bytes=frame.max_request_size,
+            max_header_bytes=frame.max_header_size,
+            max_headers=frame.max_headers,
             at=self.root.keys["gateway"],
         )
 
@@ -248,6 +250,9 @@ class _Loader:
                 require=_requirement(shape.require),
                 limit=_limit(shape.limit),
                 timeout_seconds=shape.timeout,
+                keeps_host=shape.host,
+                escaped_slashes=shape.escaped_slashes,
+                double_slashes=shape.double_slashes,
                 at=node.at,
             )
 
@@ -317,7 +322,10 @@ def _is_map(node: Node) -> bool:
 
 
 def _requirement(shape: declaration.RequirementShape | None) -> Requirement | None:
-    return Requirement(shape.issuer, tuple(shape.scopes)) if shape else None
+    if shape is None:
+        return None
+    any_claims = tuple(shape.any_claims or ())
+    return Requirement(shape.issuer, tuple(shape.scopes), shape.claims, any_claims)
 
 
 def _limits(shape: declaration.LimitsShape, usual: Limits) -> Limits:

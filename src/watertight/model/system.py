@@ -172,11 +172,27 @@ class Issuer:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that a token must have: equal to ``value``, or a list that holds it.
+
+    ``path`` leads through the token's objects by their names, which are never taken apart:
+    ``("realm_access", "roles")``, ``("https://example.com/roles",)``.
+    """
+
+    path: tuple[str, ...]
+    value: str | int | bool
+
+
+@dataclass(frozen=True, slots=True)
 class Requirement:
     """What a caller's token must show before a route is open to it."""
 
     issuer: str
     scopes: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    """All of them."""
+    any_claims: tuple[tuple[Claim, ...], ...] = ()
+    """All of at least one of these groups; no groups demand nothing."""
 
 
 class Per(StrEnum):
@@ -206,7 +222,14 @@ class Route:
     require: Requirement | None = None
     """None: open to anyone (declared as ``require: anyone``, never by omission)."""
     limit: Limit | None = None
-    timeout_seconds: float = 15.0
+    timeout_seconds: float | None = None
+    """From the end of a request to the end of its answer; None: as long as it takes."""
+    keeps_host: bool = True
+    """The service sees the host that the client asked for; else its own name and port."""
+    escaped_slashes: bool = False
+    """``%2F`` may stand in what a wildcard matches; elsewhere it is refused."""
+    double_slashes: bool = False
+    """``//`` may stand in what ``**`` matches, and is left as it is."""
     at: Position = NOWHERE
 
     @property
@@ -228,6 +251,9 @@ class Gateway:
     private_key: str | None = None
     issuers: Mapping[str, Issuer] = field(default_factory=dict)
     max_request_bytes: int = 1_048_576
+    max_header_bytes: int = 32_768
+    """Of all headers of one request together."""
+    max_headers: int = 100
     at: Position = NOWHERE
 
 

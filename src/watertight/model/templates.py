@@ -21,14 +21,36 @@ MAX_SEGMENTS = 64
 MAX_WILDCARDS = 5
 """Envoy's limit of variables in one template; a rewrite needs each wildcard as a variable."""
 
-LITERAL = re.compile(r"[A-Za-z0-9._~-]+")
+LITERAL = re.compile(r"[A-Za-z0-9._~!$&'()*+,;:@=-]+")
+"""Of RFC 3986's ``pchar`` all but escapes. A ``*`` beside others in a segment is a star."""
+ODD = re.compile(r"[!$&'()*+,;:@=]")
+"""What means something to some programs, and may come escaped: ``%40`` is ``@`` to most."""
 VARIABLE = re.compile(r"\{([A-Za-z][A-Za-z0-9_]{0,15})\}")
 """Envoy: a letter first, 16 characters at most."""
 
 _UNRESERVED_ESCAPE = re.compile(
     r"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aA]|5[fF]|6[1-9a-fA-F]|7[0-9aA]|7[eE])"
 )
-_REFUSED = re.compile(r"%(?:2[fF]|5[cC]|00)|[^\x21-\x7e]|#")
+_ODD_ESCAPE = re.compile(r"%(?:2[146789aAbBcC]|3[aAbBdD]|40)")
+_ESCAPED_SLASH = re.compile(r"%2[fF]")
+_DOTS_WITH_PARAMETERS = re.compile(r"/(\.{1,2});[^/]*")
+"""Envoy takes ``/..;x`` for ``/..``, but finds it only where it is not escaped."""
+_AMBIGUOUS = re.compile(r"(?i)/\.{1,2}(;|%3b)")
+_REFUSED = re.compile(r"%00|[^\x21-\x7e]|#")
+_ESCAPED = re.compile(r"%(?:2[fF]|5[cC])")
+_ESCAPED_STEP = re.compile(
+    r"(?i)%5c|%2f(?:\.|%2e){1,2}(?:/|;|%2f|%3b|$)|(?:^|/|%2f)(?:\.|%2e){1,2}(?:;[^/]*)?%2f"
+)
+"""A step up for whoever reads ``%2F`` as a slash: refused also where ``%2F`` is not."""
+_DOTS_WITH_PARAMETERS = re.compile(r"/(\.{1,2});[^/]*")
+"""Envoy takes ``/..;x`` for ``/..``, but finds it only where it is not escaped."""
+_AMBIGUOUS = re.compile(r"(?i)/\.{1,2}(;|%3b)")
+_REFUSED = re.compile(r"%00|[^\x21-\x7e]|#")
+_ESCAPED = re.compile(r"%(?:2[fF]|5[cC])")
+_DOTS_AT_ESCAPED_SLASH = re.compile(
+    r"(?i)%2f(?:\.|%2e){1,2}(?:/|;|%2f|%3b|$)|(?:^|/|%2f)(?:\.|%2e){1,2}(?:;[^/]*)?%2f"
+)
+"""A step up for whoever reads ``%2F`` as a slash: refused wherever ``%2F`` is not."""
 
 
 class RefusedPath(WatertightError):
@@ -132,6 +154,8 @@ def _parse_segment(part: str, *, last: bool) -> str:
         raise TemplateError("`**` may only be its last segment")
     if part in {".", ".."}:
         raise TemplateError(f"no request ever has the segment `{part}`: proxies resolve it")
+    if part.startswith((".;", "..;")):
+        raise TemplateError(f"every proxy refuses the segment `{part}`")
     if LITERAL.fullmatch(part) or (part == "" and last):
         return part
     raise TemplateError(f"the segment `{part}` is neither a literal nor a wildcard")
@@ -143,7 +167,9 @@ def _is_plain(segment: str) -> bool:
 
 
 def _segment_matches(pattern: str, segment: str) -> bool:
-    return (segment != "" and _is_plain(segment)) if pattern == "*" else pattern == segment
+    if pattern == "*":
+        return segment != "" and _is_plain(segment)
+    return pattern == _ODD_ESCAPE.sub(lambda m: unquote_to_bytes(m[0]).decode("ascii"), segment)
 
 
 def _segment_covers(pattern: str, other: str) -> bool:
@@ -152,30 +178,56 @@ def _segment_covers(pattern: str, other: str) -> bool:
 
 def wildcard_texts(text: str) -> tuple[str, ...]:
     """The wildcards of a path template as written, in order: ``("{id}", "*", "**")``."""
-    return tuple(part for part in text.split("/") if "*" in part or "{" in part)
+    return tuple(
+        part for part in text.split("/") if part in {"*", "**"} or VARIABLE.fullmatch(part)
+    )
 
 
-def normalise(path: str) -> str:
+def odd_characters(text: str) -> str:
+    """The characters in the literals of a path template that are not plain letters of paths."""
+    literals = (s for s in text.split("/") if s not in {"*", "**"} and not VARIABLE.fullmatch(s))
+    return "".join(dict.fromkeys(ODD.findall("/".join(literals))))
+
+
+def has_escaped_slash(path: str) -> bool:
+    """Whether ``%2F`` stands in the path."""
+    return _ESCAPED_SLASH.search(path) is not None
+
+
+def normalise(path: str, *, escaped_slashes: bool = False, double_slashes: bool = False) -> str:
     """The path as grants see it, after a proxy normalised it: no query, no dots, no escapes.
 
     As Envoy does with ``normalize_path``, ``merge_slashes`` and
-    ``path_with_escaped_slashes_action: REJECT_REQUEST`` (RFC 3986 section 6.2.2). Raises
-    :class:`RefusedPath` for what every proxy of ours refuses outright.
+    ``path_with_escaped_slashes_action: REJECT_REQUEST`` (RFC 3986 section 6.2.2); the keywords
+    keep ``%2F`` and ``//``, where a route of the gateway asks for it. Raises :class:`RefusedPath`
+    for what every proxy of ours refuses outright.
     """
     bare = path.partition("?")[0]
     if not bare.startswith("/"):
         raise RefusedPath(f"The path `{path}` does not start with `/`.")
-    if match := _REFUSED.search(bare):
-        raise RefusedPath(
-            f"Every proxy refuses the path `{path}` because of `{match[0]}` in it.",
-            remedy="Escaped slashes, fragments and bytes outside ASCII never reach a service.",
-        )
-    plain = _UNRESERVED_ESCAPE.sub(lambda m: unquote_to_bytes(m[0]).decode("ascii"), bare)
+    _refuse(path, bare, _REFUSED)
+    if not escaped_slashes:
+        _refuse(path, bare, _ESCAPED)
+    resolved = _DOTS_WITH_PARAMETERS.sub(r"/\1", bare)
+    plain = _UNRESERVED_ESCAPE.sub(lambda m: unquote_to_bytes(m[0]).decode("ascii"), resolved)
     parts = _without_dots(plain)
+    joined = "/" + "/".join(parts)
+    _refuse(path, joined, _AMBIGUOUS)
+    _refuse(path, joined, _ESCAPED_STEP)
+    if double_slashes:
+        return joined
     merged = [part for part in parts if part]
     if not merged:
         return "/" if len(parts) == 1 else "//"  # Envoy leaves a path of slashes alone two long
     return "/" + "/".join(merged) + ("/" if parts[-1] == "" else "")
+
+
+def _refuse(path: str, seen: str, pattern: re.Pattern[str]) -> None:
+    if match := pattern.search(seen):
+        raise RefusedPath(
+            f"Every proxy refuses the path `{path}` because of `{match[0]}` in it.",
+            remedy="What programs read in several ways never reaches a service.",
+        )
 
 
 def _without_dots(path: str) -> list[str]:

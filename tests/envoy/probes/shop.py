@@ -2,6 +2,7 @@
 
 from watertight.model.system import (
     Channel,
+    Claim,
     Gateway,
     HTTPGrant,
     Issuer,
@@ -24,7 +25,7 @@ GATEWAY = Gateway(
             "orders",
             rewrite="/orders/*",
             require=Requirement("main", ("orders:read",)),
-            limit=Limit(Per.SUBJECT, 20, 60),
+            limit=Limit(Per.SUBJECT, 60, 60),
         ),
         Route(
             "/api/orders",
@@ -34,6 +35,13 @@ GATEWAY = Gateway(
             require=Requirement("main", ("orders:write",)),
         ),
         Route("/", "storefront", limit=Limit(Per.ADDRESS, 50, 60)),
+        Route("/files/*", "storefront", escaped_slashes=True),
+        Route("/mirror/**", "storefront", double_slashes=True),
+        Route(
+            "/@staff/*",
+            "storefront",
+            require=Requirement("main", claims=(Claim(("realm_access", "roles"), "staff"),)),
+        ),
     ),
     issuers={"main": Issuer("main", "https://login.shop.example", ("shop",), "jwks.json")},
     max_request_bytes=100_000,

@@ -213,6 +213,12 @@ def any_host(body: Json) -> None:
     body["virtual_hosts"] = [declared]
 
 
+def a_route_is_missing(body: Json) -> None:
+    host = body["virtual_hosts"][0]
+    files = next(route for route in host["routes"] if route.get("name") == "route 3")
+    host["routes"].remove(files)
+
+
 def open_fallback(body: Json) -> None:
     """What no route names goes to the storefront, for anyone."""
     host = body["virtual_hosts"][0]
@@ -238,7 +244,7 @@ TOKENS_OFF: dict[str, Any] = {
         "disabled": True,
     },
     "watertight.token_form": {"@type": f"{PREFIX}extensions.filters.http.rbac.v3.RBACPerRoute"},
-    "watertight.token_time": {
+    "watertight.token_claims": {
         "@type": f"{PREFIX}extensions.filters.http.lua.v3.LuaPerRoute",
         "disabled": True,
     },
@@ -286,6 +292,54 @@ def lax(body: Json) -> None:
     del body["issuer"]
 
 
+def claims_unread(body: Json) -> None:
+    """Every verified token is good, whatever kind it is of and whenever it was issued."""
+    (judge,) = [f for f in body["http_filters"] if f["name"] == "watertight.token_claims"]
+    source = judge["typed_config"]["default_source_code"]
+    read, unread = "if not is_good(", "if false and not is_good("
+    assert read in source["inline_string"]
+    source["inline_string"] = source["inline_string"].replace(read, unread)
+
+
+def scheme_as_written(body: Json) -> None:
+    body["from_headers"] = [{"name": "Authorization", "value_prefix": "Bearer "}]
+
+
+def no_challenge(body: Json) -> None:
+    del body["local_reply_config"]
+
+
+def odd_hosts_taken(body: Json) -> None:
+    """Without the route that refuses what is no host."""
+    for host in body["virtual_hosts"]:
+        host["routes"] = [
+            route
+            for route in host["routes"]
+            if "direct_response" not in route
+            or all(h["name"] != ":authority" for h in route["match"].get("headers", []))
+        ]
+
+
+def steps_up_taken(body: Json) -> None:
+    """Whatever route takes ``%2F`` takes ``..%2F`` and ``%5C`` too."""
+    host = body["virtual_hosts"][0]
+    host["routes"] = [
+        route
+        for route in host["routes"]
+        if "direct_response" not in route
+        or all(header["name"] != ":path" for header in route["match"].get("headers", []))
+    ]
+
+
+def slashes_taken_by_all(body: Json) -> None:
+    """An opt-out of one route is one of all."""
+    for route in body["virtual_hosts"][0]["routes"]:
+        if "direct_response" in route:
+            continue
+        headers = route["match"]["headers"]
+        route["match"]["headers"] = [h for h in headers if h["name"] != ":path"]
+
+
 def from_query(body: Json) -> None:
     body["from_params"] = ["access_token"]
 
@@ -298,6 +352,7 @@ def no_limits(body: Json) -> None:
 
 def any_size(body: Json) -> None:
     body["max_request_headers_kb"] = 96
+    body["common_http_protocol_options"]["max_headers_count"] = 1000
     for item in body["http_filters"]:
         if item["name"] == "envoy.filters.http.body_size_limit":
             item["typed_config"]["value"]["max_request_bytes"] = 10_000_000
@@ -310,7 +365,8 @@ def any_method(body: Json) -> None:
     for route in host["routes"]:
         if "direct_response" in route:
             continue
-        del route["match"]["headers"]
+        headers = route["match"]["headers"]
+        route["match"]["headers"] = [h for h in headers if h["name"] != ":method"]
         for policy in rules_of(route)["policies"].values():
             policy["permissions"] = [weaken.ANY]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from watertight.model.system import Grant, Listen, Position
+from watertight.model.system import Grant, Listen, Position, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,8 @@ class Door:
     """Empty: whatever the protocol can say."""
     timeout_seconds: float | None
     at: Position
+    routes: tuple[Route, ...] = ()
+    """Of the gateway's door: what its grants follow from, for what they take of slashes."""
 
     @property
     def name(self) -> str:

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.envoy.compile import (
+    challenges,
     edge_routes,
+    forwarding,
     limits,
     logs,
     outbound,
+    path_matchers,
     rbac,
     tls,
     tokens,
@@ -28,18 +31,18 @@ from watertight.enforcers.envoy.compile.headers import (
     early,
     removals,
 )
-from watertight.enforcers.envoy.compile.http import manager, router
+from watertight.enforcers.envoy.compile.http import HTTP1, common_options, manager, router
 from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.model.system import GATEWAY, Gateway, Route, System
 
 LISTENER = "https"
 IDLE_CONNECTION_SECONDS = 300.0
+"""With no request on it."""
+REFUSED_IDLE_SECONDS = 60.0
+"""A pause in a request that no route takes; routes say themselves how long theirs may be."""
 HANDSHAKE_TIMEOUT_SECONDS = 10.0
-REQUEST_TIMEOUT_SECONDS = 60.0
-"""Until the whole request has come: a client that sends a byte a second is not waited for."""
 STALLED_SECONDS = 10.0
 """How long a client may take no byte of an answer's tail before its closing connection is cut."""
-MAX_HEADERS_KIB = 32
 CONNECTION_BUFFER_BYTES = 32_768
 HTTP2_AT_THE_EDGE = {
     "max_concurrent_streams": 100,
@@ -96,9 +99,10 @@ def _cluster(system: System, placement: Placement, route: Route) -> Json:
 
 
 def _listener(gateway: Gateway) -> Json:
-    """Frozen but for address, port and size limit: hosts, routes, tokens and limits travel apart.
+    """Frozen but for what a gateway says once: routes, tokens and limits travel apart.
 
-    ``%2F`` and what else can be read in two ways is refused before any filter sees it.
+    ``%2F`` and what else can be read in two ways is refused before any filter sees it, unless a
+    route opts out.
     """
     return listener(
         LISTENER,
@@ -108,6 +112,7 @@ def _listener(gateway: Gateway) -> Json:
                 ROUTES,
                 "AUTO",
                 [
+                    forwarding.remember_port(),
                     limits.limit_filter(limits.BY_ADDRESS),
                     *tokens.filters(),
                     rbac.deny_all(),
@@ -116,22 +121,22 @@ def _listener(gateway: Gateway) -> Json:
                     # Not silent: the log needs the path as it was before a rewrite.
                     router(silent=False),
                 ],
-                http_protocol_options={"enable_trailers": True},
+                http_protocol_options={**HTTP1, "default_host_for_http_10": gateway.hostname},
                 http2_protocol_options=HTTP2_AT_THE_EDGE,
-                common_http_protocol_options={
-                    "headers_with_underscores_action": "REJECT_REQUEST",
-                    "idle_timeout": seconds(IDLE_CONNECTION_SECONDS),
-                },
-                max_request_headers_kb=MAX_HEADERS_KIB,
-                path_with_escaped_slashes_action="REJECT_REQUEST",
+                common_http_protocol_options=common_options(
+                    idle_timeout=seconds(IDLE_CONNECTION_SECONDS),
+                    max_headers_count=gateway.max_headers,
+                ),
+                max_request_headers_kb=gateway.max_header_bytes >> 10,
+                stream_idle_timeout=seconds(REFUSED_IDLE_SECONDS),
                 delayed_close_timeout=seconds(STALLED_SECONDS),
-                request_timeout=seconds(REQUEST_TIMEOUT_SECONDS),
-                stream_idle_timeout=seconds(IDLE_CONNECTION_SECONDS),
                 use_remote_address=True,
                 skip_xff_append=False,
                 generate_request_id=True,
                 preserve_external_request_id=False,
-                strip_any_host_port=True,
+                strip_trailing_host_dot=True,
+                local_reply_config=challenges.local_replies(gateway.hostname),
+                **path_matchers.kept_slashes(gateway.routes),
                 upgrade_configs=[{"upgrade_type": "websocket"}],
                 # Before anything else: what only we say, and what makes another request of one.
                 early_header_mutation_extensions=[

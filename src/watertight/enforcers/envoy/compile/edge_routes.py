@@ -1,16 +1,28 @@
 """The gateway's routes: one declared host, declared paths and methods, and a 4xx for the rest."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 
-from watertight.enforcers.envoy.compile import limits, outbound, rbac, tokens
+from watertight.enforcers.envoy.compile import (
+    challenges,
+    forwarding,
+    limits,
+    outbound,
+    path_matchers,
+    rbac,
+    tokens,
+)
 from watertight.enforcers.envoy.compile.blocks import Json, extension, seconds
 from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH, NO_HOST, UNSEEN
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
 from watertight.model.system import Gateway, HTTPGrant, Listen, Route, System
 
 ROUTES = "https"
-IDLE_REQUEST_SECONDS = 300.0
+IDLE_REQUEST_SECONDS = 3600.0
+"""A quiet WebSocket, a long poll, an upload that stalls: until the SVID that carries it ends."""
+SHORTEST_PAUSE_SECONDS = 60.0
+"""A client's line may stall for longer than a service may think."""
 
 SAFETY_HEADERS: Mapping[str, tuple[str, str]] = {
     "strict-transport-security": ("max-age=31536000", "OVERWRITE_IF_EXISTS_OR_ADD"),
@@ -32,16 +44,23 @@ TALKATIVE_HEADERS = ("server", "x-powered-by", "x-envoy-upstream-service-time")
 
 def route_configuration(system: System, gateway: Gateway) -> Json:
     """All of the gateway's routes, in declared order: the first that fits is taken."""
-    declared = [_route(system, gateway, number, r) for number, r in enumerate(gateway.routes)]
+    declared = chain.from_iterable(
+        _routes(system, gateway, number, route) for number, route in enumerate(gateway.routes)
+    )
     return {
         "name": ROUTES,
+        "ignore_port_in_host_matching": True,
+        "request_headers_to_add": forwarding.headers(),
         "virtual_hosts": [
             {
                 "name": "declared",
                 "domains": [gateway.hostname],
                 "routes": [
+                    _refusal(NO_HOST, 400),
                     _refusal(AMBIGUOUS_PATH, 400),
+                    *_never(gateway),
                     *declared,
+                    *_slashes_that_no_route_takes(gateway),
                     *_wrong_methods(gateway),
                     _refusal({"prefix": "/"}, 404),
                 ],
@@ -58,6 +77,24 @@ def route_configuration(system: System, gateway: Gateway) -> Json:
         ],
         "response_headers_to_remove": list(TALKATIVE_HEADERS),
     }
+
+
+def _routes(system: System, gateway: Gateway, number: int, route: Route) -> Iterator[Json]:
+    """One route, or two: a WebSocket may be quiet for longer than a request may pause."""
+    one = _route(system, gateway, number, route)
+    if (pause := _pause_seconds(route)) < IDLE_REQUEST_SECONDS:
+        upgrade = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
+        match = {**one["match"], "headers": [*one["match"]["headers"], upgrade]}
+        yield {**one, "name": f"{one['name']} websocket", "match": match}
+        one = {**one, "route": {**one["route"], "idle_timeout": seconds(pause)}}
+    yield one
+
+
+def _pause_seconds(route: Route) -> float:
+    """How long nothing may come from either side, of an upload as of an answer that is awaited."""
+    if route.timeout_seconds is None:
+        return IDLE_REQUEST_SECONDS
+    return min(max(route.timeout_seconds, SHORTEST_PAUSE_SECONDS), IDLE_REQUEST_SECONDS)
 
 
 def listens(system: System, route: Route) -> Listen:
@@ -77,8 +114,12 @@ def _route(system: System, gateway: Gateway, number: int, route: Route) -> Json:
     who = [tokens.principal(route, gateway)]
     return {
         "name": f"route {number}",
-        "match": {**_match(route), "headers": [_methods(route.methods)]},
+        "match": {
+            **_match(route),
+            "headers": [_methods(route.methods), *_without_slashes(gateway, route)],
+        },
         "route": _action(listens(system, route).port, route),
+        **challenges.route_metadata(route.require),
         "typed_per_filter_config": {
             **rbac.policies({name: ([permission], who) for name, permission in allowed.items()}),
             **tokens.per_route(route.require),
@@ -90,10 +131,9 @@ def _route(system: System, gateway: Gateway, number: int, route: Route) -> Json:
 def _action(port: int, route: Route) -> Json:
     return {
         "cluster": outbound.name(route.target),
-        "timeout": seconds(route.timeout_seconds),
+        "timeout": seconds(route.timeout_seconds or 0),
         "idle_timeout": seconds(IDLE_REQUEST_SECONDS),
-        "host_rewrite_literal": f"{route.target}:{port}",
-        "append_x_forwarded_host": True,
+        **({} if route.keeps_host else {"host_rewrite_literal": f"{route.target}:{port}"}),
         # Only what the callee has not seen: its door is being made anew, or its Envoy restarts.
         "retry_policy": {
             "retry_on": UNSEEN,
@@ -102,6 +142,26 @@ def _action(port: int, route: Route) -> Json:
         },
         **_rewrite(route),
     }
+
+
+def _without_slashes(gateway: Gateway, route: Route) -> list[Json]:
+    """Once one route opts out, every other one must refuse by itself."""
+    refused = path_matchers.refused_slashes(gateway.routes, [route])
+    return [path_matchers.without(pattern) for pattern in refused]
+
+
+def _never(gateway: Gateway) -> list[Json]:
+    """What no opt-out opens."""
+    return [_refusal_of_path(pattern) for pattern in path_matchers.never(gateway.routes)]
+
+
+def _slashes_that_no_route_takes(gateway: Gateway) -> list[Json]:
+    refused = path_matchers.refused_slashes(gateway.routes, [])
+    return [_refusal_of_path(pattern) for pattern in refused]
+
+
+def _refusal_of_path(pattern: str) -> Json:
+    return _refusal({"prefix": "/", "headers": [_header(":path", pattern)]}, 400)
 
 
 def _wrong_methods(gateway: Gateway) -> list[Json]:
@@ -133,18 +193,20 @@ def _refusal(match: Json, status: int) -> Json:
 
 def _methods(methods: tuple[str, ...]) -> Json:
     regex = "|".join(re.escape(method) for method in methods)
-    return {"name": ":method", "string_match": {"safe_regex": {"regex": regex}}}
+    return _header(":method", regex)
+
+
+def _header(name: str, regex: str) -> Json:
+    return {"name": name, "string_match": {"safe_regex": {"regex": regex}}}
 
 
 def _match(route: Route) -> Json:
+    if path_matchers.is_odd(route.path, route.rewrite):
+        return {"safe_regex": {"regex": path_matchers.regex(route.path, rest="*")}}
     if not rbac.wildcards(route.path):
         return {"path": route.path}
     return {
-        "path_match_policy": extension(
-            "envoy.path.match.uri_template.uri_template_matcher",
-            "extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
-            path_template=_numbered(route.path, final="=**"),
-        )
+        "path_match_policy": path_matchers.uri_template(_numbered(route.path, final="=**")),
     }
 
 
@@ -159,6 +221,13 @@ def _rewrite(route: Route) -> Json:
             f"`{route.rewrite}` has {there}.",
             remedy="Give both the same number: the first becomes the first, and so on.",
         )
+    if path_matchers.is_odd(route.path, route.rewrite):
+        return {
+            "regex_rewrite": {
+                "pattern": {"regex": path_matchers.regex(route.path, rest="*")},
+                "substitution": path_matchers.substitution(route.rewrite),
+            }
+        }
     if not here:
         return {"prefix_rewrite": route.rewrite}
     return {

@@ -11,6 +11,8 @@ from watertight.enforcers.envoy.compile.blocks import Json, extension
 PEER_HEADER = "x-forwarded-client-cert"
 SUBJECT_HEADER = "x-watertight-subject"
 """The verified ``sub`` of the token that the gateway saw."""
+CLIENT_HEADER = "x-watertight-client"
+"""Its ``client_id`` (RFC 9068), or its ``azp`` (OpenID Connect Core section 2)."""
 CODING_HEADER = "x-watertight-coding"
 """A copy of ``transfer-encoding``, which Envoy takes away before it chooses a route."""
 
@@ -24,17 +26,13 @@ OVERRIDES = (
 """Headers by which frameworks let a request become another one than was judged here."""
 
 FORWARDING = (
-    "cf-connecting-ip",
-    "fastly-client-ip",
-    "forwarded",
-    "true-client-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-original-forwarded-for",
-    "x-original-host",
-    "x-real-ip",
+    *("cf-connecting-ip", "client-ip", "fastly-client-ip", "forwarded", "front-end-https"),
+    *("proxy", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-host"),
+    *("x-original-forwarded-for", "x-original-host", "x-original-proto", "x-originating-ip"),
+    *("x-proxyuser-ip", "x-real-ip", "x-remote-addr", "x-remote-ip", "x-scheme", "x-url-scheme"),
 )
-"""By which proxies say where a request comes from, beside all that begin with ``x-forwarded-``."""
+"""By which proxies say where a request comes from, beside all that begin with ``x-forwarded-``;
+``proxy`` becomes ``HTTP_PROXY`` in CGI (CVE-2016-5385)."""
 
 PROXIES = ("x-envoy-", "x-forwarded-", "x-watertight-")
 """Beginnings of the names of headers that one proxy writes and another one obeys, or an app."""

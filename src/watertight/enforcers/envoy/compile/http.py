@@ -16,8 +16,9 @@ hostile peer can make us hold 64 MiB at most."""
 HEADERS_TIMEOUT_SECONDS = 10.0
 """Between a request's first byte and the end of its headers."""
 HANDSHAKE_TIMEOUT_SECONDS = 5.0
-MAX_HEADERS = 256
-"""Of a message between proxies: above what the gateway takes (Envoy's 100), and what it adds."""
+MAX_HEADERS = 1_200
+MAX_HEADERS_KIB = 320
+"""Of a message between proxies: above what a gateway may declare, and what it adds."""
 
 UNSEEN = "connect-failure,refused-stream,reset-before-request"
 """When a request may be tried again whatever its method: its callee has seen nothing of it."""
@@ -55,12 +56,14 @@ HTTP2: Json = {
 }
 HTTP1: Json = {
     "accept_http_10": True,
+    "allow_custom_methods": True,
     "default_host_for_http_10": "localhost",
     "enable_trailers": True,
     "ignore_http_11_upgrade": [{"prefix": "TLS/", "ignore_case": True}],
 }
 """HTTP/1.0 is what some unmodified programs still speak to their upstreams; an upgrade to TLS
-(RFC 2817) is what some clients offer with every request, and a server may ignore it."""
+(RFC 2817) is what some clients offer with every request, and a server may ignore it. A method that
+Envoy does not know is judged by the grants and not by its parser."""
 
 
 def router(*, silent: bool) -> Json:
@@ -99,6 +102,7 @@ def manager(name: str, codec: str, filters: Sequence[Json], **rest: Any) -> Json
             "http2_protocol_options": dict(HTTP2),
             "normalize_path": True,
             "merge_slashes": True,
+            "max_request_headers_kb": MAX_HEADERS_KIB,
             "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
             "common_http_protocol_options": common_options(),
             "request_headers_timeout": seconds(HEADERS_TIMEOUT_SECONDS),

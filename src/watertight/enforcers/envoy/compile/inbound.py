@@ -5,7 +5,7 @@ timeouts travel in RDS, so changing them cuts nothing (docs/explanation/data-pat
 """
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import app, logs, passing, rbac, tls
+from watertight.enforcers.envoy.compile import app, logs, passing, path_matchers, rbac, tls
 from watertight.enforcers.envoy.compile.blocks import Json, listener, pipe_address, seconds
 from watertight.enforcers.envoy.compile.door import Door
 from watertight.enforcers.envoy.compile.headers import (
@@ -33,7 +33,7 @@ from watertight.enforcers.envoy.compile.http import (
 )
 from watertight.enforcers.envoy.compile.lifetimes import Lifetimes, lifetimes
 from watertight.enforcers.envoy.resources import Resource, ResourceType
-from watertight.model.system import GATEWAY, Protocol, System
+from watertight.model.system import GATEWAY, HTTPGrant, Protocol, Route, System
 
 DOOR_IDLE_SECONDS = 60.0
 """A peer that says nothing is shown out; callers close earlier (outbound.POOL_IDLE_SECONDS)."""
@@ -83,6 +83,7 @@ def _manager(door: Door, lives: Lifetimes) -> Json:
         delayed_close_timeout=seconds(lives.stream),
         early_header_mutation_extensions=[early([*_forged(door), copy_coding()])],
         access_log=logs.requests(door.name),
+        **path_matchers.merging(door.routes),
     )
 
 
@@ -97,16 +98,18 @@ def _routes(door: Door, lives: Lifetimes, peer: str) -> Json:
     """First what nobody can judge, then the ways to the app, each under the same grants."""
     routes = [refusal(NO_HOST, 400)]
     if door.grants:
-        routes += [refusal(AMBIGUOUS_PATH, 400), refusal(ESCAPED_SLASH, 400)]
+        routes.append(refusal(AMBIGUOUS_PATH, 400))
+        if not any(route.escaped_slashes for route in door.routes):
+            routes.append(refusal(ESCAPED_SLASH, 400))
     guarded = door.listens.protocol is Protocol.HTTP
-    for way in app.WAYS if guarded else app.WAYS[-1:]:
-        routes.append(_route(door, lives, peer, way))
+    ways = app.WAYS if guarded else app.WAYS[-1:]
+    routes += [_route(door, lives, peer, way) for way in ways]
     hosts = [{"name": "all", "domains": ["*"], "routes": routes}]
     return {"name": door.name, "virtual_hosts": hosts}
 
 
 def _route(door: Door, lives: Lifetimes, peer: str, way: app.Way) -> Json:
-    permissions = rbac.grants(door.grants, door.at) if door.grants else {"identity": rbac.ANY}
+    permissions = _permissions(door)
     principals = [rbac.peer(peer)]
     told = overwrite(PEER_HEADER, f"URI={peer}")
     return {
@@ -124,6 +127,26 @@ def _route(door: Door, lives: Lifetimes, peer: str, way: app.Way) -> Json:
         "request_headers_to_add": [told, *way.adds()],
         "request_headers_to_remove": _removed(door),
     }
+
+
+def _permissions(door: Door) -> dict[str, Json]:
+    """By grant; identity alone allows whatever HTTP can say."""
+    if not door.grants:
+        return {"identity": rbac.ANY}
+    allowed = rbac.grants(door.grants, door.at)
+    for grant in door.grants if door.routes else ():
+        taking = [route for route in door.routes if str(grant) in _granted_by(route)]
+        refused = [
+            *path_matchers.never(door.routes),
+            *path_matchers.refused_slashes(door.routes, taking),
+        ]
+        rules = [allowed[str(grant)], *map(path_matchers.denied, refused)]
+        allowed[str(grant)] = {"and_rules": {"rules": rules}} if refused else rules[0]
+    return allowed
+
+
+def _granted_by(route: Route) -> set[str]:
+    return {str(HTTPGrant(method, route.target_path)) for method in route.methods}
 
 
 def _removed(door: Door) -> list[str]:

@@ -4,7 +4,7 @@ import math
 
 from watertight.enforcers.envoy.compile.blocks import Json, extension, seconds, typed
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
-from watertight.enforcers.envoy.compile.tokens import JWT
+from watertight.enforcers.envoy.compile.tokens import subject_key
 from watertight.model.system import Limit, Per, Route
 
 BY_ADDRESS = "watertight.limit_by_address"
@@ -47,8 +47,13 @@ def per_route(route: Route) -> Json:
             f"the route `{route.path}` is open to anyone, so that no subject can be counted.",
             remedy="Say `limit: {per: address, …}`, or require a token.",
         )
-    key = {"key": JWT, "path": [{"key": route.require.issuer}, {"key": "sub"}]}
-    action = {"metadata": {"metadata_key": key, "descriptor_key": "subject", "source": "DYNAMIC"}}
+    action = {
+        "metadata": {
+            "metadata_key": subject_key(),
+            "descriptor_key": "subject",
+            "source": "DYNAMIC",
+        }
+    }
     return {BY_SUBJECT: _buckets(limit, action, "subject")}
 
 

@@ -126,5 +126,6 @@ def _gateway_door(system: System, service: Service) -> list[Door]:
             grants=tuple(sorted(grants)),
             timeout_seconds=None,
             at=routes[0].at,
+            routes=routes,
         )
     ]

@@ -8,9 +8,11 @@ a change of policy never touches a listener.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from watertight.enforcers.envoy.compile import path_matchers
 from watertight.enforcers.envoy.compile.blocks import Json, extension, typed
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
 from watertight.model.system import Grant, HTTPGrant, Position
+from watertight.model.templates import wildcard_texts
 
 RBAC = "envoy.filters.http.rbac"
 PEER = "watertight.peer"
@@ -20,8 +22,6 @@ ANY: Json = {"any": True}
 
 MAX_WILDCARDS = 5
 """Envoy's uri_template knows no more in one template (``kPatternMatchingMaxVariablesPerUrl``)."""
-
-_WILDCARD = re.compile(r"\*|\{[^/{}]+\}")
 
 
 def deny_all() -> Json:
@@ -106,11 +106,14 @@ def _method(name: str) -> Json:
 
 def wildcards(template: str) -> int:
     """How many segments of a path template are open."""
-    return len(_WILDCARD.findall(template.replace("**", "*")))
+    return len(wildcard_texts(template))
 
 
 def path(template: str, at: Position) -> Json:
     """The permission for one path template; the query string never matters."""
+    if path_matchers.is_odd(template):
+        pattern = path_matchers.regex(template, rest="+")
+        return {"url_path": {"path": {"safe_regex": {"regex": pattern}}}}
     if template.endswith("/**"):
         # For Envoy `/**` matches no segment too (`/deep/`); declared, it is one or more.
         none = _path(template.removesuffix("**"), at)
@@ -129,9 +132,5 @@ def _path(template: str, at: Position) -> Json:
             remedy="End it with `/**`.",
         )
     return {
-        "uri_template": extension(
-            "envoy.path.match.uri_template.uri_template_matcher",
-            "extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
-            path_template=re.sub(r"\{[^/{}]+\}", "*", template),
-        )
+        "uri_template": path_matchers.uri_template(re.sub(r"\{[^/{}]+\}", "*", template)),
     }

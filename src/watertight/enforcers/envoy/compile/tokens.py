@@ -7,14 +7,15 @@ what stands here refuses these too (RFC 7515 sections 2 and 4.1.11, RFC 9068 sec
 
 from collections.abc import Iterable, Mapping
 
+from watertight.enforcers.envoy.compile import challenges
 from watertight.enforcers.envoy.compile.blocks import ADS, Json, extension, seconds, typed
-from watertight.enforcers.envoy.compile.headers import SUBJECT_HEADER
+from watertight.enforcers.envoy.compile.headers import CLIENT_HEADER, SUBJECT_HEADER
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
-from watertight.model.system import Gateway, Issuer, Requirement, Route
+from watertight.model.system import Claim, Gateway, Issuer, Per, Requirement, Route
 
 JWT = "envoy.filters.http.jwt_authn"
 TOKEN_FORM = "watertight.token_form"  # noqa: S105
-TOKEN_TIME = "watertight.token_time"  # noqa: S105
+TOKEN_CLAIMS = "watertight.token_claims"  # noqa: S105
 _KIND = "extensions.filters.http.jwt_authn.v3"
 _RBAC_KIND = "extensions.filters.http.rbac.v3"
 
@@ -25,43 +26,77 @@ CACHED_TOKENS = 1_000
 """Verdicts kept per provider. Safe only because new keys arrive as a new filter (ECDS), with an
 empty cache; Envoy itself never drops the verdict of a withdrawn key."""
 
-_SCOPE = "scope"
-_SUBJECT = "[!-~][ -~]*"
-"""Printable ASCII (as OpenID Connect Core section 2 has it): it becomes a header. Its length is
-bounded by that of all headers; Envoy refuses a regular expression that counts to 255."""
-_TYPES = r"(?i)(application/)?(at\+)?jwt"
+_SCOPE_CLAIMS = ("scope", "scp")
+"""RFC 9068 section 2.2.3, and what Entra and Okta write."""
+_SUBJECT_KEY = "subject"
+_JUDGED: Json = {"string_match": {"exact": "yes"}}
 _COMPACT = r"[Bb][Ee][Aa][Rr][Ee][Rr] +[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
 
-_ISSUED_LATER = f"""
+_JUDGE = f"""
+local TYPES = {{jwt = true, ["at+jwt"] = true, ["application/jwt"] = true,
+  ["application/at+jwt"] = true}}
+
+local function is_plain(text)
+  return type(text) == "string" and text:match("^[!-~][ -~]*$") ~= nil
+end
+
+local function is_good(header, payload, now)
+  local kind, issued, subject = header["typ"], payload["iat"], payload["sub"]
+  return (kind == nil or (type(kind) == "string" and TYPES[kind:lower()] == true))
+    and header["crit"] == nil and header["b64"] == nil
+    and (issued == nil or (type(issued) == "number" and issued <= now + {CLOCK_SKEW_SECONDS}))
+    and (subject == nil or is_plain(subject))
+end
+
 function envoy_on_request(handle)
-  local verified = handle:streamInfo():dynamicMetadata():get("{JWT}")
-  for _, part in pairs(verified or {{}}) do
-    local issued = type(part) == "table" and part["iat"] or nil
-    if issued ~= nil and (type(issued) ~= "number"
-        or issued > handle:timestamp() / 1000 + {CLOCK_SKEW_SECONDS}) then
-      handle:respond({{[":status"] = "401"}}, "token issued in the future")
-      return
+  local metadata = handle:streamInfo():dynamicMetadata()
+  local verified = metadata:get("{JWT}") or {{}}
+  for name, payload in pairs(verified) do
+    local header = verified[name .. ".header"]
+    if header ~= nil then
+      if not is_good(header, payload, handle:timestamp() / 1000) then
+        handle:respond({{[":status"] = "401"}}, "token refused")
+        return
+      end
+      local client = payload["client_id"] or payload["azp"]
+      if is_plain(client) then
+        handle:headers():replace("{CLIENT_HEADER}", client)
+      else
+        client = nil
+      end
+      if payload["sub"] ~= nil then
+        metadata:set("{TOKEN_CLAIMS}", "{_SUBJECT_KEY}", "sub " .. payload["sub"])
+      elseif client ~= nil then
+        metadata:set("{TOKEN_CLAIMS}", "{_SUBJECT_KEY}", "client " .. client)
+      end
+      metadata:set("{TOKEN_CLAIMS}", "judged", "yes")
     end
   end
 end
 """
+"""A script that fails lets the request go on: so RBAC asks for the mark that only its end sets.
+
+``sub`` is printable ASCII (as OpenID Connect Core section 2 has it), since it becomes a header; a
+client that is nobody's agent has none, and is never taken for a user of the same name.
+"""
 
 
 def form_filter() -> Json:
-    """Before verification: a bearer token must be exactly three base64url parts, unpadded."""
-    bearer = {"prefix": "bearer ", "ignore_case": True}
+    """Before verification: what is in ``Authorization`` is a bearer token, in exactly three
+    base64url parts, unpadded; the scheme in any case (RFC 9110 section 11.1)."""
+    given = {"header": {"name": "authorization", "present_match": True}}
     return extension(
         TOKEN_FORM,
         f"{_RBAC_KIND}.RBAC",
         rules={
             "action": "DENY",
             "policies": {
-                "not a compact JWS": {
+                challenges.MALFORMED: {
                     "permissions": [
                         {
                             "and_rules": {
                                 "rules": [
-                                    _authorization(bearer),
+                                    given,
                                     {"not_rule": _authorization(_regex(_COMPACT))},
                                 ]
                             }
@@ -85,12 +120,12 @@ def verification_filter() -> Json:
     }
 
 
-def time_filter() -> Json:
-    """After verification: ``iat`` must not be in the future."""
+def claims_filter() -> Json:
+    """After verification: kind, time of issue and subject; and whose bucket a request counts in."""
     return extension(
-        TOKEN_TIME,
+        TOKEN_CLAIMS,
         "extensions.filters.http.lua.v3.Lua",
-        default_source_code={"inline_string": _ISSUED_LATER},
+        default_source_code={"inline_string": _JUDGE},
     )
 
 
@@ -104,6 +139,7 @@ def verification(gateway: Gateway, keys: Mapping[str, str]) -> Json:
             f"{_KIND}.JwtAuthentication",
             providers={issuer.name: _provider(issuer, keys[issuer.name]) for issuer in issuers},
             requirement_map={issuer.name: {"provider_name": issuer.name} for issuer in issuers},
+            # Its own challenge would quote the path that was asked for.
             strip_failure_response=True,
         ),
     }
@@ -114,13 +150,14 @@ def _provider(issuer: Issuer, key_set: str) -> Json:
         "issuer": issuer.issuer,
         "audiences": list(issuer.audiences),
         "local_jwks": {"inline_string": key_set},
-        "from_headers": [{"name": "Authorization", "value_prefix": "Bearer "}],
+        # The scheme was judged before; Envoy would compare it case by case.
+        "from_headers": [{"name": "Authorization", "value_prefix": " "}],
         "require_expiration": True,
         "max_lifetime": seconds(MAX_LIFETIME_SECONDS),
         "clock_skew_seconds": CLOCK_SKEW_SECONDS,
         "payload_in_metadata": issuer.name,
         "header_in_metadata": _header(issuer.name),
-        "normalize_payload_in_metadata": {"space_delimited_claims": [_SCOPE]},
+        "normalize_payload_in_metadata": {"space_delimited_claims": list(_SCOPE_CLAIMS)},
         "claim_to_headers": [{"header_name": SUBJECT_HEADER, "claim_name": "sub"}],
         "jwt_cache_config": {"jwt_cache_size": CACHED_TOKENS},
     }
@@ -132,13 +169,13 @@ def per_route(require: Requirement | None) -> Json:
         return {
             TOKEN_FORM: typed(f"{_RBAC_KIND}.RBACPerRoute"),
             JWT: typed(f"{_KIND}.PerRouteConfig", disabled=True),
-            TOKEN_TIME: typed("extensions.filters.http.lua.v3.LuaPerRoute", disabled=True),
+            TOKEN_CLAIMS: typed("extensions.filters.http.lua.v3.LuaPerRoute", disabled=True),
         }
     return {JWT: typed(f"{_KIND}.PerRouteConfig", requirement_name=require.issuer)}
 
 
 def principal(route: Route, gateway: Gateway) -> Json:
-    """Who may use a route: the bearer of a token of its issuer that has every scope."""
+    """Who may use a route: the bearer of a token of its issuer that has all that is demanded."""
     require = route.require
     if require is None:
         return {"any": True}
@@ -149,20 +186,52 @@ def principal(route: Route, gateway: Gateway) -> Json:
             "which is not declared.",
             remedy="Declare it under `gateway.issuers`.",
         )
-    header = _header(require.issuer)
-    a_type = {"string_match": _regex(_TYPES)}
+    limit = route.limit
+    counted = [subject_is_known()] if limit and limit.per is Per.SUBJECT else []
     return _all(
-        _claim(require.issuer, "sub", {"string_match": _regex(_SUBJECT)}),
-        {"or_ids": {"ids": [_claim(header, "typ", a_type), _absent(header, "typ")]}},
-        _absent(header, "crit"),
-        _absent(header, "b64"),
+        _metadata(TOKEN_CLAIMS, ("judged",), _JUDGED),
+        *counted,
         *(_scope(require.issuer, scope) for scope in require.scopes),
+        *(_claim(require.issuer, claim) for claim in require.claims),
+        *_any_of(require),
     )
 
 
+def subject_is_known() -> Json:
+    """The principal that has a name to count by."""
+    return _metadata(TOKEN_CLAIMS, (_SUBJECT_KEY,), {"present_match": True})
+
+
+def subject_key() -> Json:
+    """Where in the metadata the name stands that a limit per subject counts by."""
+    return {"key": TOKEN_CLAIMS, "path": [{"key": _SUBJECT_KEY}]}
+
+
 def _scope(issuer: str, scope: str) -> Json:
+    """In ``scope``; in ``scp`` only where the token has no ``scope``."""
+    usual, other = _SCOPE_CLAIMS
     one = {"list_match": {"one_of": {"string_match": {"exact": scope}}}}
-    return _claim(issuer, _SCOPE, one)
+    no_usual = {"not_id": _metadata(JWT, (issuer, usual), {"present_match": True})}
+    there = _metadata(JWT, (issuer, other), one)
+    return {"or_ids": {"ids": [_metadata(JWT, (issuer, usual), one), _all(no_usual, there)]}}
+
+
+def _claim(issuer: str, claim: Claim) -> Json:
+    match claim.value:
+        case bool():
+            exact: Json = {"bool_match": claim.value}
+        case int():
+            exact = {"double_match": {"exact": claim.value}}
+        case str():
+            exact = {"string_match": {"exact": claim.value}}
+    either = {"or_match": {"value_matchers": [exact, {"list_match": {"one_of": exact}}]}}
+    return _metadata(JWT, (issuer, *claim.path), either)
+
+
+def _any_of(require: Requirement) -> Iterable[Json]:
+    if require.any_claims:
+        groups = [_all(*(_claim(require.issuer, c) for c in g)) for g in require.any_claims]
+        yield {"or_ids": {"ids": groups}}
 
 
 def _header(issuer: str) -> str:
@@ -170,21 +239,17 @@ def _header(issuer: str) -> str:
     return f"{issuer}.header"
 
 
-def _claim(part: str, claim: str, value: Json) -> Json:
+def _metadata(writer: str, path: Iterable[str], value: Json) -> Json:
     return {
         "sourced_metadata": {
             "metadata_source": "DYNAMIC",
             "metadata_matcher": {
-                "filter": JWT,
-                "path": [{"key": part}, {"key": claim}],
+                "filter": writer,
+                "path": [{"key": key} for key in path],
                 "value": value,
             },
         }
     }
-
-
-def _absent(part: str, claim: str) -> Json:
-    return {"not_id": _claim(part, claim, {"present_match": True})}
 
 
 def _all(*ids: Json) -> Json:
@@ -201,4 +266,4 @@ def _regex(pattern: str) -> Json:
 
 def filters() -> Iterable[Json]:
     """All three, in order."""
-    return form_filter(), verification_filter(), time_filter()
+    return form_filter(), verification_filter(), claims_filter()

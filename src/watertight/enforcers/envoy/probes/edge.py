@@ -14,7 +14,7 @@ from watertight.enforcers.contract import Arena, Observation, Outcome, not_run
 from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, Seen, attacked, used
 from watertight.enforcers.envoy.probes.requests import AGENT, TIMEOUT_SECONDS
 from watertight.enforcers.envoy.probes.ways import fill
-from watertight.model.system import Gateway, Route
+from watertight.model.system import Gateway, Requirement, Route
 
 CHANNEL = "outside -> gateway"
 MODERN = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
@@ -118,8 +118,25 @@ async def right_token(
     if route.require is None:
         return None
     subject = f"watertight-verify-{secrets.token_hex(8)}"
-    given = {"sub": subject, "scope": " ".join(route.require.scopes), **claims}
+    given = {
+        "sub": subject,
+        "scope": " ".join(route.require.scopes),
+        **demanded_claims(route.require),
+        **claims,
+    }
     return await arena.token(route.require.issuer, header=header, **given)
+
+
+def demanded_claims(require: Requirement) -> dict[str, Any]:
+    """The claims that a route demands, of a choice the first, as they stand in a token."""
+    claims: dict[str, Any] = {}
+    for claim in (*require.claims, *(require.any_claims[0] if require.any_claims else ())):
+        *outer, last = claim.path
+        place = claims
+        for name in outer:
+            place = place.setdefault(name, {})
+        place.setdefault(last, []).append(claim.value)
+    return claims
 
 
 def no_key(route: Route) -> Observation:

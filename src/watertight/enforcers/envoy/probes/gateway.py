@@ -7,7 +7,7 @@ from watertight.enforcers.attack.http import Answer, exchange
 from watertight.enforcers.attack.tls import Hello
 from watertight.enforcers.attack.wire import Closed
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
-from watertight.enforcers.envoy.probes import edge
+from watertight.enforcers.envoy.probes import edge, slashes
 from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, to_route
 from watertight.enforcers.envoy.probes.make import attack, use
 from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, used
@@ -44,6 +44,8 @@ def probes(system: System) -> Iterator[Probe]:
             )
     yield use("gateway.certificate", CHANNEL, "a certificate for its name", _certificate, gateway)
     yield use("gateway.safety-headers", CHANNEL, ", ".join(SAFETY_HEADERS), _headers, gateway)
+    if guarded := next((route for route in gateway.routes if route.require), None):
+        yield use("gateway.challenge", CHANNEL, "WWW-Authenticate", _challenge, gateway, guarded)
     yield from _transport(gateway)
     yield from _requests(gateway)
 
@@ -83,14 +85,29 @@ def _requests(gateway: Gateway) -> Iterator[Probe]:
             Edge(gateway, right.method, right.path + f"%2f..%2f{FORBIDDEN}"),
         ),
         "gateway.large-header": (
-            "a header of 40 kB",
-            right.saying("x-watertight", "x" * 40_000),
+            f"a header of {gateway.max_header_bytes} bytes",
+            right.saying("x-verify", "x" * gateway.max_header_bytes),
+        ),
+        "gateway.many-headers": (
+            f"{gateway.max_headers + 1} headers",
+            Edge(
+                gateway,
+                right.method,
+                right.path,
+                headers=tuple((f"x-verify-{n}", "") for n in range(gateway.max_headers + 1)),
+            ),
+        ),
+        "gateway.two-hosts": ("a second Host", right.saying("host", gateway.hostname)),
+        "gateway.odd-port": (
+            "a Host with a word for its port",
+            Edge(gateway, right.method, right.path, host=f"{gateway.hostname}:{FORBIDDEN}"),
         ),
     }
     for identifier, (what, request) in tries.items():
         if identifier != "gateway.dot-dot" or not _any_route(gateway, f"/{FORBIDDEN}"):
             attempt = f"{what}: {request.method} {request.path[:80]}"
             yield attack(identifier, CHANNEL, attempt, _refused_though, request, first)
+    yield from slashes.probes(gateway)
     for route in gateway.routes:
         request = to_route(gateway, route)
         if method := _ungranted(gateway, request.path):
@@ -200,6 +217,15 @@ async def _certificate(arena: Arena, gateway: Gateway) -> Observation:
         return refused(str(end))
     await wire.close()
     return served(f"{wire.tls.version()}, {gateway.hostname}")
+
+
+async def _challenge(_arena: Arena, gateway: Gateway, route: Route) -> Observation:
+    """A client without a token learns that it needs one (RFC 6750 section 3)."""
+    seen = await ask(to_route(gateway, route))
+    if not isinstance(seen, Answer):
+        return not_run(seen.detail)
+    said = seen.header("www-authenticate") or ""
+    return served(said) if said.lower().startswith("bearer ") else refused(f"{seen.status}: {said}")
 
 
 async def _headers(_arena: Arena, gateway: Gateway) -> Observation:

@@ -26,7 +26,7 @@ GATEWAY_HEADERS = frozenset(
     }
 )
 """What the gateway adds to every answer or to its own refusals."""
-GATEWAY_WORDS = {429: "local_rate_limited", 401: "token issued in the future"}
+GATEWAY_WORDS = {429: "local_rate_limited", 401: "token refused"}
 """What the gateway's filters say with a body of their own."""
 ABSENT_WORDS = (
     "upstream connect error",
@@ -61,8 +61,8 @@ def refusal(answer: Answer, wordless: frozenset[int] = MALFORMED) -> str | None:
 
     ``wordless``: the statuses with which a bare answer is the enforcer's too.
     """
-    if answer.status == HTTPStatus.FORBIDDEN and answer.text() == RBAC_DENIED:
-        return f"403, {RBAC_DENIED}"
+    if answer.status in {401, 403} and answer.text() == RBAC_DENIED:
+        return f"{answer.status}, {RBAC_DENIED}"
     if answer.text() == GATEWAY_WORDS.get(answer.status):
         return f"{answer.status}, {answer.text()}"
     if (status := answer.header("grpc-status")) is not None:

@@ -7,7 +7,7 @@ issuer's real key, which the operator lends for the proof: a wrong signature wou
 import base64
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from watertight.enforcers.contract import Arena, Observation, Probe
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, right_token, to_route
-from watertight.enforcers.envoy.probes.make import attack
-from watertight.model.system import Gateway, Requirement, Route, System
+from watertight.enforcers.envoy.probes.make import attack, use
+from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, used
+from watertight.model.system import Gateway, Per, Requirement, Route, System
 
 YEAR_SECONDS = 31_536_000
 HOUR_SECONDS = 3_600
@@ -46,13 +47,21 @@ def probes(system: System) -> Iterator[Probe]:
             "token.in-query", CHANNEL, f"a right token in the query {where}", _query, *plain
         )
         yield attack("token.padded", CHANNEL, f"a right token with `=` {where}", _padded, *plain)
-        for identifier, (what, claims) in wrong_claims(gateway, route.require).items():
+        yield attack(
+            "token.other-scheme", CHANNEL, f"a right token after `DPoP` {where}", _scheme, *plain
+        )
+        yield use(
+            "token.scheme-case", CHANNEL, f"a right token after `bEARER` {where}", _case, *plain
+        )
+        for identifier, (what, claims) in wrong_claims(gateway, route, route.require).items():
             attempt = f"{what} {where}"
             yield attack(identifier, CHANNEL, attempt, _claims, request, route, claims)
         yield attack("token.other-type", CHANNEL, f"typ logout+jwt {where}", _type, request, route)
 
 
-def wrong_claims(gateway: Gateway, require: Requirement) -> dict[str, tuple[str, dict[str, Any]]]:
+def wrong_claims(
+    gateway: Gateway, route: Route, require: Requirement
+) -> dict[str, tuple[str, dict[str, Any]]]:
     """Probe id → what is wrong, and the claims that make it so; times are seconds from now."""
     issuer = gateway.issuers[require.issuer].issuer
     later = {"exp": 2 * HOUR_SECONDS}
@@ -64,13 +73,55 @@ def wrong_claims(gateway: Gateway, require: Requirement) -> dict[str, tuple[str,
         "token.long-lived": ("good for ten years", {"exp": 10 * YEAR_SECONDS}),
         "token.not-yet-valid": ("valid in an hour", {"nbf": HOUR_SECONDS, **later}),
         "token.issued-later": ("issued in an hour", {"iat": HOUR_SECONDS, **later}),
-        "token.no-subject": ("no sub", {"sub": None}),
+        "token.odd-subject": ("a sub of two lines", {"sub": "watertight\nverify"}),
+        **_lacking_claims(require),
     }
+    if route.limit is not None and route.limit.per is Per.SUBJECT:
+        nobody = {"sub": None, "client_id": None, "azp": None}
+        wrong["token.no-subject"] = ("no sub, no client_id and no azp", nobody)
     if require.scopes:
         scopes = " ".join(f"{scope}-not" for scope in require.scopes)
         wrong["token.no-scope"] = ("no scope at all", {"scope": None})
         wrong["token.other-scope"] = (f"scope {scopes}", {"scope": scopes})
+        nearly = [near for scope in require.scopes for near in (f"{scope}-not", f"not-{scope}")]
+        wrong["token.nearly-in-scp"] = (f"scp {nearly}", {"scope": None, "scp": nearly})
+        right = {"scope": scopes, "scp": list(require.scopes)}
+        wrong["token.scp-beside-scope"] = (f"scope {scopes} and the right scp", right)
     return wrong
+
+
+def _lacking_claims(require: Requirement) -> dict[str, tuple[str, dict[str, Any]]]:
+    right = edge.demanded_claims(require)
+    if not right:
+        return {}
+    flat = {".".join(path): values for path, values in _leaves(right)}
+    none: dict[str, Any] = dict.fromkeys(right)
+    return {
+        "token.no-claim": (f"without {', '.join(right)}", none),
+        "token.nearly-claim": (
+            "claims that hold what is demanded, and more",
+            _each(right, lambda value: f"{value}-not"),
+        ),
+        "token.misplaced-claim": (
+            "the claims elsewhere in the token",
+            {**none, "watertight": right, **{k: v for k, v in flat.items() if k not in right}},
+        ),
+    }
+
+
+def _leaves(claims: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    for name, value in claims.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, name))
+        else:
+            yield (*path, name), value
+
+
+def _each(claims: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    return {
+        name: _each(value, change) if isinstance(value, Mapping) else [change(v) for v in value]
+        for name, value in claims.items()
+    }
 
 
 async def _judge(arena: Arena, route: Route, request: Edge) -> Observation:
@@ -112,6 +163,21 @@ async def _padded(arena: Arena, request: Edge, route: Route) -> Observation:
     )
 
 
+async def _scheme(arena: Arena, request: Edge, route: Route) -> Observation:
+    token = await right_token(arena, route)
+    if token is None:
+        return edge.no_key(route)
+    return await _judge(arena, route, request.saying("authorization", f"DPoP {token}"))
+
+
+async def _case(arena: Arena, request: Edge, route: Route) -> Observation:
+    """The scheme is compared without case (RFC 9110 section 11.1)."""
+    token = await right_token(arena, route)
+    if token is None:
+        return edge.no_key(route)
+    return used(await ask(request.saying("authorization", f"bEARER {token}")), AT_THE_EDGE)
+
+
 async def _unsigned(arena: Arena, request: Edge, route: Route) -> Observation:
     token = f"{_part({'alg': 'none', 'typ': 'at+jwt'})}.{_part(_right(request, route))}."
     return await _judge(arena, route, request.bearing(token))
@@ -136,6 +202,7 @@ def _right(request: Edge, route: Route) -> dict[str, Any]:
         "aud": list(issuer.audiences),
         "sub": "watertight-verify",
         "scope": " ".join(route.require.scopes),
+        **edge.demanded_claims(route.require),
         "iat": now,
         "exp": now + 300,
     }

@@ -1,0 +1,51 @@
+"""Routes that take ``%2F``, ``//`` or reserved characters: they open nothing but themselves."""
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+from watertight.enforcers.contract import Arena, Observation, Probe
+from watertight.enforcers.envoy.probes import edge
+from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, to_route
+from watertight.enforcers.envoy.probes.make import attack
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN
+from watertight.model.system import Gateway, Route
+
+RESERVED = frozenset(":@$!'()*+,;=&")
+"""RFC 3986 section 2.2, as far as a path may hold them."""
+
+
+def probes(gateway: Gateway) -> Iterator[Probe]:
+    """For a gateway that has such routes."""
+    takes_escaped = any(route.escaped_slashes for route in gateway.routes)
+    takes_double = any(route.double_slashes for route in gateway.routes)
+    for route in gateway.routes:
+        request = to_route(gateway, route)
+        if takes_escaped and not route.escaped_slashes:
+            yield _try("gateway.escaped-slash-elsewhere", request, f"{request.path}%2F", route)
+        if takes_double and not route.double_slashes:
+            yield _try("gateway.double-slash-elsewhere", request, f"/{request.path}", route)
+        if route.escaped_slashes:
+            base = request.path.rpartition("/")[0]
+            for step in ("..%2F", "%2e%2e%2f", f"{FORBIDDEN}%2F..%2F..%2F", "..%5C"):
+                yield _try("gateway.escaped-step", request, f"{base}/{step}{FORBIDDEN}", route)
+        escaped = "/".join(map(_escaped, request.path.split("/")))
+        if route.require is not None and escaped != request.path:
+            yield _try("gateway.other-spelling", request, escaped, route, bare=True)
+
+
+def _escaped(segment: str) -> str:
+    return "".join(quote(c, safe="") if c in RESERVED else c for c in segment)
+
+
+def _try(identifier: str, request: Edge, path: str, route: Route, *, bare: bool = False) -> Probe:
+    """``bare``: without the token, for which the route asks in every spelling of its path."""
+    attempt = f"{request.method} {path}" + (" without a token" if bare else "")
+    changed = Edge(request.gateway, request.method, path, body=request.body)
+    return attack(identifier, CHANNEL, attempt, _refused, changed, route, bare)
+
+
+async def _refused(arena: Arena, request: Edge, route: Route, bare: bool) -> Observation:
+    ready = request if bare else await edge.permitted(arena, request, route)
+    if ready is None:
+        return edge.no_key(route)
+    return await edge.judged(arena, route, await ask(ready))
