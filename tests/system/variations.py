@@ -67,7 +67,7 @@ services:
   job: {run: [sleep, "1000"]}
 channels:
   - {from: job, to: bare, allow: [GET /, HEAD /gone, POST /kept]}
-  - {from: job, to: events, allow: [GET /ticks, GET /long]}
+  - {from: job, to: events, allow: [GET /ticks, GET /page]}
   - {from: bare, to: events, retries: 1}
   - {from: job, to: rpc, allow: [a.Echo/Say, a.Echo/Watch]}
   - {from: six, to: rpc}

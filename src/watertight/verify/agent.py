@@ -123,6 +123,11 @@ async def _receive(arguments: dict[str, Any]) -> dict[str, Any]:
 
 async def _close(arguments: dict[str, Any]) -> dict[str, Any]:
     if sock := _streams.pop(int(arguments["stream"]), None):
+        # Somebody may still wait for its bytes: the loop must forget a descriptor before the next
+        # socket gets its number, or waiting for that one fails (ENOENT of epoll_ctl(2)).
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(sock)
+        loop.remove_writer(sock)
         sock.close()
     return {}
 

@@ -1,4 +1,4 @@
-"""An HTTP server whose answers do not end: a stream of events, and a page that is very long."""
+"""An HTTP server whose answers do not end: a stream of events, and a page that does."""
 
 import http.server
 import sys
@@ -10,10 +10,10 @@ class Events(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.send_response(200)
-        if self.path == "/long":
-            self.send_header("content-length", "3000000")
+        if self.path == "/page":
+            self.send_header("content-length", "200000")
             self.end_headers()
-            self.wfile.write(bytes(3_000_000))
+            self.wfile.write(bytes(200_000))
             return
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")

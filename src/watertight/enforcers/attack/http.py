@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from watertight.enforcers.attack.wire import Closed, Wire
 
-MAX_ANSWER_BYTES = 1_048_576
+MAX_ANSWER_BYTES = 4_194_304
 HEAD_END = b"\r\n\r\n"
 Headers = Sequence[tuple[str, str]]
 
