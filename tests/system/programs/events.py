@@ -11,9 +11,9 @@ class Events(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         if self.path == "/page":
-            self.send_header("content-length", "200000")
+            self.send_header("content-length", "3000000")
             self.end_headers()
-            self.wfile.write(bytes(200_000))
+            self.wfile.write(bytes(3_000_000))
             return
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
