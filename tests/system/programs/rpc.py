@@ -13,7 +13,7 @@ def watch(message: bytes, _context: object) -> Iterator[bytes]:
     time.sleep(3600)
 
 
-class Echo(grpc.GenericRpcHandler):
+class Echo(grpc.GenericRpcHandler):  # type: ignore[misc]
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         if details.method == "/a.Echo/Say":
             return grpc.unary_unary_rpc_method_handler(lambda message, _context: message)

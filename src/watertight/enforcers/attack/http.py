@@ -1,11 +1,11 @@
 """HTTP answers, and HTTP/1.1 spoken byte by byte (an attacker's messages are often wrong)."""
 
-import asyncio
 import http.client
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from watertight.enforcers.attack.patience import patiently
 from watertight.enforcers.attack.wire import Closed, Wire
 
 MAX_ANSWER_BYTES = 4_194_304
@@ -111,7 +111,7 @@ async def exchange(
     received = b""
     try:
         await wire.send(data)
-        async with asyncio.timeout(timeout_seconds):
+        async with patiently(timeout_seconds):
             while len(received) < MAX_ANSWER_BYTES:
                 chunk = await wire.receive(timeout_seconds)
                 received += chunk

@@ -4,7 +4,6 @@ What a server says is taken as it is: headers are not judged, and a GOAWAY ends 
 that it ends (h2 takes no frame after one, though the answers in flight come behind it).
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import h2.exceptions
 
 from watertight.enforcers.attack.frames import GoAway, WithoutGoAway
 from watertight.enforcers.attack.http import Answer, Headers
+from watertight.enforcers.attack.patience import patiently
 from watertight.enforcers.attack.wire import Closed, Wire
 
 Event: TypeAlias = h2.events.Event | GoAway
@@ -60,7 +60,7 @@ class HTTP2:
         """
         self._h2.initiate_connection()
         await self._flush()
-        async with asyncio.timeout(self.timeout_seconds):
+        async with patiently(self.timeout_seconds):
             while not any(
                 isinstance(e, h2.events.RemoteSettingsChanged) for e in await self.events()
             ):
@@ -105,7 +105,7 @@ class HTTP2:
         statuses: list[int] = []
         read_seconds = None
         with contextlib.suppress(Closed, TimeoutError):
-            async with asyncio.timeout(self.timeout_seconds):
+            async with patiently(self.timeout_seconds):
                 await self._flush()
                 while unanswered or read_seconds is None:
                     for event in await self.events():
@@ -122,7 +122,7 @@ class HTTP2:
         """CONNECT (RFC 9113 section 8.5): the open tunnel, or the answer that refuses it."""
         stream = self._start([(":method", "CONNECT"), (":authority", authority)], end=False)
         await self._flush()
-        async with asyncio.timeout(self.timeout_seconds):
+        async with patiently(self.timeout_seconds):
             while True:
                 for event in await self.events():
                     if isinstance(event, h2.events.ResponseReceived) and event.stream_id == stream:
@@ -193,7 +193,7 @@ class HTTP2:
         body = b""
         trailers: tuple[tuple[str, str], ...] = ()
         try:
-            async with asyncio.timeout(self.timeout_seconds):
+            async with patiently(self.timeout_seconds):
                 while True:
                     for event in await self.events():
                         if getattr(event, "stream_id", None) != stream:
@@ -234,7 +234,7 @@ class Tunnel:
 
     async def receive(self, timeout_seconds: float) -> bytes:
         """See :class:`~watertight.enforcers.attack.wire.Wire`."""
-        async with asyncio.timeout(timeout_seconds):
+        async with patiently(timeout_seconds):
             while not (self._waiting or self._ended or self._reset):
                 for event in await self._connection.events():
                     if getattr(event, "stream_id", None) == self._stream:
