@@ -23,7 +23,6 @@ WIRE: ProcessWire = {
     "access_log": "",
     "limits": None,
     "groups": [],
-    "guest_groups": [],
     "log": "/dev/null",
 }
 

@@ -73,23 +73,6 @@ async def test_a_silent_stream_times_out_and_a_closed_one_says_so() -> None:
             await wire.receive(1)
 
 
-async def test_a_stream_closed_while_it_is_waited_on_spoils_no_other() -> None:
-    """The next one has the same descriptor, and must find nothing left of the one before."""
-    async with foothold() as inside, server(OK) as port:
-        for _ in range(3):
-            wire = await dial_inside(inside, "127.0.0.1", port, timeout_seconds=5)
-            waiting = asyncio.ensure_future(wire.receive(0.5))
-            await inside.call("interfaces")  # what was asked before is under way
-            await wire.close()
-            other = await dial_inside(inside, "127.0.0.1", port, timeout_seconds=5)
-            reading = asyncio.ensure_future(other.receive(5))
-            with pytest.raises(TimeoutError):
-                await waiting
-            await other.send(b"x")
-            assert await reading == OK
-            await other.close()
-
-
 async def test_nobody_listening_is_absent(unused_tcp_port: int) -> None:
     async with foothold() as inside:
         with pytest.raises(Absent, match="ConnectionRefusedError"):

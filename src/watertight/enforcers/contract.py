@@ -9,13 +9,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from cryptography import x509
 
 from watertight.enforcers.witness import Witness
 from watertight.model.system import System
-
-if TYPE_CHECKING:
-    from cryptography import x509
 
 ProbeKind = Literal["attack", "use"]
 
@@ -78,6 +77,8 @@ class Probe:
     pairs: tuple[str, ...] = ()
     """The channels that it stands for, where one look answers for many: ``channel`` has a ``*``
     then. What was seen names those for which it differs."""
+    patience: float = 1.0
+    """How many times the prover's deadline it may take."""
 
     def standing_for(self, pairs: Iterable[str]) -> "Probe":
         """The same probe, for these channels."""
@@ -126,7 +127,7 @@ class Forgery:
     """Relative to now."""
     not_after_seconds: int = 300
     is_ca: bool = False
-    extended_key_usages: "tuple[x509.ObjectIdentifier, ...] | None" = None
+    extended_key_usages: tuple[x509.ObjectIdentifier, ...] | None = None
     """None: serverAuth and clientAuth, as every SVID has."""
 
 
@@ -143,7 +144,10 @@ class Inside(Protocol):
         that open); ``interfaces()`` → ``{names}``; ``memory()`` → ``{seen, readable}`` (pids of
         proxies); ``open(host, port)`` → ``{stream}``,
         ``send(stream, data)``, ``receive(stream, timeout_seconds)`` → ``{data, closed}``,
-        ``close(stream)``: a connection that lasts.
+        ``close(stream)``: a connection that lasts; ``open(path)`` to a Unix socket;
+        ``knock(path, count)`` → ``{taken}``: connects and closes; ``kernel(calls, refusals)`` →
+        ``{taken, refused}``; and, to use up what the sandbox may have, ``threads(most)``,
+        ``balloon(most)``, ``fill(places, most)`` and ``descriptors(most)`` → ``{got}``.
         Bytes travel as base64. Each may answer ``{error}`` instead.
         """
         ...
@@ -173,6 +177,10 @@ class Arena(Protocol):
 
     async def inside(self, service: str) -> Inside:
         """A foothold in that service's sandbox. Raises if the sandbox does not run."""
+        ...
+
+    def alone(self, service: str) -> AbstractAsyncContextManager[Inside]:
+        """A foothold of one's own, for what would disturb the others in the same one."""
         ...
 
     def address(self, caller: str, callee: str) -> str:

@@ -3,8 +3,8 @@
 Version 2 where it has the two controllers, else version 1, which only root may use. Without root,
 version 2 takes delegation: who starts ``watertight up`` in a unit with ``Delegate=yes`` has it
 (``systemd-run --user --scope -p Delegate=yes …``). A group is made for a workload's program, and
-another one for what the operator runs beside it (the prober's agent), so that a proof that uses a
-budget up takes nothing from the program.
+another one for each that the operator runs beside it (the prober's agents), so that a proof that
+uses a budget up takes nothing from the program.
 
 Sources: cgroups(7); admin-guide/cgroup-v2.rst, "Delegation", "Memory", "PID";
 admin-guide/cgroup-v1/memory.rst; systemd.io/CGROUP_DELEGATION.
@@ -22,6 +22,7 @@ _CONTROLLERS = ("memory", "pids")
 _PROCESSES = "cgroup.procs"
 _LEAF = "watertight-control"
 _TRIAL_BYTES = 64 << 20
+_NEW_SECONDS = 60.0
 _GONE_SECONDS = 1.0
 """A group can be removed only once the kernel has seen the end of its last process."""
 
@@ -82,6 +83,18 @@ class Cgroups:
     def remove(self, name: str) -> None:
         """Removes a budget in which nothing runs any more; one that is not there is no error."""
         _remove([top / name for top in self._tops])
+
+    def tidy(self, prefix: str) -> None:
+        """Removes the budgets whose name begins so and in which nothing runs any more.
+
+        A new one may be about to be joined, and stays.
+        """
+        before = time.time() - _NEW_SECONDS
+        for top in self._tops:
+            for group in top.glob(f"{prefix}*"):
+                with contextlib.suppress(OSError):
+                    if group.stat().st_mtime < before:
+                        group.rmdir()
 
     def remove_all(self) -> None:
         """Removes what is left of the system."""

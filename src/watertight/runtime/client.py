@@ -65,11 +65,15 @@ class Pod:
         return self._understood(answer)
 
     async def execute(
-        self, process: str, argv: list[str]
+        self, process: str, argv: list[str], groups: list[str]
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Runs a program as ``process`` would; returns its stdout and stdin."""
+        """Runs a program as ``process`` would, in control groups of its own.
+
+        Returns its stdout and stdin.
+        """
         reader, writer = await self._connect()
-        writer.write(json.dumps({"op": "execute", "process": process, "argv": argv}).encode())
+        request = {"op": "execute", "process": process, "argv": argv, "groups": groups}
+        writer.write(json.dumps(request).encode())
         writer.write(b"\n")
         try:
             await writer.drain()

@@ -6,9 +6,10 @@ of these a service, and memory counts.
 
 The socket takes one request a connection, a line of JSON ``{"op": …}``, and answers with one,
 ``{"ok": true, …}`` or ``{"error": …, "remedy": …}``. Operations: ``start``, ``stop``, ``signal``
-(of ``process``), ``status``, ``configure`` (``processes``), ``execute`` (``argv``; the connection
-becomes stdin and stdout), ``socket`` (an unconnected TCP socket of this network namespace, or with
-``kind`` ``packet`` an unbound packet socket, passed by SCM_RIGHTS), ``shutdown``.
+(of ``process``), ``status``, ``configure`` (``processes``), ``execute`` (``argv``, ``groups``; the
+connection becomes stdin and stdout), ``socket`` (an unconnected TCP socket of this network
+namespace, or with ``kind`` ``packet`` an unbound packet socket, passed by SCM_RIGHTS),
+``shutdown``.
 """
 
 import contextlib
@@ -356,7 +357,7 @@ class Init:
     def _execute(self, request: dict[str, Any], connection: _Connection) -> None:
         wire = self._child(request).wire.copy()
         wire["argv"] = [str(word) for word in request["argv"]]
-        wire["groups"] = wire["guest_groups"]
+        wire["groups"] = [str(group) for group in request.get("groups", ())]
         connection.socket.setblocking(True)
         connection.socket.sendall(b'{"ok": true}\n')
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Mapping
@@ -50,7 +51,6 @@ def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> Process
         "access_log": str(layout.access_log(spec.name)) if process.name == PROXY else "",
         "limits": _limits(process.limits, layout) if process.limits else None,
         "groups": layout.cgroups.groups(spec.name) if process.limits else [],
-        "guest_groups": layout.cgroups.groups(_guests(spec.name)) if process.limits else [],
     }
 
 
@@ -72,23 +72,30 @@ def _counts_by_namespace() -> bool:
     return os.geteuid() == 0 or (int(major), int(minor)) >= (5, 14)
 
 
-def _guests(pod: str) -> str:
-    """No workload's name has a dot."""
-    return f"{pod}.guests"
-
-
 def make_budgets(spec: PodSpec, layout: Layout) -> None:
     """The control groups of a pod's program. Raises BudgetError."""
     for process in spec.processes:
         if process.limits is not None:
-            for name in (spec.name, _guests(spec.name)):
-                layout.cgroups.make(name, process.limits.memory_bytes, process.limits.processes)
+            layout.cgroups.make(spec.name, process.limits.memory_bytes, process.limits.processes)
+
+
+def make_guest_budget(pod: str, limits: Limits | None, layout: Layout) -> list[str]:
+    """The groups for one program that runs beside a pod's own: as large, and nobody else's.
+
+    Removes those of guests that have left. No workload's name has a dot.
+    """
+    layout.cgroups.tidy(f"{pod}.")
+    if limits is None:
+        return []
+    guest = f"{pod}.{secrets.token_hex(4)}"
+    layout.cgroups.make(guest, limits.memory_bytes, limits.processes)
+    return layout.cgroups.groups(guest)
 
 
 def remove_budgets(pod: str, layout: Layout) -> None:
     """Once nothing runs in the pod any more."""
-    for name in (pod, _guests(pod)):
-        layout.cgroups.remove(name)
+    layout.cgroups.remove(pod)
+    layout.cgroups.tidy(f"{pod}.")  # the last ones go with the system
 
 
 def pod_wire(spec: PodSpec, layout: Layout) -> PodWire:

@@ -20,6 +20,7 @@ from watertight.runtime.host import Isolation
 from watertight.runtime.launch import (
     launch,
     make_budgets,
+    make_guest_budget,
     process_wire,
     remove_budgets,
     write_hosts,
@@ -216,7 +217,10 @@ class Supervisor:
         """
         pod = self._pod(service)
         names = {process.name for process in (await self._status(service)).processes}
-        return await pod.execute(SERVER if SERVER in names else APP, list(argv))
+        process = SERVER if SERVER in names else APP
+        limits = self._spec(service).process(process).limits
+        groups = make_guest_budget(service, limits, self.layout)
+        return await pod.execute(process, list(argv), groups)
 
     async def packet_socket(self, service: str) -> socket.socket | None:
         """An unbound packet socket where the service's app listens; None where none can be had."""

@@ -66,8 +66,6 @@ class ProcessWire(TypedDict):
     limits: LimitsWire | None
     groups: list[str]
     """The control groups that it runs in (:mod:`watertight.runtime.cgroups`)."""
-    guest_groups: list[str]
-    """Those of what ``execute`` runs beside it."""
 
 
 class PodWire(TypedDict):

@@ -10,8 +10,11 @@ when stdin does.
 import asyncio
 import base64
 import contextlib
+import ctypes
 import json
+import mmap
 import os
+import resource
 import socket
 import sys
 import threading
@@ -22,6 +25,10 @@ from typing import Any
 MAX_BYTES = 1_048_576
 DEFAULT_TIMEOUT_SECONDS = 5.0
 WORKERS = 64
+BALLOON_STEP_BYTES = 16 << 20
+FILL_STEP_BYTES = 1 << 20
+STRUCTURE = -1
+"""In the arguments of a system call: the address of zeros."""
 
 _streams: dict[int, socket.socket] = {}
 
@@ -32,11 +39,15 @@ def _b64(data: bytes) -> str:
 
 async def _connected(arguments: dict[str, Any]) -> socket.socket:
     """A raw socket: asyncio's streams drop what came before a reset."""
-    sock = socket.socket(socket.AF_INET)
+    path = arguments.get("path")
+    sock = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
     try:
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
-        address = await asyncio.to_thread(_address, arguments["host"], int(arguments["port"]))
+        address: tuple[str, int] | str = str(path)
+        if not path:
+            there = str(arguments["host"]), int(arguments["port"])
+            address = await asyncio.to_thread(_address, *there)
         async with asyncio.timeout(_timeout(arguments)):
             await loop.sock_connect(sock, address)
     except BaseException:
@@ -123,11 +134,6 @@ async def _receive(arguments: dict[str, Any]) -> dict[str, Any]:
 
 async def _close(arguments: dict[str, Any]) -> dict[str, Any]:
     if sock := _streams.pop(int(arguments["stream"]), None):
-        # Somebody may still wait for its bytes: the loop must forget a descriptor before the next
-        # socket gets its number, or waiting for that one fails (ENOENT of epoll_ctl(2)).
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(sock)
-        loop.remove_writer(sock)
         sock.close()
     return {}
 
@@ -188,7 +194,129 @@ def _memory(_arguments: dict[str, Any]) -> dict[str, Any]:
     return {"seen": seen, "readable": readable}
 
 
+def _knock(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Connects to a Unix socket and closes, so many times; how many were taken."""
+    taken = 0
+    for _ in range(int(arguments["count"])):
+        with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+            sock.setblocking(False)
+            sock.connect(arguments["path"])
+            taken += 1
+    return {"taken": taken}
+
+
+def _threads(arguments: dict[str, Any]) -> dict[str, Any]:
+    """How many threads can be started, up to so many; the kernel counts them as processes."""
+    done, started = threading.Event(), []
+    usual = threading.stack_size(65_536)
+    try:
+        with contextlib.suppress(RuntimeError):
+            for _ in range(int(arguments["most"])):
+                thread = threading.Thread(target=done.wait)
+                thread.start()
+                started.append(thread)
+    finally:
+        threading.stack_size(usual)
+        done.set()
+        for thread in started:
+            thread.join()
+    return {"got": len(started)}
+
+
+def _balloon(arguments: dict[str, Any]) -> dict[str, Any]:
+    """How much memory a child can fill, up to so much; and how it ended."""
+    reader, writer = os.pipe()
+    if not (pid := os.fork()):
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")  # it, and not who asks
+        held, flags = [], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+        with contextlib.suppress(OSError, MemoryError):
+            for _ in range(0, int(arguments["most"]), BALLOON_STEP_BYTES):
+                held.append(mmap.mmap(-1, BALLOON_STEP_BYTES, flags=flags))
+                os.write(writer, b"+")
+        os._exit(0)
+    os.close(writer)
+    steps = 0
+    while chunk := os.read(reader, 65_536):
+        steps += len(chunk)
+    os.close(reader)
+    ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return {"got": steps * BALLOON_STEP_BYTES, "ended": ended}
+
+
+def _fill(arguments: dict[str, Any]) -> dict[str, Any]:
+    """How much space files in all of these directories together can have, up to so much."""
+    got, fillers = 0, []
+    try:
+        for number, place in enumerate(arguments["places"]):
+            filler = Path(place) / f"filler-{os.getpid()}-{number}"
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                fillers.append(filler)
+                for start in range(0, int(arguments["most"]) - got, FILL_STEP_BYTES):
+                    os.posix_fallocate(file.fileno(), start, FILL_STEP_BYTES)
+                    got += FILL_STEP_BYTES
+    finally:
+        for filler in fillers:
+            filler.unlink()
+    return {"got": got}
+
+
+def _descriptors(arguments: dict[str, Any]) -> dict[str, Any]:
+    """How many files can be open at once, up to so many, whatever limits may be raised before."""
+    most = int(arguments["most"])
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most + 64, most + 64))
+    held: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            held.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(most))
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+    return {"got": len(held)}
+
+
+def _kernel(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Which of these system calls the kernel takes up, each tried in a child of its own.
+
+    ``calls``: name → number and arguments. Refused is what ends with one of ``refusals``.
+    """
+    taken, refused = [], {}
+    for name, (number, *words) in arguments["calls"].items():
+        error = _tried(number, words)
+        if error in arguments["refusals"]:
+            refused[name] = os.strerror(error)
+        else:
+            taken.append(name)
+    return {"taken": taken, "refused": refused}
+
+
+def _tried(number: int, words: list[int]) -> int:
+    """The errno of one system call, 0 if it succeeds. Zeros stand where it wants a structure."""
+    reader, writer = os.pipe()
+    if not (pid := os.fork()):
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.syscall.restype = ctypes.c_long
+        zeros = ctypes.create_string_buffer(256)
+        plain = [zeros if word == STRUCTURE else ctypes.c_ulong(word) for word in words]
+        failed = libc.syscall(ctypes.c_long(number), *plain) < 0
+        os.write(writer, b"%d\n" % (ctypes.get_errno() if failed else 0))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        error = said.readline()  # a child that clone(2) made says the same once more
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+    return int(error or 0)
+
+
 BLOCKING = {
+    "knock": _knock,
+    "threads": _threads,
+    "balloon": _balloon,
+    "fill": _fill,
+    "descriptors": _descriptors,
+    "kernel": _kernel,
     "resolve": _resolve,
     "resolve_all": _resolve_all,
     "list": _list,

@@ -97,6 +97,15 @@ class LiveArena:
                 self._footholds[service] = await Foothold.gain(service, self._run)
         return self._footholds[service]
 
+    @asynccontextmanager
+    async def alone(self, service: str) -> AsyncIterator[Inside]:
+        """See ``Arena``. Raises ``FootholdLost``."""
+        foothold = await Foothold.gain(service, self._run)
+        try:
+            yield foothold
+        finally:
+            await foothold.close()
+
     def address(self, caller: str, callee: str) -> str:
         """See ``Arena``."""
         if not self.placement.shared_network:

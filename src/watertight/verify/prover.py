@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from watertight.enforcers.attack.patience import keep_measuring, measure, patience
 from watertight.enforcers.contract import Arena, Gap, Observation, Probe, not_run
 from watertight.errors import WatertightError
 from watertight.model.findings import Finding
@@ -49,7 +48,7 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
     async def one(probe: Probe) -> Result:
         async with gate:
             begun = time.monotonic()
-            longer = max(1.0, len(probe.pairs) / PAIRS_A_DEADLINE)
+            longer = max(probe.patience, len(probe.pairs) / PAIRS_A_DEADLINE)
             seen = await _observe(arena, probe, deadline_seconds_per_probe * longer)
         at = positions.get(probe.channel, NOWHERE)
         found = result(probe, seen, time.monotonic() - begun, at)
@@ -57,12 +56,8 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
             on_result(found)
         return found
 
-    await measure()
     async with asyncio.TaskGroup() as group:
-        measuring = group.create_task(keep_measuring())
         tasks = [group.create_task(one(probe)) for probe in listed]
-        await asyncio.gather(*tasks)
-        measuring.cancel()
     return Evidence(
         trust_domain=arena.system.trust_domain,
         seconds=time.monotonic() - started,
@@ -74,13 +69,12 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
     )
 
 
-async def _observe(arena: Arena, probe: Probe, quiet_seconds: float) -> Observation:
-    deadline_seconds = patience(quiet_seconds)
+async def _observe(arena: Arena, probe: Probe, deadline_seconds: float) -> Observation:
     try:
         async with asyncio.timeout(deadline_seconds):
             return await probe.run(arena)
     except TimeoutError:
-        return not_run(f"no answer within {deadline_seconds:.3g} s")
+        return not_run(f"no answer within {deadline_seconds:g} s")
     except Exception as error:  # noqa: BLE001 - a probe that fails has proven nothing, and says so
         return not_run(f"{type(error).__name__}: {error}")
 

@@ -46,6 +46,7 @@ from tests.envoy.probes.weakenings import (
     undeclared_listener,
     untrusted_taken,
     usage_ignored,
+    whole_paths_logged,
 )
 
 POLICY = "storefront -> orders"
@@ -511,4 +512,10 @@ SABOTAGES = (
         on=(OUTSIDE,),
     ),
     sabotage("no limits", always(routes(*HTTPS, no_limits)), "limit.flood", on=(OUTSIDE,)),
+    sabotage(
+        "paths are logged whole",
+        always(manager(*HTTPS, whole_paths_logged)),
+        "exhaust.access-log",
+        on=(OUTSIDE,),
+    ),
 )

@@ -15,8 +15,8 @@ from watertight.enforcers.envoy.probes import envoy_probes
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SLOW = ("sessions.silent",)
-"""Seconds of silence each: run only where they must break."""
+SLOW = ("sessions.silent", "exhaust.access-log")
+"""Seconds each: run only where they must break."""
 DEADLINE_SECONDS = 10.0
 ELSEWHERE = frozenset({"gateway.certificate", "reach.name"})
 """Probes with a sabotage test of their own below or in test_sandbox.py."""

@@ -350,6 +350,11 @@ def no_limits(body: Json) -> None:
             del route["typed_per_filter_config"][name]
 
 
+def whole_paths_logged(body: Json) -> None:
+    line = body["access_log"][0]["typed_config"]["log_format"]["json_format"]
+    line["path"] = "%PATH(NQ:ORIG_OR_PATH)%"
+
+
 def any_size(body: Json) -> None:
     body["max_request_headers_kb"] = 96
     body["common_http_protocol_options"]["max_headers_count"] = 1000

@@ -2,7 +2,6 @@
 
 import base64
 
-from watertight.enforcers.attack.patience import patience
 from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.enforcers.contract import Inside
 
@@ -25,7 +24,7 @@ class InsideWire:
     async def receive(self, timeout_seconds: float) -> bytes:
         """See :class:`~watertight.enforcers.attack.wire.Wire`."""
         answer = await self._inside.call(
-            "receive", stream=self._stream, timeout_seconds=patience(timeout_seconds)
+            "receive", stream=self._stream, timeout_seconds=timeout_seconds
         )
         if "error" in answer:
             raise Closed(answer["error"])
@@ -44,9 +43,15 @@ async def dial_inside(
     inside: Inside, host: str, port: int, *, timeout_seconds: float
 ) -> InsideWire:
     """Connects from inside. Raises :class:`Absent` with the reason if nothing lets us."""
-    answer = await inside.call(
-        "open", host=host, port=port, timeout_seconds=patience(timeout_seconds)
-    )
+    answer = await inside.call("open", host=host, port=port, timeout_seconds=timeout_seconds)
+    if "error" in answer:
+        raise Absent(answer["error"])
+    return InsideWire(inside, answer["stream"])
+
+
+async def dial_socket(inside: Inside, path: str, *, timeout_seconds: float) -> InsideWire:
+    """Connects to a Unix socket from inside. Raises :class:`Absent` if nothing lets us."""
+    answer = await inside.call("open", path=path, timeout_seconds=timeout_seconds)
     if "error" in answer:
         raise Absent(answer["error"])
     return InsideWire(inside, answer["stream"])

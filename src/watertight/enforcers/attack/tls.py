@@ -6,13 +6,13 @@ judges the client's certificate after the client has finished (RFC 8446 section 
 finished handshake proves nothing: callers must exchange bytes before they call it accepted.
 """
 
+import asyncio
 import contextlib
 import ssl
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from watertight.enforcers.attack.patience import patiently
 from watertight.enforcers.attack.wire import CHUNK_BYTES, Closed, Wire
 from watertight.enforcers.contract import Credential
 
@@ -84,7 +84,7 @@ class TLSWire:
 
     async def handshake(self, timeout_seconds: float) -> None:
         """Finishes our side of the handshake. Raises ``Alert``, ``Closed``, ``TimeoutError``."""
-        async with patiently(timeout_seconds):
+        async with asyncio.timeout(timeout_seconds):
             while True:
                 try:
                     self._tls.do_handshake()
@@ -108,7 +108,7 @@ class TLSWire:
 
     async def receive(self, timeout_seconds: float) -> bytes:
         """See :class:`~watertight.enforcers.attack.wire.Wire`."""
-        async with patiently(timeout_seconds):
+        async with asyncio.timeout(timeout_seconds):
             while True:
                 try:
                     return self._tls.read(CHUNK_BYTES)

@@ -100,7 +100,7 @@ class WorkloadAPI:
         )
 
     async def _issue(self, audiences: tuple[str, ...], context: Any) -> str:
-        if not self._share.issues.take():
+        if not await self._share.issue():
             await _refuse(
                 context,
                 grpc.StatusCode.RESOURCE_EXHAUSTED,

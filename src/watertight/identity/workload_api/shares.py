@@ -1,5 +1,6 @@
 """What one workload may ask of the identity server, so that the others are served too."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -7,8 +8,10 @@ from watertight.buckets import TokenBucket
 
 CALLS_AT_ONCE, CALLS_PER_SECOND = 1_000, 200.0
 """Of any method, streams that are opened included."""
-ISSUES_AT_ONCE, ISSUES_PER_SECOND = 200, 2.0
+ISSUES_AT_ONCE, ISSUES_PER_SECOND = 64, 2.0
 """JWT-SVIDs that are signed and recorded; those that are kept (``kept_tokens``) do not count."""
+WAITING = 8
+"""Calls that wait for their turn to be issued to; further ones are refused."""
 STREAMS = 512
 """That are open at once: a few for each process of a service."""
 
@@ -18,8 +21,23 @@ class Share:
 
     def __init__(self) -> None:
         self.calls = TokenBucket(CALLS_AT_ONCE, CALLS_PER_SECOND)
-        self.issues = TokenBucket(ISSUES_AT_ONCE, ISSUES_PER_SECOND)
+        self._issues = TokenBucket(ISSUES_AT_ONCE, ISSUES_PER_SECOND)
         self._streams = 0
+        self._waiting = 0
+
+    async def issue(self) -> bool:
+        """Takes a turn to be issued to, and waits for it if few do; whether there was one."""
+        if self._issues.take():
+            return True
+        if self._waiting >= WAITING:
+            return False
+        self._waiting += 1
+        try:
+            while not self._issues.take():  # noqa: ASYNC110  time is the event
+                await asyncio.sleep(self._issues.wait_seconds())
+        finally:
+            self._waiting -= 1
+        return True
 
     @contextlib.asynccontextmanager
     async def stream(self) -> AsyncIterator[bool]:

@@ -5,10 +5,12 @@ Nothing here knows how the channels were compiled: the attacker shares no code w
 
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.probes import (
+    exhaust,
     gateway,
     grants,
     identity,
     isolation,
+    kernel,
     limits,
     ports,
     reach,
@@ -29,10 +31,12 @@ MODULES = (
     smuggling,
     reach,
     isolation,
+    kernel,
     ports,
     gateway,
     tokens,
     limits,
+    exhaust,
 )
 
 

@@ -1,0 +1,281 @@
+"""Using up what all share: the host from inside a pod, the disk from outside, the authority."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from watertight.enforcers.attack.http import exchange, request_bytes
+from watertight.enforcers.attack.http2 import HTTP2, connect
+from watertight.enforcers.attack.inside import dial_socket
+from watertight.enforcers.contract import Arena, Inside, Observation, Probe, refused, served
+from watertight.enforcers.contract import not_run as cannot
+from watertight.enforcers.envoy.probes import edge
+from watertight.enforcers.envoy.probes.edge import CHANNEL
+from watertight.enforcers.envoy.probes.make import attack
+from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS
+from watertight.model.system import Gateway, Limits, System
+from watertight.model.units import size_text
+
+MEBIBYTE = 1 << 20
+MOST = Limits(4 << 30, 8_192, 1 << 30, 100_000)
+"""What is allowed more than this is not used up: that would be more than a proof takes."""
+MORE = 1.1
+"""How much more than allowed is tried …"""
+SLACK = Limits(64 << 20, 64, 8 << 20, 64)
+"""… and this on top; less than it above the limit is no breach, for counting is not that exact."""
+SERVICES_A_DEADLINE = 3
+PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/dev", "/run", "/var", "/")  # noqa: S108
+
+LONG_PATH = "/" + "x" * 14_000
+FLOOD, CONNECTIONS = 600, 6
+LOGGED_BYTES = 3 * MEBIBYTE
+"""Of more than 8 MiB of refused requests."""
+FLUSH_SECONDS = 2.0
+"""A log is written down a moment later."""
+POLL_SECONDS = 0.1
+
+KNOCKS = 600
+KNOCKED_BYTES = 64 * 1024
+TOKENS = 100
+RESOURCE_EXHAUSTED = "8"
+"""gRPC status codes."""
+LONG_AUDIENCE = "x" * 30_000
+
+
+def probes(system: System) -> Iterator[Probe]:
+    """For every service that runs here, and for the gateway."""
+    services = {name: s for name, s in system.services.items() if s.run}
+    if services:
+        every = attack(
+            "exhaust.host",
+            "* -> host",
+            "more memory, processes, temporary and open files than a service may use, from inside",
+            _hosts,
+            {name: service.limits for name, service in services.items()},
+        ).standing_for(f"{name} -> host" for name in services)
+        yield replace(every, patience=max(1.0, len(services) / SERVICES_A_DEADLINE))
+    for name in services:
+        at = f"{name} -> authority"
+        what = f"from inside {name}"
+        yield attack("exhaust.tokens", at, f"{TOKENS} JWT-SVIDs at once, {what}", _tokens, name)
+        yield attack(
+            "exhaust.audience",
+            at,
+            f"a JWT-SVID for an audience of {len(LONG_AUDIENCE)} bytes, {what}",
+            _long_audience,
+            name,
+        )
+        yield attack(
+            "exhaust.control-log",
+            at,
+            f"{KNOCKS} connections to the Workload API that are closed at once, {what}",
+            _knock,
+            name,
+        )
+    if system.gateway is not None:
+        yield attack(
+            "exhaust.access-log",
+            CHANNEL,
+            f"{FLOOD} requests that are refused, with paths of {len(LONG_PATH)} bytes",
+            _flood,
+            system.gateway,
+        )
+
+
+# --- the host ---------------------------------------------------------------------------------
+
+
+async def _hosts(arena: Arena, services: dict[str, Limits]) -> Observation:
+    """One after another: together they might use up the host in truth."""
+    open_to, untried = {}, {}
+    for name, limits in services.items():
+        async with arena.alone(name) as inside:
+            try:
+                if beyond := await _beyond(inside, limits, arena.placement.shared_network):
+                    open_to[f"{name} -> host"] = f"{name} got {', '.join(beyond)}"
+            except _Untried as reason:
+                untried[f"{name} -> host"] = f"{name}: {reason}"
+    if open_to:
+        return served("; ".join(open_to.values()), open_to)
+    if untried:
+        return cannot("; ".join(untried.values()), untried)
+    return refused(f"{len(services)} services were held to their limits")
+
+
+class _Untried(Exception):
+    """What could not be tried proves nothing."""
+
+
+async def _beyond(inside: Inside, limits: Limits, in_the_open: bool) -> list[str]:
+    """What it got more of than it may. Without a sandbox, /tmp is the host's, and is let be."""
+    got = []
+    for what, operation, unit, most, slack, text in (
+        (
+            "memory",
+            "balloon",
+            limits.memory_bytes,
+            MOST.memory_bytes,
+            SLACK.memory_bytes,
+            size_text,
+        ),
+        ("processes", "threads", limits.processes, MOST.processes, SLACK.processes, str),
+        (
+            "temporary files",
+            "fill",
+            2 * limits.temp_bytes,
+            MOST.temp_bytes,
+            SLACK.temp_bytes,
+            size_text,
+        ),
+        ("open files", "descriptors", limits.files, MOST.files, SLACK.files, str),
+    ):
+        if unit > most:
+            continue
+        if operation == "fill" and in_the_open:
+            got.append("as many temporary files as the host has space for")
+            continue
+        wanted = int(unit * MORE) + 2 * slack
+        if operation == "balloon" and _free_bytes() < 2 * wanted:
+            raise _Untried(f"the host has no {size_text(2 * wanted)} of memory to spare")
+        answer = await inside.call(operation, most=wanted, places=PLACES)
+        if "error" in answer:
+            raise _Untried(answer["error"])
+        if answer["got"] > unit + slack:
+            got.append(f"{text(answer['got'])} of {what}, may have {text(unit)}")
+    return got
+
+
+def _free_bytes() -> int:
+    """What the host could give without taking it from anybody (proc_meminfo(5))."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+# --- the authority ----------------------------------------------------------------------------
+
+
+async def _tokens(arena: Arena, service: str) -> Observation:
+    connection = await _workload_api(arena, service)
+    try:
+        headers = _headers()
+        bodies = [_jwt_request(f"audience-{n}-{os.getpid()}") for n in range(TOKENS)]
+        statuses = await connection.calls(headers, bodies, status="grpc-status")
+    finally:
+        await connection.close()
+    issued, put_off = statuses.count("0"), statuses.count(RESOURCE_EXHAUSTED)
+    if issued == TOKENS:
+        return served(f"all {issued} were issued")
+    if not put_off:
+        return cannot(
+            f"only {len(statuses)} of {TOKENS} calls were answered, {issued} with a token"
+        )
+    return refused(f"{issued} of {TOKENS} were issued, {put_off} put off")
+
+
+async def _long_audience(arena: Arena, service: str) -> Observation:
+    connection = await _workload_api(arena, service)
+    try:
+        (status,) = await connection.calls(
+            _headers(), [_jwt_request(LONG_AUDIENCE)], status="grpc-status"
+        )
+    finally:
+        await connection.close()
+    return served("it was issued") if status == "0" else refused(f"gRPC status {status}")
+
+
+async def _workload_api(arena: Arena, service: str) -> HTTP2:
+    path = arena.placement.workload_api_socket(service)
+    wire = await dial_socket(
+        await arena.inside(service), str(path), timeout_seconds=TIMEOUT_SECONDS
+    )
+    return await connect(wire, timeout_seconds=TIMEOUT_SECONDS)
+
+
+def _headers() -> list[tuple[str, str]]:
+    """Of one call (gRPC over HTTP2, "Requests"; SPIFFE Workload Endpoint, section 5)."""
+    return [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", "/SpiffeWorkloadAPI/FetchJWTSVID"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("workload.spiffe.io", "true"),
+    ]
+
+
+def _jwt_request(audience: str) -> bytes:
+    """A ``JWTSVIDRequest``, whose first field is the audience, as one gRPC message."""
+    text = audience.encode()
+    message = b"\x0a" + _varint(len(text)) + text
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def _varint(number: int) -> bytes:
+    """Protocol Buffers, "Encoding"."""
+    encoded = b""
+    while number > 0x7F:
+        encoded += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return encoded + bytes([number])
+
+
+# --- the disk ---------------------------------------------------------------------------------
+
+
+async def _knock(arena: Arena, service: str) -> Observation:
+    logs = arena.placement.project_directory / ".watertight" / "logs"
+    before = _size(logs, "control.log*")
+    path = arena.placement.workload_api_socket(service)
+    answer = await (await arena.inside(service)).call("knock", path=str(path), count=KNOCKS)
+    if "error" in answer or not answer["taken"]:
+        return cannot(str(answer.get("error", "no connection was taken")))
+    return await _grown(lambda: _size(logs, "control.log*") - before, KNOCKED_BYTES)
+
+
+async def _flood(arena: Arena, gateway: Gateway) -> Observation:
+    logs = arena.placement.project_directory / ".watertight" / "logs"
+    run = arena.placement.run_directory
+
+    def held() -> int:
+        return _size(logs, "*") + _size(run, "**/*.log*")
+
+    before = held()
+    source = edge.fresh_source(gateway)
+    share = FLOOD // CONNECTIONS
+    floods = (_requests(gateway, source, share) for _ in range(CONNECTIONS))
+    answered = sum(await asyncio.gather(*floods))
+    if answered < FLOOD // 2:
+        return cannot(f"only {answered} of {FLOOD} requests were answered")
+    return await _grown(lambda: held() - before, LOGGED_BYTES)
+
+
+async def _requests(gateway: Gateway, source: str | None, count: int) -> int:
+    """One after another on one connection; how many were answered."""
+    request = request_bytes("GET", LONG_PATH, [("host", gateway.hostname)])
+    wire = await edge.dial_tls(gateway, source=source)
+    try:
+        for number in range(count):
+            got = await exchange(wire, request, ["GET"], timeout_seconds=TIMEOUT_SECONDS)
+            if not got.answers or got.closed:
+                return number + len(got.answers)
+    finally:
+        await wire.close()
+    return count
+
+
+async def _grown(growth: Callable[[], int], bound_bytes: int) -> Observation:
+    seconds = 0.0
+    while (grown := growth()) <= bound_bytes and seconds < FLUSH_SECONDS:
+        await asyncio.sleep(POLL_SECONDS)
+        seconds += POLL_SECONDS
+    said = f"the logs grew by {max(grown, 0) >> 10} KiB"
+    return served(said) if grown > bound_bytes else refused(said)
+
+
+def _size(directory: Path, pattern: str) -> int:
+    return sum(path.stat().st_size for path in directory.glob(pattern) if path.is_file())
