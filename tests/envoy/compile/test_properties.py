@@ -169,10 +169,10 @@ def test_every_way_in_is_closed_until_a_policy_opens_it(system: System) -> None:
                 # The app is not connected to before the handshake.
                 assert last["typed_config"]["upstream_connect_mode"] == HANDSHAKE
                 continue
-            assert len(filters) == 1
-            by_name = {f["name"]: f for f in filters[0]["http_filters"]}
-            rules = by_name["envoy.filters.http.rbac"]["typed_config"]["rules"]
-            assert rules == {"action": "ALLOW", "policies": {}}
+            for parsed in filters:
+                by_name = {f["name"]: f for f in parsed["http_filters"]}
+                rules = by_name["envoy.filters.http.rbac"]["typed_config"]["rules"]
+                assert rules == {"action": "ALLOW", "policies": {}}
         for resource in of(proxy, ResourceType.ROUTE):
             if resource.name.startswith("out|"):
                 continue

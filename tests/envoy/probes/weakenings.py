@@ -98,6 +98,7 @@ def usage_ignored(context: Json) -> None:
 
 def never_shown_out(body: Json) -> None:
     body["filter_chains"][0]["transport_socket_connect_timeout"] = "60s"
+    body["listener_filters_timeout"] = "60s"
 
 
 # --- grants -----------------------------------------------------------------------------------

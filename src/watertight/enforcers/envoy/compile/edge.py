@@ -41,8 +41,9 @@ IDLE_CONNECTION_SECONDS = 300.0
 REFUSED_IDLE_SECONDS = 60.0
 """A pause in a request that no route takes; routes say themselves how long theirs may be."""
 HANDSHAKE_TIMEOUT_SECONDS = 10.0
-STALLED_SECONDS = 10.0
-"""How long a client may take no byte of an answer's tail before its closing connection is cut."""
+STALLED_SECONDS = 3.0
+"""How long a client may take no byte of an answer's tail before its closing connection is cut; and
+how long the end of a WebSocket, or of an upload that is answered early, waits for the client's."""
 CONNECTION_BUFFER_BYTES = 32_768
 HTTP2_AT_THE_EDGE = {
     "max_concurrent_streams": 100,
@@ -82,7 +83,7 @@ def resources(
     clusters = [
         Resource(ResourceType.CLUSTER, body["name"], body, route.at)
         for _target, route in sorted(first_route.items())
-        for body in [_cluster(system, placement, route)]
+        for body in _clusters(system, placement, route)
     ]
     body = tokens.verification(gateway, keys)
     return (
@@ -93,9 +94,9 @@ def resources(
     )
 
 
-def _cluster(system: System, placement: Placement, route: Route) -> Json:
+def _clusters(system: System, placement: Placement, route: Route) -> list[Json]:
     speaks = edge_routes.listens(system, route).protocol
-    return outbound.peer_cluster(system, placement, GATEWAY, route.target, speaks)
+    return outbound.peer_clusters(system, placement, GATEWAY, route.target, speaks)
 
 
 def _listener(gateway: Gateway) -> Json:

@@ -16,7 +16,7 @@ from watertight.enforcers.envoy.compile import (
 from watertight.enforcers.envoy.compile.blocks import Json, extension, seconds
 from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH, NO_HOST, UNSEEN
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
-from watertight.model.system import Gateway, HTTPGrant, Listen, Route, System
+from watertight.model.system import Gateway, HTTPGrant, Listen, Protocol, Route, System
 
 ROUTES = "https"
 IDLE_REQUEST_SECONDS = 3600.0
@@ -80,14 +80,18 @@ def route_configuration(system: System, gateway: Gateway) -> Json:
 
 
 def _routes(system: System, gateway: Gateway, number: int, route: Route) -> Iterator[Json]:
-    """One route, or two: a WebSocket may be quiet for longer than a request may pause."""
+    """Two for what speaks HTTP: a WebSocket has connections of its own (:mod:`.inbound`), and may
+    be quiet for longer than a request may pause."""
     one = _route(system, gateway, number, route)
-    if (pause := _pause_seconds(route)) < IDLE_REQUEST_SECONDS:
+    if listens(system, route).protocol is Protocol.HTTP:
         upgrade = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
-        match = {**one["match"], "headers": [*one["match"]["headers"], upgrade]}
-        yield {**one, "name": f"{one['name']} websocket", "match": match}
-        one = {**one, "route": {**one["route"], "idle_timeout": seconds(pause)}}
-    yield one
+        yield {
+            **one,
+            "name": f"{one['name']} websocket",
+            "match": {**one["match"], "headers": [*one["match"]["headers"], upgrade]},
+            "route": {**one["route"], "cluster": outbound.upgrades(route.target)},
+        }
+    yield {**one, "route": {**one["route"], "idle_timeout": seconds(_pause_seconds(route))}}
 
 
 def _pause_seconds(route: Route) -> float:

@@ -6,7 +6,13 @@ timeouts travel in RDS, so changing them cuts nothing (docs/explanation/data-pat
 
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.envoy.compile import app, logs, passing, path_matchers, rbac, tls
-from watertight.enforcers.envoy.compile.blocks import Json, listener, pipe_address, seconds
+from watertight.enforcers.envoy.compile.blocks import (
+    Json,
+    extension,
+    listener,
+    pipe_address,
+    seconds,
+)
 from watertight.enforcers.envoy.compile.door import Door
 from watertight.enforcers.envoy.compile.headers import (
     CODING_HEADER,
@@ -45,30 +51,55 @@ def resources(system: System, placement: Placement, door: Door) -> list[Resource
     """Everything that one door consists of, in the callee's proxy."""
     lives = lifetimes(placement.svid_ttl_seconds)
     peer = system.spiffe_id(door.caller)
-    if door.listens.protocol is Protocol.TCP:
-        passed = passing.to_app(door.name, peer, lives)
-        made = [(ResourceType.LISTENER, _listener(placement, door, passed, peer))]
-    else:
-        parsed = [_manager(door, lives)]
-        made = [
-            (ResourceType.LISTENER, _listener(placement, door, parsed, peer)),
-            (ResourceType.ROUTE, _routes(door, lives, peer)),
-        ]
+    made = [(ResourceType.LISTENER, _listener(placement, door, lives, peer))]
+    if door.listens.protocol is not Protocol.TCP:
+        made.append((ResourceType.ROUTE, _routes(door, lives, peer)))
     return [Resource(kind, body["name"], body, door.at) for kind, body in made]
 
 
-def _listener(placement: Placement, door: Door, filters: list[Json], peer: str) -> Json:
-    return listener(
+def _listener(placement: Placement, door: Door, lives: Lifetimes, peer: str) -> Json:
+    speaks = door.listens.protocol
+    if speaks is Protocol.TCP:
+        filters = passing.to_app(door.name, peer, lives)
+    else:
+        # Also how long a peer may take no byte of an answer's tail before it is cut.
+        filters = [_manager(door, lives, delayed_close_timeout=seconds(lives.stream))]
+    made = listener(
         door.name,
         pipe_address(placement.door(door.callee, door.caller), mode=0o660),
         filters,
         access_log=logs.handshakes(door.name),
-        transport_socket=tls.accept(peer, door.listens.protocol),
+        transport_socket=tls.accept(peer, tls.ALPN[speaks]),
         transport_socket_connect_timeout=seconds(HANDSHAKE_TIMEOUT_SECONDS),
     )
+    return made | _for_upgrades(door, lives, peer, made) if speaks is Protocol.HTTP else made
 
 
-def _manager(door: Door, lives: Lifetimes) -> Json:
+def _for_upgrades(door: Door, lives: Lifetimes, peer: str, made: Json) -> Json:
+    """A second filter chain, under the same routes, for connections that carry an upgrade.
+
+    Envoy closes a connection whose answer ends before its request in one of two ways. It waits
+    for the peer, so that an early answer to an upload is read before the upload runs into a closed
+    socket; or it closes at once when all is written, so that the end of a WebSocket is the end.
+    """
+    chain: Json = {
+        **made["filter_chains"][0],
+        "filter_chain_match": {"application_protocols": [tls.UPGRADES]},
+        "filters": [_manager(door, lives, delayed_close_timeout="0s")],
+        "transport_socket": tls.accept(peer, [tls.UPGRADES]),
+    }
+    inspector = extension(
+        "envoy.filters.listener.tls_inspector",
+        "extensions.filters.listener.tls_inspector.v3.TlsInspector",
+    )
+    return {
+        "filter_chains": [*made["filter_chains"], chain],
+        "listener_filters": [inspector],
+        "listener_filters_timeout": seconds(HANDSHAKE_TIMEOUT_SECONDS),
+    }
+
+
+def _manager(door: Door, lives: Lifetimes, *, delayed_close_timeout: str) -> Json:
     return manager(
         door.name,
         "HTTP2" if door.listens.protocol is Protocol.GRPC else "HTTP1",
@@ -79,8 +110,7 @@ def _manager(door: Door, lives: Lifetimes) -> Json:
             max_connection_duration=seconds(lives.connection),
         ),
         drain_timeout=seconds(lives.drain),
-        # Also how long a peer may take no byte of an answer's tail before it is cut.
-        delayed_close_timeout=seconds(lives.stream),
+        delayed_close_timeout=delayed_close_timeout,
         early_header_mutation_extensions=[early([*_forged(door), copy_coding()])],
         access_log=logs.requests(door.name),
         **path_matchers.merging(door.routes),

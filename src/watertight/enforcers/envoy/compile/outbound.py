@@ -41,16 +41,34 @@ def name(callee_name: str) -> str:
     return f"out|{callee_name}"
 
 
-def peer_cluster(
+def peer_clusters(
     system: System, placement: Placement, caller: str, target: str, speaks: Protocol
-) -> Json:
-    """The mTLS connections from ``caller`` to ``target``'s door for it; pooled, but for TCP."""
-    return cluster(
-        name(target),
-        pipe_address(placement.door(target, caller)),
-        transport_socket=tls.connect(system.spiffe_id(target), target, speaks),
-        **_pool(placement, speaks),
-    )
+) -> list[Json]:
+    """The mTLS connections from ``caller`` to ``target``'s door for it; pooled, but for TCP.
+
+    Those that carry an upgrade are apart: they end in another way (:mod:`.inbound`).
+    """
+    alpn = {name(target): tls.ALPN[speaks]}
+    if speaks is Protocol.HTTP:
+        alpn[upgrades(target)] = (tls.UPGRADES,)
+    return [
+        cluster(
+            called,
+            pipe_address(placement.door(target, caller)),
+            transport_socket=tls.connect(system.spiffe_id(target), target, said),
+            **_pool(placement, speaks),
+        )
+        for called, said in alpn.items()
+    ]
+
+
+def upgrades(callee_name: str) -> str:
+    """Of the cluster that leads to an HTTP callee for what asks for an upgrade."""
+    return f"{name(callee_name)}|upgrades"
+
+
+UPGRADE: Json = {"name": "upgrade", "present_match": True}
+"""Matches a request that asks for one."""
 
 
 def _pool(placement: Placement, speaks: Protocol) -> Json:
@@ -83,10 +101,8 @@ def resources(system: System, placement: Placement, channel: Channel) -> list[Re
     address = tcp_address(addresses[channel.target], listens.port)
     there = name(channel.target)
     made = [
-        (
-            ResourceType.CLUSTER,
-            peer_cluster(system, placement, channel.source, channel.target, speaks),
-        )
+        (ResourceType.CLUSTER, body)
+        for body in peer_clusters(system, placement, channel.source, channel.target, speaks)
     ]
     if speaks is Protocol.TCP:
         made += [(ResourceType.LISTENER, listener(there, address, [passing.proxy(there, there)]))]
@@ -122,49 +138,44 @@ def _routes(channel: Channel, speaks: Protocol) -> Json:
     it is idempotent, and whoever declares retries for a service takes that upon himself.
     """
     routes = [refusal(NO_HOST, 400)]
+    if speaks is Protocol.HTTP:
+        match = {"prefix": "/", "headers": [dict(UPGRADE)]}
+        routes += [_route(channel, match, _once(), upgrades(channel.target))]
     if channel.retries and speaks is Protocol.GRPC:
         routes += [_again(channel, {"prefix": "/"}, f"unavailable,{UNSEEN}")]
     elif channel.retries:
         regex = {"name": ":method", "string_match": {"safe_regex": {"regex": IDEMPOTENT}}}
         routes += [_again(channel, {"prefix": "/", "headers": [regex]}, f"5xx,reset,{UNSEEN}")]
+    routes += [_route(channel, {"prefix": "/"}, _once(), name(channel.target))]
     return {
         "name": name(channel.target),
-        "virtual_hosts": [
-            {"name": channel.target, "domains": ["*"], "routes": [*routes, _once(channel)]}
-        ],
+        "virtual_hosts": [{"name": channel.target, "domains": ["*"], "routes": routes}],
     }
 
 
 def _again(channel: Channel, match: Json, retry_on: str) -> Json:
-    return _route(
-        channel,
-        match,
-        {
-            "retry_on": retry_on,
-            "num_retries": channel.retries,
-            "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
-        },
-    )
+    policy = {
+        "retry_on": retry_on,
+        "num_retries": channel.retries,
+        "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+    }
+    return _route(channel, match, policy, name(channel.target))
 
 
-def _once(channel: Channel) -> Json:
-    return _route(
-        channel,
-        {"prefix": "/"},
-        {
-            "retry_on": UNSEEN,
-            "num_retries": UNSEEN_TRIES,
-            "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"},
-        },
-    )
+def _once() -> Json:
+    return {
+        "retry_on": UNSEEN,
+        "num_retries": UNSEEN_TRIES,
+        "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"},
+    }
 
 
-def _route(channel: Channel, match: Json, retry_policy: Json) -> Json:
+def _route(channel: Channel, match: Json, retry_policy: Json, to: str) -> Json:
     """The declared timeout bounds all tries together; where none is declared, none holds."""
     return {
         "match": match,
         "route": {
-            "cluster": name(channel.target),
+            "cluster": to,
             "timeout": seconds(channel.timeout_seconds or 0),
             "idle_timeout": "0s",
             "retry_policy": retry_policy,

@@ -45,6 +45,8 @@ def _secret(name: str) -> Json:
 
 ALPN = {Protocol.HTTP: ("http/1.1",), Protocol.GRPC: ("h2",), Protocol.TCP: ()}
 """What is said between proxies, by what the callee speaks."""
+UPGRADES = "watertight-upgrade"
+"""What a caller's proxy says for a connection that carries an upgrade: see :mod:`.inbound`."""
 
 
 def _common(peer: str, alpn: Sequence[str], groups: Sequence[str] = MESH_GROUPS) -> Json:
@@ -72,7 +74,7 @@ def _common(peer: str, alpn: Sequence[str], groups: Sequence[str] = MESH_GROUPS)
     }
 
 
-def accept(peer: str, speaks: Protocol) -> Json:
+def accept(peer: str, alpn: Sequence[str]) -> Json:
     """The server side: a client certificate is required, and only ``peer``'s will do.
 
     No session is ever resumed: a resumed one would skip the verification of a certificate that
@@ -81,19 +83,19 @@ def accept(peer: str, speaks: Protocol) -> Json:
     return extension(
         "envoy.transport_sockets.tls",
         "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-        common_tls_context=_common(peer, ALPN[speaks]),
+        common_tls_context=_common(peer, alpn),
         require_client_certificate=True,
         disable_stateless_session_resumption=True,
         disable_stateful_session_resumption=True,
     )
 
 
-def connect(peer: str, server_name: str, speaks: Protocol) -> Json:
+def connect(peer: str, server_name: str, alpn: Sequence[str]) -> Json:
     """The client side: only ``peer`` will do."""
     return extension(
         "envoy.transport_sockets.tls",
         "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-        common_tls_context=_common(peer, ALPN[speaks]),
+        common_tls_context=_common(peer, alpn),
         sni=server_name,
         max_session_keys=0,
     )

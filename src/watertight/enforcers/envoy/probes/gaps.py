@@ -10,7 +10,10 @@ from watertight.model.system import Protocol, System
 
 ONE_CALLER = "two identities at once: this app has one caller, which met itself instead"
 GRPC = "desync with two identities: gRPC is attacked by method and identity only"
-STREAM = "what is said in it: a stream is opened and shut, its protocol is the app's own"
+STREAM = (
+    "what is said in it, whose protocol is the app's own; and whether the end of a large answer "
+    "arrives, which Envoy now and then loses behind a slow reader"
+)
 NOT_OURS = "its sandbox: the service has no `run`, so nothing could attack from inside it"
 PUBLIC_CERTIFICATE = "the certificate's authority: the file was taken at its word"
 

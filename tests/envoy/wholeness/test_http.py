@@ -1,0 +1,148 @@
+"""Every byte arrives, then the end arrives: HTTP, by each way of declaring a channel."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+import pytest_asyncio
+
+from tests.envoy.wholeness import apps
+from tests.envoy.wholeness.paths import HTTP_PATHS, WEBSOCKET, all_paths, client
+from tests.mesh import Mesh
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.parametrize("path", HTTP_PATHS),
+]
+
+MEGABYTE = 1_000_000
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def mesh() -> AsyncIterator[Mesh]:
+    async with all_paths() as running:
+        yield running
+
+
+@pytest.mark.parametrize("kind", ["sized", "unsized", "chunked"])
+@pytest.mark.parametrize(
+    "size", [MEGABYTE, 3 * MEGABYTE, pytest.param(50 * MEGABYTE, marks=pytest.mark.slow)]
+)
+async def test_answers_kept_alive_or_closed(mesh: Mesh, path: str, kind: str, size: int) -> None:
+    async with client(mesh, path) as one:
+        for _ in range(2):
+            assert len((await one.ask("GET", f"/{kind}/{size}")).body) == size
+        assert len((await one.ask("GET", f"/{kind}/{size}", "Connection: close")).body) == size
+        assert await one.rest() == b""
+
+
+async def test_http_1_0(mesh: Mesh, path: str) -> None:
+    async with client(mesh, path) as one:
+        one.writer.write(b"GET /unsized/1000000 HTTP/1.0\r\nHost: shop.example\r\n\r\n")
+        answer = await one.answer()
+        if path != "gateway":  # what speaks HTTP/1.0 there is the gateway's own matter
+            assert len(answer.body) == MEGABYTE
+            assert await one.rest() == b""
+
+
+async def test_a_slow_reader_loses_nothing(mesh: Mesh, path: str) -> None:
+    """Longer than any proxy waits by default for a byte to be taken of what it closes."""
+    async with client(mesh, path, limit=1024) as one:
+        one.say("GET", f"/sized/{3 * MEGABYTE}", "Connection: close")
+        await asyncio.sleep(2.5)  # the reader's own slowness
+        assert len((await one.answer()).body) == 3 * MEGABYTE
+        assert await one.rest() == b""
+
+
+@pytest.mark.slow
+async def test_a_reader_slower_than_any_idle_timeout_loses_nothing(mesh: Mesh, path: str) -> None:
+    if path == "gateway":
+        pytest.skip("an outsider who takes no byte for so long is shown out")
+    async with client(mesh, path, limit=1024) as one:
+        one.say("GET", f"/sized/{3 * MEGABYTE}", "Connection: close")
+        await asyncio.sleep(75)  # the reader's own slowness
+        assert len((await one.answer()).body) == 3 * MEGABYTE
+
+
+async def test_trailers_pass_both_ways(mesh: Mesh, path: str) -> None:
+    async with client(mesh, path) as one:
+        answer = await one.ask("GET", "/chunked/10", "TE: trailers", "Connection: TE")
+        assert answer.trailers.replace(" ", "") == "x-sum:42;"
+        lies = "x-forwarded-client-cert: URI=spiffe://x\r\nhost: y\r\n"
+        lies += "x-watertight-subject: root\r\n"
+        coded = f"3\r\nabc\r\n0\r\nx-sum: 7\r\n{lies}\r\n".encode()
+        answer = await one.ask("POST", "/count", "Transfer-Encoding: chunked", body=coded)
+        assert answer.body.replace(b" ", b"") == b"3x-sum:7;"
+
+
+async def test_uploads(mesh: Mesh, path: str) -> None:
+    body = b"x" * (3 * MEGABYTE)
+    async with client(mesh, path) as one:
+        for size in (0, 1, len(body)):
+            answer = await one.ask("POST", "/count", f"Content-Length: {size}", body=body[:size])
+            assert answer.body == b"%d " % size
+        coded = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        answer = await one.ask("POST", "/count", "Transfer-Encoding: chunked", body=coded)
+        assert answer.body == b"%d " % len(body)
+        # A body on a method that has none by custom, as search engines take it.
+        answer = await one.ask("GET", "/count", "Content-Length: 3", body=b"abc")
+        assert answer.body == b"3 "
+
+
+async def test_who_waits_for_100_continue_gets_it(mesh: Mesh, path: str) -> None:
+    async with client(mesh, path) as one:
+        one.say("POST", "/count", "Content-Length: 3", "Expect: 100-continue")
+        assert (await one.answer()).status == 100
+        one.writer.write(b"abc")
+        answer = await one.answer()
+        assert (answer.status, answer.body) == (200, b"3 ")
+
+
+async def test_an_early_answer_arrives_during_the_upload(mesh: Mesh, path: str) -> None:
+    """To a client that reads while it writes, from a server that hears it out."""
+    async with client(mesh, path) as one, asyncio.TaskGroup() as group:
+        one.say("POST", "/early", f"Content-Length: {50 * MEGABYTE}")
+        sending = group.create_task(_send(one.writer, 50 * MEGABYTE))
+        answer = await one.answer()
+        sending.cancel()
+        assert (answer.status, answer.body) == (413, b"too much")
+
+
+async def test_a_refusal_arrives_during_the_upload(mesh: Mesh, path: str) -> None:
+    if path in {"identity", "gateway"}:
+        pytest.skip("nothing is refused here by the callee's door")
+    async with client(mesh, path) as one, asyncio.TaskGroup() as group:
+        one.say("PUT", "/x", f"Content-Length: {50 * MEGABYTE}")
+        sending = group.create_task(_send(one.writer, 50 * MEGABYTE))
+        assert (await one.answer()).status == 403
+        sending.cancel()
+
+
+async def _send(writer: asyncio.StreamWriter, size: int) -> None:
+    with suppress(ConnectionError):
+        await apps.send(writer, size)
+
+
+async def test_events_arrive_one_by_one(mesh: Mesh, path: str) -> None:
+    async with client(mesh, path) as one:
+        one.say("GET", "/events/5")
+        async with asyncio.timeout(20):
+            await one.reader.readuntil(b"data: 0\n\n")
+            rest = await one.reader.readuntil(b"\r\n0\r\n\r\n")
+        assert b"data: 4" in rest
+
+
+@pytest.mark.parametrize("size", [3 * MEGABYTE])
+async def test_a_websocket_that_the_server_ends(mesh: Mesh, path: str, size: int) -> None:
+    async with client(mesh, path) as one:
+        assert (await one.ask("GET", f"/ws/{size}", *WEBSOCKET)).status == 101
+        assert len(await one.rest()) == size
+
+
+async def test_a_websocket_that_the_client_ends(mesh: Mesh, path: str) -> None:
+    async with client(mesh, path) as one:
+        assert (await one.ask("GET", "/ws", *WEBSOCKET)).status == 101
+        one.writer.write(b"x" * MEGABYTE)
+        async with asyncio.timeout(20):
+            assert len(await one.reader.readexactly(MEGABYTE)) == MEGABYTE
