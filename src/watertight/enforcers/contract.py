@@ -60,6 +60,10 @@ def not_run(detail: str, pairs: Iterable[str] = ()) -> Observation:
     return Observation(Outcome.NOT_RUN, detail, tuple(pairs))
 
 
+ATTEMPTS_A_DEADLINE = 20
+"""What one deadline of the prover is for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """One attack, or one permitted use, tried for real against a running channel."""
@@ -81,8 +85,13 @@ class Probe:
     """How many times the prover's deadline it may take."""
 
     def standing_for(self, pairs: Iterable[str]) -> "Probe":
-        """The same probe, for these channels."""
-        return replace(self, pairs=tuple(pairs))
+        """The same probe, for these channels, one attempt each."""
+        every = tuple(pairs)
+        return replace(self.attempting(len(every)), pairs=every)
+
+    def attempting(self, times: int) -> "Probe":
+        """The same probe, with the patience that so many attempts one after another take."""
+        return replace(self, patience=max(1.0, times / ATTEMPTS_A_DEADLINE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,6 @@ from watertight.verify.results import Evidence, Result, result
 
 CONCURRENCY = 32
 DEADLINE_SECONDS = 20.0
-PAIRS_A_DEADLINE = 20
-"""A probe that stands for more channels than this has as much longer."""
 
 
 class DuplicateProbe(WatertightError):
@@ -48,8 +46,7 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
     async def one(probe: Probe) -> Result:
         async with gate:
             begun = time.monotonic()
-            longer = max(probe.patience, len(probe.pairs) / PAIRS_A_DEADLINE)
-            seen = await _observe(arena, probe, deadline_seconds_per_probe * longer)
+            seen = await _observe(arena, probe, deadline_seconds_per_probe * probe.patience)
         at = positions.get(probe.channel, NOWHERE)
         found = result(probe, seen, time.monotonic() - begun, at)
         if on_result is not None:

@@ -40,6 +40,7 @@ from tests.envoy.probes.weakenings import (
     sessions_resumed,
     slashes_taken_by_all,
     steps_up_taken,
+    stranger_s_door,
     targets_obeyed,
     targets_reached,
     tokens_ignored,
@@ -209,8 +210,6 @@ SABOTAGES = (
         "any name, judged by RBAC alone",
         always(tls(*DOOR, no_names)),
         "identity.other-workload",
-        "reach.doors",
-        on=(POLICY, SEALED),
     ),
     sabotage(
         "any name",
@@ -295,6 +294,7 @@ SABOTAGES = (
         *SMUGGLING,
     ),
     # reach and ports
+    sabotage("a door for a stranger", stranger_s_door, "reach.doors", on=(SEALED,)),
     sabotage(
         "an undeclared listener",
         undeclared_listener,

@@ -200,6 +200,22 @@ def undeclared_listener(live: Live) -> Weaken:
     return weaken.adding("storefront", stray)
 
 
+def stranger_s_door(live: Live) -> Weaken:
+    """orders' proxy awaits catalogue, which has no channel to it, at a door of its own."""
+
+    def stray(plan: EnvoyPlan) -> Resource:
+        found = next(
+            r
+            for r in plan.proxies["orders"].resources
+            if r.type is ResourceType.LISTENER and r.name == "in|storefront"
+        )
+        path = found.body["address"]["pipe"]["path"].replace("storefront.sock", "catalogue.sock")
+        body = {**found.body, "name": "in|catalogue", "address": {"pipe": {"path": path}}}
+        return Resource(ResourceType.LISTENER, "in|catalogue", body)
+
+    return weaken.adding("orders", stray)
+
+
 # --- the gateway ------------------------------------------------------------------------------
 
 

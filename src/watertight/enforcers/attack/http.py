@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from watertight.enforcers.attack.wire import Closed, Wire
 
 MAX_ANSWER_BYTES = 1_048_576
+AFTER_CLOSE_SECONDS = 0.5
 Headers = Sequence[tuple[str, str]]
 
 
@@ -32,7 +33,7 @@ class Answer:
 
 
 class _Received(io.BytesIO):
-    """_Received bytes as ``http.client`` wants them: a socket that is its own file.
+    """Received bytes as ``http.client`` wants them: a socket that is its own file.
 
     A response closes its file at the end of its body; here the next one follows.
     """
@@ -85,17 +86,24 @@ class Exchange:
 async def exchange(
     wire: Wire, data: bytes, methods: Sequence[str], *, timeout_seconds: float
 ) -> Exchange:
-    """Sends raw bytes; reads until all ``methods`` are answered, the peer closes or time is up."""
+    """Sends raw bytes; reads until all ``methods`` are answered, the peer closes or time is up.
+
+    A peer that says that it closes (RFC 9112 section 9.6) may leave the closing to us: then time is
+    up once it says nothing for ``AFTER_CLOSE_SECONDS``.
+    """
     received = b""
+    quiet = timeout_seconds
     try:
         await wire.send(data)
         async with asyncio.timeout(timeout_seconds):
             while len(received) < MAX_ANSWER_BYTES:
-                chunk = await wire.receive(timeout_seconds)
+                chunk = await wire.receive(quiet)
                 received += chunk
                 answers = parse_answers(received, methods, ended=not chunk)
                 if not chunk or len(answers) == len(methods):
                     return Exchange(answers, closed=not chunk, detail="closed")
+                if answers and answers[-1].header("connection") == "close":
+                    quiet = AFTER_CLOSE_SECONDS
     except TimeoutError:
         answers = parse_answers(received, methods, ended=False)
         return Exchange(answers, closed=False, detail="time is up")

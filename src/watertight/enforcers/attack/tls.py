@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import ssl
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from watertight.enforcers.attack.wire import CHUNK_BYTES, Closed, Wire
 from watertight.enforcers.contract import Credential
@@ -32,7 +32,7 @@ class Hello:
         ssl.TLSVersion.TLSv1_3,
         ssl.TLSVersion.TLSv1_3,
     )
-    alpn: Sequence[str] = ("h2",)
+    alpn: tuple[str, ...] = ("h2",)
     ciphers: str | None = None
     """OpenSSL cipher string for TLS 1.2 and below."""
     server_name: str | None = None
@@ -40,22 +40,29 @@ class Hello:
     """PEM trust anchors to verify the server with; None: not verified, as by an attacker."""
 
     def context(self) -> ssl.SSLContext:
-        """The OpenSSL context of this hello; SECLEVEL 0, so that we offer what is too weak."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = self.roots is not None and self.server_name is not None
-        context.verify_mode = ssl.CERT_NONE if self.roots is None else ssl.CERT_REQUIRED
-        if self.roots is not None:
-            context.load_verify_locations(cadata=self.roots.decode())
-            # What we are given is trusted as it stands, be it a root, an intermediate or a leaf.
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.1 and below, on purpose
-            context.minimum_version, context.maximum_version = self.versions
-        context.set_ciphers(self.ciphers or "ALL:@SECLEVEL=0")
-        context.set_alpn_protocols(list(self.alpn))
-        if self.credential.certificate is not None:
-            context.load_cert_chain(self.credential.certificate, self.credential.private_key)
-        return context
+        """The OpenSSL context of this hello, the same each time; SECLEVEL 0, so that we offer what
+        is too weak."""
+        return _context(self)
+
+
+@lru_cache(maxsize=1_024)
+def _context(hello: Hello) -> ssl.SSLContext:
+    """Kept, since a proof says the same hello at many doors; it holds no session."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = hello.roots is not None and hello.server_name is not None
+    context.verify_mode = ssl.CERT_NONE if hello.roots is None else ssl.CERT_REQUIRED
+    if hello.roots is not None:
+        context.load_verify_locations(cadata=hello.roots.decode())
+        # What we are given is trusted as it stands, be it a root, an intermediate or a leaf.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.1 and below, on purpose
+        context.minimum_version, context.maximum_version = hello.versions
+    context.set_ciphers(hello.ciphers or "ALL:@SECLEVEL=0")
+    context.set_alpn_protocols(list(hello.alpn))
+    if hello.credential.certificate is not None:
+        context.load_cert_chain(hello.credential.certificate, hello.credential.private_key)
+    return context
 
 
 class TLSWire:

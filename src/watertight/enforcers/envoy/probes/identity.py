@@ -8,13 +8,20 @@ it for a leaf, its SPIFFE validator takes any extended key usage, and neither re
 on 1.40). No profile of our authority allows either.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from watertight.enforcers.attack.tls import Hello
-from watertight.enforcers.contract import Arena, Forgery, Observation, Probe
+from watertight.enforcers.contract import (
+    Arena,
+    Forgery,
+    Observation,
+    Outcome,
+    Probe,
+    refused,
+)
 from watertight.enforcers.envoy.probes.control import judged_at_door, permitted
 from watertight.enforcers.envoy.probes.make import attack
 from watertight.enforcers.envoy.probes.requests import WORD, at_door
@@ -91,16 +98,15 @@ def probes(system: System) -> Iterator[Probe]:
                 way,
                 forgery,
             )
-        for other in system.workloads():
-            if other != way.caller:
-                yield attack(
-                    "identity.other-workload",
-                    way.channel,
-                    f"{other}'s genuine SVID at the door for {way.caller}",
-                    _other,
-                    way,
-                    other,
-                )
+        others = tuple(name for name in system.workloads() if name != way.caller)
+        yield attack(
+            "identity.other-workload",
+            way.channel,
+            f"the genuine SVID of each other workload ({len(others)}) at the door for {way.caller}",
+            _others,
+            way,
+            others,
+        ).attempting(len(others))
 
 
 async def _forged(arena: Arena, way: Way, forgery: Forgery) -> Observation:
@@ -109,5 +115,16 @@ async def _forged(arena: Arena, way: Way, forgery: Forgery) -> Observation:
     return await judged_at_door(arena, way, seen)
 
 
-async def _other(arena: Arena, way: Way, other: str) -> Observation:
-    return await handshaken(arena, way, Hello(credential=await arena.svid(other)))
+async def _others(arena: Arena, way: Way, others: Sequence[str]) -> Observation:
+    """One after another; what differs from a refusal is told of each."""
+    seen = {
+        other: await handshaken(arena, way, Hello(credential=await arena.svid(other)))
+        for other in others
+    }
+    for outcome in (Outcome.SERVED, Outcome.NOT_RUN):
+        told = [f"{other}: {o.detail}" for other, o in seen.items() if o.outcome is outcome]
+        if told:
+            return Observation(outcome, "; ".join(told))
+    return refused(
+        f"{len(others)} turned away: {', '.join(sorted({o.detail for o in seen.values()}))}"
+    )

@@ -99,7 +99,7 @@ def _at_the_doors(target: Target, callers: Sequence[str]) -> Probe:
         "reach.doors",
         f"* -> {callee}",
         f"each caller that has no channel to {callee} ({len(callers)}), with its genuine SVID, "
-        "at every door",
+        "at every door that no channel explains",
         _doors,
         target,
         callers,
@@ -174,18 +174,25 @@ async def _connect(
 
 
 async def _doors(arena: Arena, target: Target, callers: Sequence[str]) -> Observation:
-    """Nobody's door may open to a stranger; nor may anybody await one at a door of its own."""
+    """Nobody may await a stranger at a door of its own, nor let it in where nobody is declared.
+
+    At the doors of declared callers ``identity.other-workload`` tries every stranger.
+    """
     callee, speaks = target.name, target.listens.protocol
     doors = [path for path in arena.doors(callee) if await _is_open(path)]
-    if not doors and any(way.callee == callee for way in ways(arena.system)):
+    declared = {
+        arena.door(callee, way.caller) for way in ways(arena.system) if way.callee == callee
+    }
+    if declared and not declared.intersection(doors):
         return not_run(f"{callee} has no open door at all: its proxy does not run")
+    strays = [path for path in doors if path not in declared]
     opened: dict[str, str] = {}
     unclear: dict[str, str] = {}
     for caller in callers:
-        if arena.door(callee, caller) in doors:
+        if arena.door(callee, caller) in strays:
             opened[caller] = f"{caller} is awaited at a door of its own"
-        hello = Hello(credential=await arena.svid(caller))
-        for path in doors:
+        hello = Hello(credential=await arena.svid(caller)) if strays else Hello()
+        for path in strays:
             seen = await _knock(path, hello, speaks)
             if seen.outcome is Outcome.SERVED:
                 opened[caller] = f"the door {path.name} {seen.detail} {caller}"
@@ -195,7 +202,7 @@ async def _doors(arena: Arena, target: Target, callers: Sequence[str]) -> Observ
         return served("; ".join(opened.values()), [f"{caller} -> {callee}" for caller in opened])
     if unclear:
         return not_run("; ".join(unclear.values()), [f"{caller} -> {callee}" for caller in unclear])
-    return refused(f"{len(callers)} callers at {len(doors)} doors, each with a TLS alert")
+    return refused(f"{len(doors)} doors are open, each of them for a declared caller")
 
 
 async def _is_open(path: Path) -> bool:
