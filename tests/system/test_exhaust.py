@@ -183,6 +183,7 @@ async def test_a_log_without_shares_is_noticed(
     """Where each connection is worth a line, as to a door that is full."""
     monkeypatch.setattr(eventlog, "BURST_OF_A_KIND", share)
     monkeypatch.setattr(door, "CONNECTS_AT_ONCE", 1_000)
+    monkeypatch.setattr(door, "gone", lambda _connection: False)
     path = plane.placement.workload_api_socket("web")
     await plane.endpoint.open(path, mode=0o666, capacity=0)
     events = EventLog(plane.layout.logs / "control.log")

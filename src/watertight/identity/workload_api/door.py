@@ -28,8 +28,10 @@ _LONGEST_PATH_BYTES = 107
 """``sun_path`` of unix(7), without its final NUL."""
 
 _BACKLOG = 512
-CONNECTS_AT_ONCE, CONNECTS_PER_SECOND = 512, 100.0
-"""Beyond it callers wait to be let in: one that opens and closes for ever costs us little."""
+CONNECTS_AT_ONCE, CONNECTS_PER_SECOND = 128, 50.0
+"""Beyond it callers wait to be let in. Each costs a look at its process tree, and a stream."""
+GONE_AT_ONCE, GONE_PER_SECOND = 512, 1_000.0
+"""Of those that have left before they were let in, which cost next to nothing."""
 _SHORT_OF_FILES_SECONDS = 0.1
 
 
@@ -50,6 +52,7 @@ class Door:
         self._capacity = capacity
         self._connections: set[asyncio.Task[None]] = set()
         self._rate = TokenBucket(CONNECTS_AT_ONCE, CONNECTS_PER_SECOND)
+        self._gone_rate = TokenBucket(GONE_AT_ONCE, GONE_PER_SECOND)
         self._path: Path | None = None
         self._accepting: asyncio.Task[None] | None = None
 
@@ -89,16 +92,21 @@ class Door:
                     log.warning("identity.door.short", path=str(self._path), reason=str(error))
                     await asyncio.sleep(_SHORT_OF_FILES_SECONDS)
                     continue
-                self._accepted(connection)
-                if not self._rate.take():
-                    await asyncio.sleep(self._rate.wait_seconds())
+                connection.setblocking(False)
+                if gone(connection):
+                    connection.close()
+                    rate = self._gone_rate
+                else:
+                    self._accepted(connection)
+                    rate = self._rate
+                # At least once: to accept what waits already would not let anything else run.
+                await asyncio.sleep(0 if rate.take() else rate.wait_seconds())
 
     def _accepted(self, connection: socket.socket) -> None:
         if len(self._connections) >= self._capacity:
             log.warning("identity.door.full", path=str(self._path), capacity=self._capacity)
             connection.close()
             return
-        connection.setblocking(False)
         serving = asyncio.get_running_loop().create_task(self._serve(connection))
         self._connections.add(serving)
         serving.add_done_callback(self._ended)
@@ -132,6 +140,16 @@ class Door:
         except AttestationError as error:
             log.warning("identity.door.refused", path=str(self._path), reason=str(error))
             return None
+
+
+def gone(connection: socket.socket) -> bool:
+    """Whether the other end has closed, without a word."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _bind(path: Path, mode: int) -> socket.socket:
