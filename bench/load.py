@@ -22,10 +22,11 @@ class Sample:
     errors: int
 
 
-def run(address: str, *, seconds: int, keep_alive: bool) -> Sample:
+def run(address: str, *, seconds: int, keep_alive: bool, body_bytes: int = 0) -> Sample:
     """Drives ``address`` (host:port) from one thread with 32 connections for ``seconds``.
 
-    Without keep-alive every request has a connection of its own. Raises CalledProcessError or
+    Without keep-alive every request has a connection of its own; with ``body_bytes`` it is a POST
+    of so many. Raises CalledProcessError or
     TimeoutExpired if wrk does not do its work.
     """
     wrk = find("wrk")
@@ -36,6 +37,7 @@ def run(address: str, *, seconds: int, keep_alive: bool) -> Sample:
         [
             *(wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "5s"),
             *("--script", str(REPORT), *close, f"http://{address}{PATH}"),
+            *(("--", str(body_bytes)) if body_bytes else ()),
         ],
         capture_output=True,
         text=True,

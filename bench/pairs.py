@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.certificates import Certificates
+from bench.load import PATH
 from bench.tools import find
 from tests.ports import free_port
 
@@ -104,7 +105,13 @@ def nginx_pair(
     ssl_protocols TLSv1.3;
     ssl_certificate {peer.certificate}; ssl_certificate_key {peer.private_key};
     ssl_client_certificate {ca}; ssl_verify_client on;
-    location / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    if ($ssl_client_s_dn != "CN=caller") {{ return 403; }}
+    location / {{ return 403; }}
+    location = {PATH} {{
+      limit_except GET {{ deny all; }}
+      proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_set_header X-Forwarded-Client-Cert $ssl_client_s_dn;
+    }}
   }}
 """
     caller = f"""
@@ -147,7 +154,11 @@ def haproxy_pair(
     place = middle.replace("unix:", "unix@")
     callee = (
         f"frontend in\n  bind {place} ssl crt {peer.combined} ca-file {ca} verify required"
-        f" ssl-min-ver TLSv1.3\n  default_backend app\nbackend app\n  server app {upstream}\n"
+        f" ssl-min-ver TLSv1.3\n"
+        "  http-request deny unless { ssl_c_s_dn(cn) -m str caller }\n"
+        f"  http-request deny unless METH_GET {{ path {PATH} }}\n"
+        "  http-request set-header X-Forwarded-Client-Cert %[ssl_c_s_dn]\n"
+        f"  default_backend app\nbackend app\n  server app {upstream}\n"
     )
     caller = (
         f"frontend in\n  bind {front}\n  default_backend callee\n"

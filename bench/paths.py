@@ -23,6 +23,8 @@ from watertight.model.system import Channel, HTTPGrant, Listen, Protocol, Servic
 
 DIRECT = "direct plaintext"
 IDENTITY, GRANTS, TCP = "http, identity only", "http, methods and paths", "tcp"
+BODY = "http, a request with a body"
+BODY_BYTES = 100
 NGINX, HAPROXY = "nginx mTLS pair", "HAProxy mTLS pair"
 MODES = {"keep-alive": True, "connection per request": False}
 
@@ -41,7 +43,12 @@ class Row:
     highest: float
 
 
-ROWS = {IDENTITY: ("identity", "web"), GRANTS: ("grants", "web"), TCP: ("identity", "stream")}
+ROWS = {
+    IDENTITY: ("identity", "web"),
+    GRANTS: ("grants", "web"),
+    BODY: ("grants", "web"),
+    TCP: ("identity", "stream"),
+}
 """Row → caller and callee."""
 
 
@@ -52,7 +59,7 @@ def system(port: int) -> System:
     services["stream"] = Service("stream", listens=Listen(Protocol.TCP, port))
     channels = (
         Channel("identity", "web"),
-        Channel("grants", "web", grants=(HTTPGrant("GET", load.PATH),)),
+        Channel("grants", "web", tuple(HTTPGrant(m, load.PATH) for m in ("GET", "POST"))),
         Channel("identity", "stream"),
     )
     return System("bench.internal", services=services, channels=channels)
@@ -83,6 +90,12 @@ async def servers(directory: Path) -> AsyncIterator[tuple[dict[str, str], Mesh]]
                     pair(directory, made, backend, transport)
                 )
         yield rows, mesh
+
+
+def driven(row: str, address: str, seconds: int, keep_alive: bool) -> load.Sample:
+    """One run of one row."""
+    body_bytes = BODY_BYTES if row == BODY else 0
+    return load.run(address, seconds=seconds, keep_alive=keep_alive, body_bytes=body_bytes)
 
 
 def resident_megabytes(pid: int) -> float:
@@ -126,15 +139,13 @@ async def measure(seconds: int, rounds: int) -> dict[str, object]:
         async with servers(Path(name)) as (rows, mesh):
             idle = {n: resident_megabytes(e.pid) for n, e in mesh.envoys.items()}
             for row, address in rows.items():  # warms up, and proves that each row serves
-                warm = await asyncio.to_thread(load.run, address, seconds=1, keep_alive=True)
+                warm = await asyncio.to_thread(driven, row, address, 1, True)
                 if warm.errors or not warm.requests_per_second:
                     raise RuntimeError(f"{row} does not serve: {warm}")
             for number in range(rounds):
                 for mode, keep_alive in MODES.items():
                     for row, address in rows.items():
-                        sample = await asyncio.to_thread(
-                            load.run, address, seconds=seconds, keep_alive=keep_alive
-                        )
+                        sample = await asyncio.to_thread(driven, row, address, seconds, keep_alive)
                         seen.setdefault((row, mode), []).append(sample)
                         print(
                             f"bench: {number + 1}/{rounds} {mode}: {row}: {sample}", file=sys.stderr
@@ -145,6 +156,7 @@ async def measure(seconds: int, rounds: int) -> dict[str, object]:
         for row, to in (
             *((row, f"{pair}, unix") for row in ROWS for pair in (NGINX, HAPROXY)),
             *((row, DIRECT) for row in ROWS),
+            (BODY, GRANTS),
         )
     }
     return {

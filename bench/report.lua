@@ -1,3 +1,11 @@
+-- With an argument: POSTs so many bytes.
+init = function(args)
+   if args[1] then
+      wrk.method = "POST"
+      wrk.body = string.rep("x", tonumber(args[1]))
+   end
+end
+
 -- Makes wrk print its result as one line of JSON (latencies in microseconds).
 done = function(summary, latency, requests)
    local e = summary.errors

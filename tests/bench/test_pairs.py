@@ -45,6 +45,15 @@ def test_the_pair_serves(
         assert (answer.status_code, answer.text) == (200, pairs.BODY)
 
 
+def test_the_callee_judges_method_and_path(
+    pair: Pair, made: Certificates, backend: str, tmp_path: Path
+) -> None:
+    with pair(tmp_path, made, backend, "unix") as address:
+        for method, path in (("POST", "/hello"), ("GET", "/other"), ("DELETE", "/hello")):
+            answer = httpx.request(method, f"http://{address}{path}", trust_env=False)
+            assert answer.status_code == 403
+
+
 def test_the_callee_wants_a_certificate_and_tls_1_3(
     pair: Pair, made: Certificates, backend: str, tmp_path: Path
 ) -> None:
