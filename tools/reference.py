@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from watertight.cli.app import app
-from watertight.enforcers.contract import Probe
+from watertight.enforcers.contract import Deep, Probe
 from watertight.enforcers.registry import enforcers
 from watertight.model.load import load_file
 from watertight.model.schema import json_schema
@@ -117,7 +117,9 @@ def probes() -> str:
     ]
     for kind, enforcer in sorted(enforcers().items()):
         first: dict[str, Probe] = {}
-        for probe in enforcer().probes(shop):
+        search = getattr(enforcer(), "deep_probes", None)
+        generated = search(shop, Deep(1, 60.0)) if search else ()
+        for probe in (*enforcer().probes(shop), *generated):
             first.setdefault(probe.id, probe)
         parts.append(f"## {kind}\n\n| id | kind | for example | expected |\n|---|---|---|---|")
         for name, probe in sorted(first.items()):

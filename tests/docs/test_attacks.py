@@ -4,11 +4,14 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.docs.test_links import REPOSITORY
 from tests.envoy.probes.shop import SHOP
+from watertight.enforcers.contract import Deep, Probe
 from watertight.enforcers.registry import enforcers
 from watertight.model.load import load_file
+from watertight.model.system import System
 
 PAGE = (REPOSITORY / "docs" / "attacks.md").read_text()
 SOURCES = REPOSITORY / "src" / "watertight" / "enforcers"
@@ -25,8 +28,17 @@ SECTIONS = {
     "RabbitMQ": "rabbitmq",
 }
 SYSTEMS = (load_file(REPOSITORY / "examples" / "shop" / "watertight.yaml"), SHOP)
+
+
+def made_by(enforcer: Any, system: System) -> Iterator[Probe]:
+    """Every probe of an enforcer, the searches of ``--deep`` among them."""
+    yield from enforcer.probes(system)
+    if hasattr(enforcer, "deep_probes"):
+        yield from enforcer.deep_probes(system, Deep(1, 60))
+
+
 PROBES = {
-    kind: {probe.id: probe for system in SYSTEMS for probe in enforcer().probes(system)}
+    kind: {probe.id: probe for system in SYSTEMS for probe in made_by(enforcer(), system)}
     for kind, enforcer in enforcers().items()
 }
 FAMILIES = {identifier.partition(".")[0] for made in PROBES.values() for identifier in made}

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from watertight.control.client import AdminClient
 from watertight.control.keys import kek_for
-from watertight.enforcers.contract import Gap, Probe
+from watertight.enforcers.contract import Deep, Gap, Probe
 from watertight.enforcers.envoy.binary import envoy_binary
 from watertight.enforcers.registry import enforcers, resource_enforcers
 from watertight.enforcers.resource import KnowsWeaknesses
@@ -44,6 +44,8 @@ NO_MEMORY_BUDGET = "WT-W2002"
 
 
 EXTERNAL = "the server itself: somebody else runs it; only what its clients can reach was tried"
+NOT_DEEP = "attacks that nobody listed: they are generated with --deep"
+NO_GENERATOR = "attacks that nobody listed: there is no generator for this server yet"
 NO_WITNESS = "what reaches the apps: packet sockets are not allowed here, so answers were judged"
 
 
@@ -81,8 +83,22 @@ def gather_probes(system: System, selection: str) -> tuple[Probe, ...]:
     )
 
 
-def gather_gaps(system: System) -> Iterator[Gap]:
+def gather_deep(system: System, deep: Deep) -> Iterator[Probe]:
+    """The searches of every enforcer that can generate attacks."""
+    for enforcer in enforcers().values():
+        search = getattr(enforcer(), "deep_probes", None)
+        if search is not None:
+            yield from search(system, deep)
+
+
+def gather_gaps(system: System, deep: Deep | None) -> Iterator[Gap]:
     """What no enforcer's probes try, by the declaration."""
+    for kind, enforcer in enforcers().items():
+        if not hasattr(enforcer(), "deep_probes"):
+            if kind == "envoy" or any(r.kind == kind for r in system.resources.values()):
+                yield Gap(kind, "every channel", NO_GENERATOR)
+        elif deep is None:
+            yield Gap(kind, "every channel", NOT_DEEP)
     for enforcer in enforcers().values():
         unattacked = getattr(enforcer(), "unattacked", None)
         if unattacked is not None:
@@ -92,7 +108,7 @@ def gather_gaps(system: System) -> Iterator[Gap]:
             yield Gap(resource.kind, f"anyone -> {resource.name}", EXTERNAL)
 
 
-async def attack(
+async def attack(  # noqa: PLR0913 - each is an option of the command
     declared: System,
     declaration: Path,
     client: AdminClient,
@@ -100,6 +116,7 @@ async def attack(
     token_keys: Mapping[str, Mapping[str, Any]],
     selection: str,
     audience: Audience,
+    deep: Deep | None = None,
 ) -> Proof:
     """Runs the probes against the system that runs for ``declaration``, and signs the evidence.
 
@@ -113,6 +130,8 @@ async def attack(
     await supervisor.adopt(pod_specs(declared, layout, Machine.here(envoy_binary())))
     roots = client.get("/bundle")["roots"].encode()
     probes = gather_probes(system, selection)
+    if deep is not None:
+        probes += tuple(p for p in gather_deep(system, deep) if fnmatch(p.id, selection))
     if not probes:
         raise NoSuchProbe(
             f"No probe matches `{selection}`.", remedy="docs/reference/probes.md lists them."
@@ -134,7 +153,7 @@ async def attack(
                 probes,
                 on_result=audience.on_result,
                 findings=(*_findings(layout, declaration), *_weaknesses(system)),
-                gaps=(*gather_gaps(system), *await _blind(supervisor, system)),
+                gaps=(*gather_gaps(system, deep), *await _blind(supervisor, system)),
                 selection=selection,
             )
     finally:

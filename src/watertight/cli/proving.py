@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import json
+import secrets
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +23,7 @@ from watertight.cli.project import (
 )
 from watertight.cli.proof import Audience, Proof, attack
 from watertight.control.store import ROOTS
-from watertight.enforcers.contract import Verdict
+from watertight.enforcers.contract import Deep, Verdict
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.dump import dump
 from watertight.model.system import System
@@ -33,6 +34,8 @@ from watertight.verify.reports.junit import to_junit
 from watertight.verify.reports.sarif import to_sarif
 from watertight.verify.reports.table import to_table
 from watertight.verify.results import Result
+
+MOST_SEED = 1_000_000
 
 
 class Report(StrEnum):
@@ -61,6 +64,19 @@ def verify(  # noqa: PLR0913 - each is an option of the command
     only: Annotated[
         str, typer.Option(help="Only probes whose id matches: `tls.*`.", metavar="PATTERN")
     ] = "*",
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep", help="Search for attacks that nobody listed, too: they are generated."
+        ),
+    ] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="With --deep: generate the same attacks as the run that printed it."),
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(min=0.01, max=1_440, help="With --deep: how long to search.")
+    ] = 1.0,
     token_key: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,14 +101,25 @@ def verify(  # noqa: PLR0913 - each is an option of the command
         return
     _warn_if_not_in_force(system, declaration)
     keys = dict(_token_key(text) for text in token_key or [])
-    proof = _attack_with_progress(system, declaration, keys, only)
+    search = _search(seed, minutes) if deep else None
+    proof = _attack_with_progress(system, declaration, keys, only, search)
     _print(proof, output, every=every)
     say(f"Evidence: {proof.file}\nTo read:  {proof.page}")
     raise typer.Exit(proof.evidence.exit_code)
 
 
+def _search(seed: int | None, minutes: float) -> Deep:
+    chosen = secrets.randbelow(MOST_SEED) if seed is None else seed
+    say(f"Generating attacks for {minutes:g} min; the same again: --deep --seed {chosen}")
+    return Deep(chosen, minutes * 60)
+
+
 def _attack_with_progress(
-    system: System, declaration: Path, keys: dict[str, dict[str, Any]], only: str
+    system: System,
+    declaration: Path,
+    keys: dict[str, dict[str, Any]],
+    only: str,
+    deep: Deep | None,
 ) -> Proof:
     columns = (TextColumn("Attacking"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=stderr, transient=True) as progress:
@@ -113,6 +140,7 @@ def _attack_with_progress(
                 admin_client(declaration),
                 token_keys=keys,
                 selection=only,
+                deep=deep,
                 audience=Audience(lambda total: progress.update(task, total=total), on_result),
             )
         )

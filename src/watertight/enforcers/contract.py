@@ -84,6 +84,9 @@ class Probe:
     patience: float = 1.0
     """How many times the prover's deadline it may take."""
 
+    deadline_seconds: float | None = None
+    """How long it may take, where it says so itself."""
+
     def standing_for(self, pairs: Iterable[str]) -> "Probe":
         """The same probe, for these channels, one attempt each."""
         every = tuple(pairs)
@@ -92,6 +95,17 @@ class Probe:
     def attempting(self, times: int) -> "Probe":
         """The same probe, with the patience that so many attempts one after another take."""
         return replace(self, patience=max(1.0, times / ATTEMPTS_A_DEADLINE))
+
+
+@dataclass(frozen=True, slots=True)
+class Deep:
+    """How far a search for attacks that nobody listed may go."""
+
+    seed: int
+    seconds: float
+    """For each search; they run at the same time."""
+    cases: int | None = None
+    """At most so many attacks a search, so that a test always tries the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +167,7 @@ class Inside(Protocol):
         that open); ``interfaces()`` → ``{names}``; ``memory()`` → ``{seen, readable}`` (pids of
         proxies); ``open(host, port)`` → ``{stream}``,
         ``send(stream, data)``, ``receive(stream, timeout_seconds)`` → ``{data, closed}``,
+        ``finish(stream)`` (nothing more is sent),
         ``close(stream)``: a connection that lasts; ``open(path)`` to a Unix socket;
         ``knock(path, count)`` → ``{taken}``: connects and closes; ``kernel(calls, refusals)`` →
         ``{taken, refused}``; and, to use up what the sandbox may have, ``threads(most)``,
@@ -287,6 +302,8 @@ class Enforcer(Protocol):
         """Every attack and every permitted use that follows from the declaration."""
         ...
 
+    # ``deep_probes(system, deep: Deep) -> Iterable[Probe]``, if there is one, makes the searches of
+    # ``verify --deep``: generated attacks, judged by the declaration alone.
     # ``unattacked(system) -> Iterable[Gap]``, if there is one, tells what ``probes`` leaves out.
 
 

@@ -132,6 +132,13 @@ async def _receive(arguments: dict[str, Any]) -> dict[str, Any]:
     return {**got, "data": _b64(got["data"])}
 
 
+async def _finish(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Says that no more comes, and goes on reading."""
+    with contextlib.suppress(OSError):
+        _streams[int(arguments["stream"])].shutdown(socket.SHUT_WR)
+    return {}
+
+
 async def _close(arguments: dict[str, Any]) -> dict[str, Any]:
     if sock := _streams.pop(int(arguments["stream"]), None):
         sock.close()
@@ -330,6 +337,7 @@ ASYNC = {
     "open": _open,
     "send": _send,
     "receive": _receive,
+    "finish": _finish,
     "close": _close,
 }
 

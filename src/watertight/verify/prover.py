@@ -46,7 +46,8 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
     async def one(probe: Probe) -> Result:
         async with gate:
             begun = time.monotonic()
-            seen = await _observe(arena, probe, deadline_seconds_per_probe * probe.patience)
+            deadline = probe.deadline_seconds or deadline_seconds_per_probe * probe.patience
+            seen = await _observe(arena, probe, deadline)
         at = positions.get(probe.channel, NOWHERE)
         found = result(probe, seen, time.monotonic() - begun, at)
         if on_result is not None:

@@ -34,6 +34,10 @@ class InsideWire:
             raise TimeoutError
         return base64.b64decode(answer["data"])
 
+    async def finish(self) -> None:
+        """Sends nothing more; the other side may go on."""
+        await self._inside.call("finish", stream=self._stream)
+
     async def close(self) -> None:
         """See :class:`~watertight.enforcers.attack.wire.Wire`."""
         await self._inside.call("close", stream=self._stream)

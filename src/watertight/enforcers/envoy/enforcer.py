@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-from watertight.enforcers.contract import Applied, Capability, Gap, Placement, Probe
+from watertight.enforcers.contract import Applied, Capability, Deep, Gap, Placement, Probe
 from watertight.enforcers.envoy.apply import Deployment
 from watertight.enforcers.envoy.compile import compile_envoy
+from watertight.enforcers.envoy.probes import deep as deep_probes
 from watertight.enforcers.envoy.probes import envoy_probes
 from watertight.enforcers.envoy.probes.gaps import gaps
 from watertight.enforcers.envoy.resources import EnvoyPlan
@@ -34,6 +35,10 @@ class EnvoyEnforcer:
     def probes(self, system: System) -> Iterable[Probe]:
         """See ``envoy_probes``."""
         return envoy_probes(system)
+
+    def deep_probes(self, system: System, deep: Deep) -> Iterable[Probe]:
+        """See ``probes.deep``."""
+        return deep_probes.probes(system, deep)
 
     def unattacked(self, system: System) -> Iterable[Gap]:
         """See ``probes.gaps``."""

@@ -1,0 +1,149 @@
+"""Nothing is lost: what an app answers arrives whole, and then the end arrives.
+
+The witness behind the door knows what the app said and whether it has closed; the caller knows
+what came. How much an app says is its own affair: probes ask for what is granted, and the report
+names the sizes that crossed.
+"""
+
+import secrets
+from collections.abc import Iterator
+
+from watertight.enforcers.attack.http import Answer
+from watertight.enforcers.attack.inside import InsideWire, dial_inside
+from watertight.enforcers.attack.overheard import answers_in, requests_in
+from watertight.enforcers.attack.wire import Absent, Closed
+from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
+from watertight.enforcers.envoy.probes import edge
+from watertight.enforcers.envoy.probes.control import permitted
+from watertight.enforcers.envoy.probes.desync.shapes import Base
+from watertight.enforcers.envoy.probes.desync.sides import Caller, NoKey, Outsider, Person
+from watertight.enforcers.envoy.probes.make import use
+from watertight.enforcers.envoy.probes.replies import app_is_absent, refusal
+from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS
+from watertight.enforcers.envoy.probes.ways import Way, ways
+from watertight.enforcers.witness import Conversation, Witness
+from watertight.model.system import Protocol, System
+
+END_SECONDS = 3.0
+"""An end that comes later than this after the last byte was lost on the way."""
+UNSEEN = "no packet socket is allowed here: what the app said is not known"
+
+
+def probes(system: System) -> Iterator[Probe]:
+    """For every HTTP and every TCP channel between services, and for each app at the gateway."""
+    for way in ways(system):
+        if not way.from_service:
+            continue
+        if way.listens.protocol is Protocol.HTTP:
+            request = permitted(way)
+            what = f"all that {way.callee} answers to {request.method} {request.path}, and the end"
+            caller = Caller(way, request)
+            app = (way.callee, way.listens.port)
+            yield use("wholeness.answer", way.channel, what, _answer, caller, *app)
+        elif way.listens.protocol is Protocol.TCP:
+            what = f"all that {way.callee} says to a line of text and an end, and its own end"
+            yield use("wholeness.stream", way.channel, what, _stream, way)
+    for name, service in system.services.items():
+        routes, gateway = system.routes_to(name), system.gateway
+        if gateway is None or service.listens is None or not routes:
+            continue
+        if service.listens.protocol is Protocol.HTTP:
+            route = min(routes, key=lambda r: r.require is not None)
+            what = f"all that {name} answers at {route.path}, and the end"
+            outsider, port = Outsider(gateway, route), service.listens.port
+            yield use("wholeness.answer", edge.CHANNEL, what, _answer, outsider, name, port)
+
+
+async def _answer(arena: Arena, person: Person, app: str, port: int) -> Observation:
+    """Asked as many clients ask: ``Connection: close``, and all that comes until the end."""
+    mark = f"wt{secrets.token_hex(6)}"
+    async with arena.witness(app, port) as witness:
+        try:
+            side = await person.side(arena, mark)
+            talk = await side.talk()
+        except NoKey as missing:
+            return not_run(f"no signing key of issuer {missing} was lent for the proof")
+        except (Absent, Closed) as gone:
+            return refused(str(gone))
+        base = side.base
+        last = Base(base.method, base.target, (*base.lines, ("connection", "close")))
+        try:
+            await talk.say(_whole(last))
+            answer = await talk.answer(base.method, TIMEOUT_SECONDS)
+            after = await talk.answer(base.method, END_SECONDS)
+        finally:
+            await talk.close()
+        if answer is None or refusal(answer) or app_is_absent(answer):
+            return refused(f"answered {answer.status}" if answer else talk.ended or "no answer")
+        if after is not None or not talk.ended:
+            return refused(f"{len(answer.body)} bytes, and then no end")
+        return _compared(answer, witness, mark)
+
+
+def _whole(base: Base) -> bytes:
+    if base.method not in {"POST", "PUT", "PATCH"}:
+        return base.head()
+    return base.head(b"content-type: application/json\r\ncontent-length: 2\r\n") + b"{}"
+
+
+def _compared(answer: Answer, witness: Witness | None, mark: str) -> Observation:
+    if witness is None:
+        return served(f"{len(answer.body)} bytes, whole by their own account; {UNSEEN}")
+    said = [body for seen in witness.conversations(mark.encode()) for body in _said(seen, mark)]
+    if not said:
+        return not_run("the witness did not see the request reach the app")
+    if answer.body not in said:
+        most = max(len(body) for body in said)
+        return refused(f"{len(answer.body)} bytes came, and the app had said {most}")
+    return served(f"all {len(answer.body)} bytes that the app said, then the end")
+
+
+def _said(seen: Conversation, mark: str) -> Iterator[bytes]:
+    """The bodies with which the app answered the marked requests of one connection."""
+    asked = requests_in(seen.asked)
+    answers, _rest = answers_in(seen.answered, [h.method for h in asked], ended=seen.ended)
+    for heard, answer in zip(asked, answers, strict=False):
+        if any(mark in value for _, value in heard.headers):
+            yield answer.body
+
+
+async def _stream(arena: Arena, way: Way) -> Observation:
+    mark = f"wt{secrets.token_hex(6)}".encode()
+    inside = await arena.inside(way.caller)
+    host = arena.address(way.caller, way.callee)
+    async with arena.witness(way.callee, way.listens.port) as witness:
+        try:
+            wire = await dial_inside(
+                inside, host, way.listens.port, timeout_seconds=TIMEOUT_SECONDS
+            )
+        except Absent as gone:
+            return refused(str(gone))
+        try:
+            await wire.send(mark + b"\r\n")
+            await wire.finish()
+            received, ended = await _until_silence(wire)
+        finally:
+            await wire.close()
+        end = ", then the end" if ended else "; the app did not end"
+        if witness is None:
+            return served(f"{len(received)} bytes{end}; {UNSEEN}")
+        seen = witness.conversations(mark)
+        if not seen:
+            return refused("the line never reached the app")
+        (conversation, *_) = seen
+        if received != conversation.answered:
+            return refused(f"{len(received)} of {conversation.answered_bytes} bytes came")
+        if conversation.ended and not ended:
+            return refused(f"{len(received)} bytes came, and the app's end did not")
+        return served(f"all {len(received)} bytes that the app said{end}")
+
+
+async def _until_silence(wire: InsideWire) -> tuple[bytes, bool]:
+    """What came, and whether its end came."""
+    received = b""
+    try:
+        while data := await wire.receive(END_SECONDS):
+            received += data
+    except (TimeoutError, Closed):
+        return received, False
+    return received, True

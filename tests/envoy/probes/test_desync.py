@@ -1,0 +1,48 @@
+"""Two identities at one careless app: nothing passes between them, and the probes see it."""
+
+import pytest
+
+from tests.careless import COMPILED, SERVERS
+from tests.envoy.probes.range import not_held
+from tests.envoy.probes.raw import DESYNC_SABOTAGES, downgraded, naive, straight_through
+from tests.envoy.probes.scene import scene, system
+from watertight.enforcers.contract import Verdict
+from watertight.enforcers.envoy.probes import desync
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN
+
+
+def slow(server: str) -> object:
+    return pytest.param(server, marks=pytest.mark.slow) if server != "http.server" else server
+
+
+@pytest.mark.parametrize("server", [slow(server) for server in SERVERS])
+async def test_a_careless_app_gets_only_what_was_judged(server: str) -> None:
+    some = ("desync.cl-0", "desync.te-0", "desync.pause", "desync.chunks", "desync.client-side")
+    async with scene(server) as careful:
+        results = await careful.run(careful.probes(*(some if server in COMPILED else ())))
+        assert not_held(results) == {}
+        assert [line for line in careful.app.executed() if FORBIDDEN in line] == []
+        assert any("/public/" in line for line in careful.app.executed())
+
+
+async def test_bytes_that_nobody_reads_on_the_way_turn_every_probe_red() -> None:
+    async with scene("http.server") as open_to_all:
+        probes = [p for p in open_to_all.probes() if p.channel == "mallory -> app"]
+        probes = [p for p in probes if ".h2-" not in p.id]
+        async with open_to_all.mesh.sabotage(straight_through("mallory", "app", open_to_all.app)):
+            results = await open_to_all.run(probes)
+            assert {r.id: r.observed for r in results if r.verdict is not Verdict.BROKEN} == {}
+            assert any(FORBIDDEN in line for line in open_to_all.app.executed())
+
+
+async def test_frames_written_down_as_they_are_turn_every_probe_red() -> None:
+    async with scene("http.server") as open_to_all, naive(open_to_all.app.port) as port:
+        probes = [p for p in open_to_all.probes() if ".h2-" in p.id]
+        probes = [p for p in probes if p.channel == "outside -> gateway"]
+        async with open_to_all.mesh.sabotage(downgraded(port)):
+            results = await open_to_all.run(probes)
+            assert {r.id: r.observed for r in results if r.verdict is not Verdict.BROKEN} == {}
+
+
+async def test_every_probe_bites() -> None:
+    assert {p.id for p in desync.probes(system(1))} == DESYNC_SABOTAGES
