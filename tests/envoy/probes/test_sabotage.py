@@ -7,9 +7,11 @@ import pytest
 import pytest_asyncio
 
 from tests.envoy.probes.range import SANDBOXED, Range, firing_range, not_held
+from tests.envoy.probes.raw import DESYNC_SABOTAGES
 from tests.envoy.probes.sabotages import SABOTAGES, Sabotage
 from tests.envoy.probes.shop import SHOP
 from tests.envoy.probes.test_sandbox import SANDBOX_SABOTAGES
+from tests.envoy.probes.test_wholeness import WHOLENESS_SABOTAGES
 from watertight.enforcers.contract import Probe, Verdict
 from watertight.enforcers.envoy.probes import envoy_probes
 
@@ -18,7 +20,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 SLOW = ("sessions.silent", "exhaust.access-log")
 """Seconds each: run only where they must break."""
 DEADLINE_SECONDS = 10.0
-ELSEWHERE = frozenset({"gateway.certificate", "reach.name"})
+ELSEWHERE = (
+    frozenset({"gateway.certificate", "reach.name"}) | DESYNC_SABOTAGES | WHOLENESS_SABOTAGES
+)
 """Probes with a sabotage test of their own below or in test_sandbox.py."""
 
 

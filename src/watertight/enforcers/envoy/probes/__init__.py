@@ -6,6 +6,7 @@ Nothing here knows how the channels were compiled: the attacker shares no code w
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.probes import (
     exhaust,
+    desync,
     gateway,
     grants,
     identity,
@@ -19,6 +20,7 @@ from watertight.enforcers.envoy.probes import (
     tls,
     tokens,
     uses,
+    wholeness,
 )
 from watertight.model.system import System
 
@@ -29,6 +31,8 @@ MODULES = (
     sessions,
     grants,
     smuggling,
+    desync,
+    wholeness,
     reach,
     isolation,
     kernel,

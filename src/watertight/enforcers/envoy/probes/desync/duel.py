@@ -8,7 +8,7 @@ request that was judged, and the app must have answered no more often than it wa
 import asyncio
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from watertight.enforcers.attack.http import Answer
@@ -35,6 +35,8 @@ SILENCE_SECONDS = 0.4
 LATE_SECONDS = 0.1
 """An answer too many may come after the one that was due."""
 ASKED_AFTER = 2
+BUSY_TRIES = 5
+BUSY_SECONDS = 0.3
 ASKED_AGAIN = 3
 IDLE_TIMEOUT = b"HTTP/1.1 408"
 """Some servers say so of their own accord before they close an idle connection."""
@@ -99,13 +101,12 @@ class Duel:
 
     async def begin(self) -> str:
         """Looks at both sides undisturbed. Returns why nothing can be tried, if so."""
-        first = await self._ask(self.attacker)
-        self.usual = [a for a in (await self._ask_on(), await self._ask_on()) if a is not None]
-        for answer, name in ((first, "attacker"), *((a, "victim") for a in self.usual)):
+        first = await self._patiently(lambda: self._ask(self.attacker))
+        usual = [await self._patiently(self._ask_on) for _ in range(2)]
+        for answer, name in ((first, "attacker"), *((a, "victim") for a in usual)):
             if answer is None or refusal(answer, self.wordless) or app_is_absent(answer):
                 return f"the {name} itself is answered {answer.status if answer else 'nothing'}"
-        if not self.usual:
-            return "the victim itself is answered nothing"
+        self.usual = [answer for answer in usual if answer is not None]
         self.identity = frozenset(
             name
             for heard in self._heard()
@@ -114,6 +115,16 @@ class Duel:
             if name in IDENTITY
         )
         return ""
+
+    async def _patiently(self, ask: Callable[[], Awaitable[Answer | None]]) -> Answer | None:
+        """The first answer of the app itself; one that is busy with other probes gets some time."""
+        answer = await ask()
+        for _ in range(BUSY_TRIES):
+            if answer is not None and not app_is_absent(answer):
+                break
+            await asyncio.sleep(BUSY_SECONDS)
+            answer = await ask()
+        return answer
 
     async def try_shape(self, shape: Shape | Framed) -> None:
         """One way, hiding a whole request and one without an end. Raises :class:`Disturbed`."""
