@@ -2,6 +2,7 @@
 
 import re
 
+from tests.docs.test_attacks import made_by
 from tests.docs.test_links import REPOSITORY
 from watertight.enforcers.registry import enforcers
 from watertight.model.load import load_file
@@ -11,7 +12,9 @@ PROBES = {
     probe.id
     for example in ("shop", "unmodified")
     for enforcer in enforcers().values()
-    for probe in enforcer().probes(load_file(REPOSITORY / "examples" / example / "watertight.yaml"))
+    for probe in made_by(
+        enforcer(), load_file(REPOSITORY / "examples" / example / "watertight.yaml")
+    )
 }
 FAMILIES = {probe.partition(".")[0] for probe in PROBES}
 

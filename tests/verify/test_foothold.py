@@ -73,6 +73,43 @@ async def test_a_silent_stream_times_out_and_a_closed_one_says_so() -> None:
             await wire.receive(1)
 
 
+async def test_a_stream_closed_while_it_is_read_leaves_nothing_to_the_next() -> None:
+    """The next connection gets the same descriptor."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read(99))
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with foothold() as inside, listening:
+        for _ in range(20):
+            wire = await dial_inside(inside, "127.0.0.1", port, timeout_seconds=5)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await wire.receive(5)
+            await wire.close()
+            wire = await dial_inside(inside, "127.0.0.1", port, timeout_seconds=5)
+            await wire.send(b"hello")
+            assert await wire.receive(5) == b"hello"
+            await wire.close()
+
+
+async def test_what_is_said_to_be_the_end_lets_the_other_side_go_on() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"all of " + await reader.read())
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with foothold() as inside, listening:
+        wire = await dial_inside(inside, "127.0.0.1", port, timeout_seconds=5)
+        await wire.send(b"it")
+        await wire.finish()
+        assert await wire.receive(5) == b"all of it"
+        assert await wire.receive(5) == b""
+        await wire.close()
+
+
 async def test_nobody_listening_is_absent(unused_tcp_port: int) -> None:
     async with foothold() as inside:
         with pytest.raises(Absent, match="ConnectionRefusedError"):

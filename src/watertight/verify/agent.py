@@ -31,6 +31,7 @@ STRUCTURE = -1
 """In the arguments of a system call: the address of zeros."""
 
 _streams: dict[int, socket.socket] = {}
+_reading: dict[int, set["asyncio.Future[dict[str, Any]]"]] = {}
 
 
 def _b64(data: bytes) -> str:
@@ -128,7 +129,15 @@ async def _send(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _receive(arguments: dict[str, Any]) -> dict[str, Any]:
-    got = await _read(_streams[int(arguments["stream"])], _timeout(arguments))
+    stream = int(arguments["stream"])
+    reading = asyncio.ensure_future(_read(_streams[stream], _timeout(arguments)))
+    _reading.setdefault(stream, set()).add(reading)
+    try:
+        got = await reading
+    except asyncio.CancelledError:  # by _close
+        return {"data": "", "closed": True}
+    finally:
+        _reading.get(stream, set()).discard(reading)
     return {**got, "data": _b64(got["data"])}
 
 
@@ -140,7 +149,14 @@ async def _finish(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _close(arguments: dict[str, Any]) -> dict[str, Any]:
-    if sock := _streams.pop(int(arguments["stream"]), None):
+    """Whoever still reads must be gone first: the next connection may get the same descriptor."""
+    stream = int(arguments["stream"])
+    sock = _streams.pop(stream, None)
+    reading = _reading.pop(stream, set())
+    for task in reading:
+        task.cancel()
+    await asyncio.gather(*reading, return_exceptions=True)
+    if sock is not None:
         sock.close()
     return {}
 

@@ -77,7 +77,7 @@ def test_a_counterexample_is_a_curl_where_curl_can_say_it() -> None:
     words = shlex.split(as_command(sent, "app", 80))
     assert words[:2] == ["curl", "-sik"]
     assert words[-1] == "http://app:80/"
-    assert "x-watertight-probe: wt1a" in words
+    assert "probe-mark: wt1a" in words
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\nhost: a\r\n\r\n", b"\xff", b""])

@@ -5,8 +5,8 @@ Nothing here knows how the channels were compiled: the attacker shares no code w
 
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.probes import (
-    exhaust,
     desync,
+    exhaust,
     gateway,
     grants,
     identity,

@@ -42,7 +42,7 @@ class Sender:
     lines: tuple[tuple[str, str], ...]
     token: str = ""
     """Marks every request, so that a witness knows it."""
-    mark: str = "x-watertight-probe"
+    mark: str = "probe-mark"
 
     @property
     def marked(self) -> tuple[tuple[str, str], ...]:

@@ -32,6 +32,7 @@ from watertight.enforcers.witness import Witness
 
 SILENCE_SECONDS = 0.4
 """How long an attack is waited for that may never be answered: it asked for too little."""
+FRAMED_SECONDS = 1.0
 LATE_SECONDS = 0.1
 """An answer too many may come after the one that was due."""
 ASKED_AFTER = 2
@@ -107,12 +108,11 @@ class Duel:
             if answer is None or refusal(answer, self.wordless) or app_is_absent(answer):
                 return f"the {name} itself is answered {answer.status if answer else 'nothing'}"
         self.usual = [answer for answer in usual if answer is not None]
+        mine = [heard for heard in self._heard() if self._is_by(heard, self.marks.attacker)]
+        if self.witness is not None and not mine:
+            return "the witness did not see the attacker's granted request reach the app"
         self.identity = frozenset(
-            name
-            for heard in self._heard()
-            if self._is_by(heard, self.marks.attacker)
-            for name, _ in heard.headers
-            if name in IDENTITY
+            name for heard in mine for name, _ in heard.headers if name in IDENTITY
         )
         return ""
 
@@ -154,6 +154,7 @@ class Duel:
             except (Closed, TimeoutError):
                 self._no_http2 = True
                 raise
+            connection.timeout_seconds = FRAMED_SECONDS
             fields, body = shape.make(self.attacker.base, hidden)
             answer = await connection.ask(fields, body)
         except (Closed, TimeoutError):

@@ -14,7 +14,7 @@ from watertight.enforcers.envoy.probes.requests import AGENT, TIMEOUT_SECONDS, R
 from watertight.enforcers.envoy.probes.ways import Way, fill
 from watertight.model.system import Gateway, Route
 
-MARK = "x-watertight-probe"
+MARK = "probe-mark"
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
