@@ -1,5 +1,6 @@
 """What a program may use of its host, used up from inside: and who else notices."""
 
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -113,7 +114,11 @@ async def ask(host: Host, script: str, *arguments: str) -> str:
     return (await host.inside("orders", PYTHON, "-c", script, *arguments)).strip()
 
 
-@pytest.fixture(params=["control groups", "rlimits"])
+_SLOW = pytest.mark.slow if os.geteuid() == 0 else ()
+"""Who is not root tries rlimits anyway (test_rootless.py)."""
+
+
+@pytest.fixture(params=["control groups", pytest.param("rlimits", marks=_SLOW)])
 def counted(request: pytest.FixtureRequest, capabilities: HostCapabilities) -> HostCapabilities:
     """By control groups where there are some, and by process and user."""
     if request.param == "rlimits":

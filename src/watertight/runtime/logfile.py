@@ -1,7 +1,6 @@
 """Log files that cannot fill the disk: whole lines, and a few older generations beside them."""
 
 import os
-import shutil
 from pathlib import Path
 
 LIMIT_BYTES = 8 * 1024 * 1024
@@ -91,8 +90,8 @@ def trim(path: Path, *, limit_bytes: int = LIMIT_BYTES) -> bool:
     except FileNotFoundError:
         return False
     older = _generation(path, 1)
-    shutil.copyfile(path, older)
-    older.chmod(0o600)
+    older.touch(mode=0o600)
+    older.write_bytes(path.read_bytes())
     os.truncate(path, 0)
     return True
 
