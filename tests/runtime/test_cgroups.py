@@ -101,3 +101,12 @@ def test_a_group_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 def test_who_cannot_join_does_not_start_unbounded(tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="cannot be set up"):
         cgroups.join([str(tmp_path / "gone")])
+
+
+def test_another_part_of_the_tree_finds_the_budgets_of_a_pod(tmp_path: Path) -> None:
+    """Whoever runs `verify` may be in another group than who ran `up`."""
+    mine, theirs = Cgroups((tmp_path / "mine",), "x"), Cgroups((tmp_path / "theirs",), "x")
+    found = Cgroups.beside(theirs.groups("orders"))
+    assert found.groups("orders.guest") == theirs.groups("orders.guest")
+    assert found.groups("orders.guest") != mine.groups("orders.guest")
+    assert not Cgroups.beside([])

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 from watertight.errors import WatertightError
 
@@ -61,6 +62,13 @@ class Cgroups:
     def __init__(self, tops: Sequence[Path], system: str) -> None:
         self._tops = tuple(top / f"watertight-{system}" for top in tops)
 
+    @classmethod
+    def beside(cls, groups: Sequence[str]) -> Self:
+        """Those of the system that a budget is of, whoever made it: ``groups`` are its own."""
+        found = cls((), "")
+        found._tops = tuple(Path(group).parent for group in groups)
+        return found
+
     def __bool__(self) -> bool:
         return bool(self._tops)
 
@@ -95,6 +103,12 @@ class Cgroups:
                 with contextlib.suppress(OSError):
                     if group.stat().st_mtime < before:
                         group.rmdir()
+
+    def leave(self) -> None:
+        """Removes what holds the system's budgets, once there are none."""
+        for top in self._tops:
+            with contextlib.suppress(OSError):
+                top.rmdir()
 
     def remove_all(self) -> None:
         """Removes what is left of the system."""

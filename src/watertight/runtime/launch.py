@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from watertight.model.system import Limits
+from watertight.runtime.cgroups import Cgroups
 from watertight.runtime.client import Pod, PodError
 from watertight.runtime.files import write_atomically
 from watertight.runtime.host import Isolation
@@ -84,18 +85,31 @@ def make_guest_budget(pod: str, limits: Limits | None, layout: Layout) -> list[s
 
     Removes those of guests that have left. No workload's name has a dot.
     """
-    layout.cgroups.tidy(f"{pod}.")
-    if limits is None:
+    budgets = _budgets_of(pod, layout)
+    budgets.tidy(f"{pod}.")
+    if limits is None or not budgets:
         return []
     guest = f"{pod}.{secrets.token_hex(4)}"
-    layout.cgroups.make(guest, limits.memory_bytes, limits.processes)
-    return layout.cgroups.groups(guest)
+    budgets.make(guest, limits.memory_bytes, limits.processes)
+    return budgets.groups(guest)
 
 
 def remove_budgets(pod: str, layout: Layout) -> None:
     """Once nothing runs in the pod any more."""
-    layout.cgroups.remove(pod)
-    layout.cgroups.tidy(f"{pod}.")  # the last ones go with the system
+    for budgets in (_budgets_of(pod, layout), layout.cgroups):
+        budgets.remove(pod)
+        budgets.tidy(f"{pod}.")  # the last ones go with the system
+        budgets.leave()
+
+
+def _budgets_of(pod: str, layout: Layout) -> Cgroups:
+    """Where whoever started the pod made its groups: we may be in another part of the tree."""
+    try:
+        processes = json.loads((layout.pod(pod) / "spec.json").read_bytes())["processes"]
+        groups: list[str] = next((p["groups"] for p in processes if p["groups"]), [])
+    except (OSError, ValueError, KeyError, TypeError):
+        return layout.cgroups
+    return Cgroups.beside(groups)
 
 
 def pod_wire(spec: PodSpec, layout: Layout) -> PodWire:
