@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from watertight.cli.app import app
+from watertight.cli.app import app, load
 from watertight.enforcers.contract import Deep, Probe
 from watertight.enforcers.registry import enforcers
 from watertight.model.load import load_file
@@ -33,7 +33,7 @@ def commands() -> str:
     context = typer.Context(group, info_name="watertight")
     parts = ["# Commands\n", MADE, f"{group.help}\n", f"{group.epilog}\n"]
     for name in group.list_commands(context):
-        command = group.commands[name]
+        command = load(name)
         parts += _command(name, command, typer.Context(command, info_name=name, parent=context))
     return "\n".join(parts)
 

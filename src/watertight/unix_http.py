@@ -10,11 +10,6 @@ from pathlib import Path
 import httpx
 
 
-def transport(socket: Path) -> httpx.HTTPTransport:
-    """For ``httpx.Client``."""
-    return httpx.HTTPTransport(uds=str(socket), verify=_nobody())
-
-
 def async_transport(socket: Path) -> httpx.AsyncHTTPTransport:
     """For ``httpx.AsyncClient``."""
     return httpx.AsyncHTTPTransport(uds=str(socket), verify=_nobody())

@@ -71,7 +71,7 @@ async def test_a_probe_that_never_ends_is_not_run() -> None:
     never = probe("x", refused("no"), pause=asyncio.Event())
     evidence = await prove(ARENA, [never], deadline_seconds_per_probe=0.05)
     assert evidence.results[0].verdict is Verdict.NOT_RUN
-    assert "0.05 s" in evidence.results[0].observed
+    assert evidence.results[0].observed.startswith("no answer within ")
 
 
 async def test_results_keep_the_order_of_the_probes_and_name_the_line() -> None:

@@ -1,20 +1,130 @@
-"""All commands in the order in which a person meets them."""
+"""All commands in the order in which a person meets them.
 
-from typing import Annotated
+A command is imported when it is called: most of what one of them needs, the others do not, and
+importing it took most of the time of a short command.
+"""
+
+import gc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from watertight import __version__
-from watertight.cli import declaring, identities, proving, resources, running
-from watertight.cli.logging import log_warnings_to_stderr
 
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command: the module of this package that has it, and the first line of its help."""
+
+    module: str
+    help: str
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "init": Entry("declaring", "Write a commented starter declaration, `watertight.yaml`."),
+    "lint": Entry(
+        "declaring", "Check a declaration: every finding at once, each with its line and a code."
+    ),
+    "schema": Entry(
+        "declaring", "Print the JSON Schema of a declaration; editors complete from it."
+    ),
+    "plan": Entry(
+        "running",
+        "Show what applying the declaration would change: channels and grants gained and lost.",
+    ),
+    "up": Entry("running", "Bring the system up, sealed, and keep it so until Ctrl-C."),
+    "apply": Entry(
+        "running",
+        "Make the running system what the declaration says; returns when every proxy has ACKed.",
+    ),
+    "status": Entry(
+        "asking",
+        "Show services, channels with path and cipher, SVID expiry, proxies and their version.",
+    ),
+    "down": Entry("asking", "Stop the running system; nothing of it is left running."),
+    "explain": Entry(
+        "declaring", "Say whether a call is allowed, and why, with the line that decides it."
+    ),
+    "env": Entry(
+        "resources",
+        "List what a service's clients are told: environment variables and files. No secrets.",
+    ),
+    "render": Entry(
+        "resources",
+        "Print what a server that others run must be told: configuration, principals, grants.",
+    ),
+    "grant": Entry(
+        "resources",
+        "Give channels what they grant at a server that others run, as its administrator.",
+    ),
+    "verify": Entry(
+        "proving",
+        "Attack every channel of the running system, and prove that only what is declared works.",
+    ),
+    "rotate": Entry(
+        "identities",
+        "Replace keys live: leaves, the issuing intermediate, or the root. Loses no request.",
+    ),
+    "revoke": Entry(
+        "identities",
+        "Distrust an identity: end its live sessions, refuse new ones, issue it nothing.",
+    ),
+    "restore": Entry("identities", "Trust a revoked identity again, with a new SVID."),
+}
+LOGGING = ("running", "proving", "resources")
+"""Modules whose commands do things that may be worth a line in a log."""
+
+
+def load(name: str) -> TyperCommand:
+    """The command itself. Raises KeyError for a name that none has."""
+    module = import_module(f"watertight.cli.{COMMANDS[name].module}")
+    alone = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, context_settings=SETTINGS
+    )
+    alone.command(name)(getattr(module, name))
+    if COMMANDS[name].module in LOGGING:
+        log_warnings_to_stderr = import_module("watertight.cli.logging").log_warnings_to_stderr
+        log_warnings_to_stderr()
+    return cast("TyperCommand", get_command(alone))
+
+
+class _Later(TyperCommand):
+    """Knows its name and the first line of its help, and becomes the command when it is called."""
+
+    def make_context(self, *args: Any, **keywords: Any) -> Any:
+        # All that is imported lives until the command ends: nothing of it is ever garbage, and
+        # looking for some took a third of the time of a short command.
+        gc.disable()
+        command = load(str(self.name))
+        gc.freeze()
+        gc.enable()
+        return command.make_context(*args, **keywords)
+
+
+class _Commands(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        return _Later(cmd_name, help=COMMANDS[cmd_name].help)
+
+
+SETTINGS = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
+    cls=_Commands,
     name="watertight",
     help="Makes every channel between your services encrypted, mutually authenticated and "
     "least-privilege, and proves it by attack.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=SETTINGS,
     epilog="Exit status: 0 good, 1 found something wrong, 2 misuse, 3 could not do it.",
 )
 
@@ -37,28 +147,6 @@ def _options(
     """Options that stand before the command."""
 
 
-for command in (
-    declaring.init,
-    declaring.lint,
-    declaring.schema,
-    running.plan,
-    running.up,
-    running.apply,
-    running.status,
-    running.down,
-    declaring.explain,
-    resources.env,
-    resources.render,
-    resources.grant,
-    proving.verify,
-    identities.rotate,
-    identities.revoke,
-    identities.restore,
-):
-    app.command()(command)
-
-
 def main() -> None:
     """The entry point."""
-    log_warnings_to_stderr()
     app()

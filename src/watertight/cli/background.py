@@ -1,7 +1,5 @@
-"""``up --detach`` and ``down``: a control plane without a terminal."""
+"""``up --detach``: a control plane without a terminal."""
 
-import contextlib
-import fcntl
 import subprocess
 import sys
 import time
@@ -12,11 +10,9 @@ from watertight.cli.project import admin_client
 from watertight.control.client import AdminClient
 from watertight.control.requests import Options
 from watertight.errors import WatertightError
-from watertight.runtime.files import own_directory
-from watertight.runtime.layout import STATE_DIRECTORY
+from watertight.runtime.files import STATE_DIRECTORY, own_directory
 
 START_DEADLINE_SECONDS = 180.0
-STOP_DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.1
 LAST_LINES = 12
 
@@ -67,17 +63,3 @@ def _wait_until_sealed(
                 remedy=f"See {log}.",
             )
         time.sleep(POLL_SECONDS)
-
-
-def wait_until_stopped(state: Path) -> None:
-    """Returns once nobody holds the system. Raises WatertightError if that takes too long."""
-    deadline = time.monotonic() + STOP_DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(BlockingIOError), (state / "lock").open("r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(POLL_SECONDS)
-    raise WatertightError(
-        f"It did not stop within {STOP_DEADLINE_SECONDS:.0f} s.",
-        remedy="See .watertight/logs/control.log.",
-    )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from watertight.cli.checking import load_checked
 from watertight.cli.output import (
     Output,
     OutputOption,
@@ -17,7 +18,7 @@ from watertight.cli.output import (
     speaks_plainly,
     stdout,
 )
-from watertight.cli.project import DEFAULT_FILE, FileArgument, FileOption, load_checked
+from watertight.cli.project import DEFAULT_FILE, FileArgument, FileOption
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.decide import decide
 from watertight.model.findings import DeclarationError

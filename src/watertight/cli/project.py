@@ -1,4 +1,4 @@
-"""Where a command finds the declaration, and what it refuses before anything else runs."""
+"""Where a command finds the declaration, and the system that runs for it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,13 +6,8 @@ from typing import Annotated
 import typer
 
 from watertight.control.client import ADMIN_SOCKET, AdminClient
-from watertight.enforcers.registry import resource_enforcers, resource_flaws
 from watertight.errors import ExitCode, WatertightError
-from watertight.model.findings import DeclarationError, Finding, Severity
-from watertight.model.lint import lint
-from watertight.model.load import load_file, locator
-from watertight.model.system import System
-from watertight.runtime.layout import STATE_DIRECTORY
+from watertight.runtime.files import STATE_DIRECTORY
 
 FileArgument = Annotated[
     Path,
@@ -39,21 +34,6 @@ def find_declaration(path: Path) -> Path:
             remedy="Write one with `watertight init`, or name it.",
         )
     return file
-
-
-def load_checked(path: Path) -> tuple[System, tuple[Finding, ...]]:
-    """The declared system and the warnings. Raises DeclarationError if any finding is an error."""
-    file = find_declaration(path)
-    system = load_file(file)
-    findings = lint(
-        system,
-        resource_kinds=resource_enforcers(),
-        more=resource_flaws(system),
-        locate=locator(file),
-    )
-    if any(finding.severity is Severity.ERROR for finding in findings):
-        raise DeclarationError(findings)
-    return system, tuple(findings)
 
 
 def admin_client(path: Path) -> AdminClient:

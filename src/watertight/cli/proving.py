@@ -13,13 +13,13 @@ import typer
 from cryptography import x509
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from watertight.cli.checking import load_checked
 from watertight.cli.output import print_json, say, speaks_plainly, stderr, stdout
 from watertight.cli.project import (
     DEFAULT_FILE,
     FileArgument,
     admin_client,
     find_declaration,
-    load_checked,
 )
 from watertight.cli.proof import Audience, Proof, attack
 from watertight.control.store import ROOTS
@@ -27,7 +27,7 @@ from watertight.enforcers.contract import Deep, Verdict
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.dump import dump
 from watertight.model.system import System
-from watertight.runtime.layout import STATE_DIRECTORY
+from watertight.runtime.files import STATE_DIRECTORY
 from watertight.verify.evidence import check_evidence
 from watertight.verify.reports.json import to_json
 from watertight.verify.reports.junit import to_junit

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from watertight.cli.checking import load_checked
 from watertight.cli.output import Output, OutputOption, print_json, say, speaks_plainly, stdout
-from watertight.cli.project import DEFAULT_FILE, FileOption, find_declaration, load_checked
+from watertight.cli.project import DEFAULT_FILE, FileOption, find_declaration
 from watertight.control.clients import client_of, environment_of
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.registry import resource_enforcers

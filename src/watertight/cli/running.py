@@ -1,42 +1,35 @@
-"""Commands around a running system: plan, up, apply, status, down."""
+"""Commands that put a declaration in force: plan, up, apply."""
 
 import asyncio
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from watertight.cli.background import start_in_background, wait_until_stopped
+from watertight.cli.background import start_in_background
+from watertight.cli.checking import load_checked
 from watertight.cli.logging import log_to_file
 from watertight.cli.output import (
     Output,
     OutputOption,
     print_findings,
     print_json,
-    print_table,
     say,
     speaks_plainly,
     stderr,
     stdout,
 )
-from watertight.cli.project import (
-    DEFAULT_FILE,
-    FileArgument,
-    admin_client,
-    find_declaration,
-    load_checked,
-)
-from watertight.control.client import AdminClient
+from watertight.cli.project import DEFAULT_FILE, FileArgument, admin_client, find_declaration
 from watertight.control.requests import Options
 from watertight.control.store import Store
-from watertight.errors import ExitCode
 from watertight.model.diff import Change, compare
 from watertight.model.system import System
-from watertight.runtime.layout import STATE_DIRECTORY, Layout
+from watertight.runtime.files import STATE_DIRECTORY
+from watertight.runtime.layout import Layout
 from watertight.runtime.logs import LogFollower
 
 SIGNS = {"+": "green", "-": "red", "~": "yellow"}
@@ -162,90 +155,3 @@ def apply(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TE
         return
     _print_changes(changes)
     say(f"In force at {len(answer['versions'])} proxies.")
-
-
-@speaks_plainly
-def down(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
-    """Stop the running system; nothing of it is left running."""
-    client = admin_client(file)
-    process = client.pid()
-    client.post("/stop", {})
-    wait_until_stopped(find_declaration(file).resolve().parent / STATE_DIRECTORY)
-    if output is Output.JSON:
-        print_json({"process": process})
-    else:
-        say("Stopped.")
-
-
-@speaks_plainly
-def status(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
-    """Show services, channels with path and cipher, SVID expiry, proxies and their version."""
-    client: AdminClient = admin_client(file)
-    document = client.get("/status")
-    if output is Output.JSON:
-        print_json(document)
-    else:
-        _print_status(document)
-    drifted = any(document["drift"].values())
-    if drifted or any(not _is_well(service) for service in document["services"]):
-        raise typer.Exit(ExitCode.FOUND_WRONG)
-
-
-def _is_well(service: dict[str, Any]) -> bool:
-    running = all(process["state"] == "running" for process in service["processes"])
-    return running and service["proxy"]["connected"] and not service["renewal_failure"]
-
-
-def _print_status(document: dict[str, Any]) -> None:
-    print_table(
-        ("SERVICE", "PROXY", "APP", "RESTARTS", "SVID ENDS IN", "CONFIG"),
-        (_service_row(service) for service in document["services"]),
-    )
-    stdout.print()
-    print_table(
-        ("FROM", "TO", "PATH", "CIPHER", "KEY EXCHANGE", "OPEN"),
-        (
-            (
-                channel["from"],
-                channel["to"],
-                channel["path"],
-                ", ".join(channel["ciphers"]) or "-",
-                ", ".join(channel["groups"]) or "-",
-                str(channel["connections"]),
-            )
-            for channel in document["channels"]
-        ),
-    )
-    gateway = document["gateway"]
-    if gateway:
-        stdout.print(f"\nGateway: https://{gateway['hostname']} at {gateway['address']}")
-    for resource, differences in document["drift"].items():
-        for difference in differences:
-            stderr.print(
-                f"[yellow]drift[/yellow] {escape(f'{resource}: {difference}')} "
-                "(`watertight apply` takes it back)"
-            )
-    if document["finding"]:
-        stderr.print(f"[red]{escape(document['finding'])}[/red]")
-    if document["budget_finding"]:
-        stderr.print(f"[yellow]{escape(document['budget_finding'])}[/yellow]")
-
-
-def _service_row(service: dict[str, Any]) -> tuple[str, ...]:
-    processes = {process["name"]: process for process in service["processes"]}
-    left = service["svid_expires_in_seconds"]
-    expiry = "revoked" if service["revoked"] else "none" if left is None else _duration(left)
-    proxy = processes.get("proxy", {"state": "gone"})["state"]
-    return (
-        service["name"],
-        proxy if service["proxy"]["connected"] else f"{proxy}, not connected",
-        app["state"] if (app := processes.get("app") or processes.get("server")) else "-",
-        str(sum(process["restarts"] for process in processes.values())),
-        expiry,
-        service["proxy"]["version"] or "-",
-    )
-
-
-def _duration(seconds: int) -> str:
-    minutes, rest = divmod(max(seconds, 0), 60)
-    return f"{minutes} min" if minutes >= 2 else f"{minutes * 60 + rest} s"

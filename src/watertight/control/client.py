@@ -1,17 +1,18 @@
 """How the command talks to the running control plane: HTTP over its Unix socket."""
 
+import http.client
+import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from watertight.errors import ExitCode, WatertightError
-from watertight.unix_http import transport
 
 ADMIN_SOCKET = "admin.sock"
 TIMEOUT_SECONDS = 120.0
 """An apply waits for every proxy and every new service; nothing here waits for ever."""
+PING_SECONDS = 2.0
 
 
 class NotRunning(WatertightError):
@@ -22,24 +23,39 @@ class Refused(WatertightError):
     """The control plane answered that it could not, or would not."""
 
 
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket, by the standard library: what each short command can afford."""
+
+    def __init__(self, path: Path, timeout_seconds: float) -> None:
+        super().__init__("watertight", timeout=timeout_seconds)
+        self._path = path
+        self._timeout_seconds = timeout_seconds
+
+    def connect(self) -> None:
+        """Called by the library. Raises OSError if nobody answers."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self._timeout_seconds)
+        self.sock.connect(str(self._path))
+
+
+class _Unreachable(Exception):
+    """Nobody took the connection."""
+
+
 class AdminClient:
-    """A client of one running system's admin API."""
+    """A client of one running system's admin API. One connection a request."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._http = httpx.Client(
-            transport=transport(socket),
-            base_url="http://watertight",
-            timeout=TIMEOUT_SECONDS,
-        )
 
     def pid(self) -> int | None:
         """The process id of the control plane; None if none answers."""
         try:
-            pid: int = self._http.get("/healthz", timeout=2).raise_for_status().json()["pid"]
-        except (httpx.HTTPError, ValueError, KeyError):
+            status, content = self._exchange("GET", "/healthz", None, PING_SECONDS)
+            pid: int = json.loads(content)["pid"]
+        except (_Unreachable, OSError, http.client.HTTPException, ValueError, KeyError):
             return None
-        return pid
+        return pid if status == http.HTTPStatus.OK else None
 
     def get(self, path: str) -> dict[str, Any]:
         """A document of the running system. Raises NotRunning or Refused."""
@@ -56,10 +72,26 @@ class AdminClient:
             return isinstance(error, PermissionError)
         return not os.access(self._socket, os.W_OK)
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, timeout_seconds: float
+    ) -> tuple[int, bytes]:
+        connection = _Connection(self._socket, timeout_seconds)
         try:
-            answer = self._http.request(method, path, json=body)
-        except httpx.ConnectError as error:
+            try:
+                connection.connect()
+            except OSError as error:
+                raise _Unreachable from error
+            connection.request(method, path, body, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        sent = None if body is None else json.dumps(body).encode()
+        try:
+            status, content = self._exchange(method, path, sent, TIMEOUT_SECONDS)
+        except _Unreachable as error:
             if self._is_of_another_user():
                 raise NotRunning(
                     f"{self._socket} is not yours to open.",
@@ -68,25 +100,25 @@ class AdminClient:
             raise NotRunning(
                 "The system is not running.", remedy="Start it with `watertight up`."
             ) from error
-        except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
-            raise NotRunning(
-                "The control plane ended before it answered.",
-                remedy="Run `watertight up` again: it takes over what runs.",
-            ) from error
-        except httpx.TimeoutException as error:
+        except TimeoutError as error:
             raise Refused(
                 f"The control plane did not answer within {TIMEOUT_SECONDS:.0f} s.",
                 remedy="See .watertight/logs/control.log.",
             ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise NotRunning(
+                "The control plane ended before it answered.",
+                remedy="Run `watertight up` again: it takes over what runs.",
+            ) from error
         try:
-            document: dict[str, Any] = answer.json()
+            document: dict[str, Any] = json.loads(content)
         except ValueError as error:
             raise Refused(
                 f"What answers at {self._socket} is not this version's control plane "
-                f"(status {answer.status_code} to {method} {path}).",
+                f"(status {status} to {method} {path}).",
                 remedy="Stop it with the version that started it.",
             ) from error
-        if answer.is_success:
+        if http.HTTPStatus.OK <= status < http.HTTPStatus.MULTIPLE_CHOICES:
             return document
         refusal = Refused(document.get("message", ""), remedy=document.get("remedy", ""))
         refusal.exit_code = ExitCode(document.get("exit_code", ExitCode.COULD_NOT))

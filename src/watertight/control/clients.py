@@ -23,6 +23,7 @@ def client_of(
         port=resource.port,
         credentials=placement.credentials(channel.source),
         originate=channel.originate,
+        named=not placement.shared_network,
     )
     return client, resource_enforcers()[resource.kind].client(system, channel, client)
 

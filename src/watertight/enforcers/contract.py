@@ -9,12 +9,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-from cryptography import x509
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from watertight.enforcers.witness import Witness
 from watertight.model.system import System
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 ProbeKind = Literal["attack", "use"]
 
@@ -150,7 +151,7 @@ class Forgery:
     """Relative to now."""
     not_after_seconds: int = 300
     is_ca: bool = False
-    extended_key_usages: tuple[x509.ObjectIdentifier, ...] | None = None
+    extended_key_usages: "tuple[x509.ObjectIdentifier, ...] | None" = None
     """None: serverAuth and clientAuth, as every SVID has."""
 
 

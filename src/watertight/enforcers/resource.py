@@ -165,6 +165,8 @@ class Client:
     """The directory of the service's own SVID, as files."""
     originate: bool = False
     """The service's proxy speaks mTLS: the client speaks in the clear, and presents nothing."""
+    named: bool = True
+    """Whether ``host`` resolves to ``address`` where the service runs (not in a shared network)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ trust_domain: example.internal
 services:
   web:
     # The command that starts it, word by word (no shell). It binds 127.0.0.1 only.
-    run: [python, -m, http.server, "8000", --bind, 127.0.0.1]
+    run: [python3, -m, http.server, "8000", --bind, 127.0.0.1]
     listens: {http: 8000}          # http, grpc or tcp
     ready: /                       # answers 2xx once the service is ready
   orders:
-    run: [python, -m, http.server, "8001", --bind, 127.0.0.1]
+    run: [python3, -m, http.server, "8001", --bind, 127.0.0.1]
     listens: {http: 8001}
     # directory: orders            # where the command starts, relative to this file
     # environment: {LOG_LEVEL: info}

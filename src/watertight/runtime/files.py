@@ -6,6 +6,9 @@ from pathlib import Path
 
 from watertight.errors import WatertightError
 
+STATE_DIRECTORY = ".watertight"
+"""Beside the declaration: what we keep about its system."""
+
 
 class UntrustedDirectoryError(WatertightError):
     """A directory that another user made, or may change."""

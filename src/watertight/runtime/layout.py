@@ -15,12 +15,16 @@ from watertight.enforcers.contract import Placement
 from watertight.errors import WatertightError
 from watertight.model.system import GATEWAY, System
 from watertight.runtime.cgroups import Cgroups
-from watertight.runtime.files import given_directory, own_directory, write_atomically
+from watertight.runtime.files import (
+    STATE_DIRECTORY,
+    given_directory,
+    own_directory,
+    write_atomically,
+)
 from watertight.runtime.host import HostCapabilities, Isolation
 from watertight.runtime.uids import Users, allocate
 
 LONGEST_SOCKET_PATH = 107
-STATE_DIRECTORY = ".watertight"
 
 
 class SocketPathTooLongError(WatertightError):

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from watertight.enforcers.attack.patience import keep_measuring, measure, patience
 from watertight.enforcers.contract import Arena, Gap, Observation, Probe, not_run
 from watertight.errors import WatertightError
 from watertight.model.findings import Finding
@@ -54,8 +55,12 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
             on_result(found)
         return found
 
+    await measure()
     async with asyncio.TaskGroup() as group:
+        measuring = group.create_task(keep_measuring())
         tasks = [group.create_task(one(probe)) for probe in listed]
+        await asyncio.gather(*tasks)
+        measuring.cancel()
     return Evidence(
         trust_domain=arena.system.trust_domain,
         seconds=time.monotonic() - started,
@@ -67,12 +72,13 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
     )
 
 
-async def _observe(arena: Arena, probe: Probe, deadline_seconds: float) -> Observation:
+async def _observe(arena: Arena, probe: Probe, quiet_seconds: float) -> Observation:
+    deadline_seconds = patience(quiet_seconds)
     try:
         async with asyncio.timeout(deadline_seconds):
             return await probe.run(arena)
     except TimeoutError:
-        return not_run(f"no answer within {deadline_seconds:g} s")
+        return not_run(f"no answer within {deadline_seconds:.3g} s")
     except Exception as error:  # noqa: BLE001 - a probe that fails has proven nothing, and says so
         return not_run(f"{type(error).__name__}: {error}")
 

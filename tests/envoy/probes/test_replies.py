@@ -91,3 +91,33 @@ def test_answers_are_parsed_one_after_the_other() -> None:
     assert parse_answers(b"HTTP/1.1 200 OK\r\n\r\nall", ["GET"], ended=False) == ()
     assert parse_answers(b"HTTP/1.1 200 OK\r\n\r\nall", ["GET"], ended=True)[0].body == b"all"
     assert parse_answers(b"garbage", ["GET"], ended=True) == ()
+
+
+def test_an_answer_that_goes_on_is_one_and_says_so() -> None:
+    data = b"HTTP/1.1 204 No\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\ntick"
+    answers = parse_answers(data, ["GET"] * 3, ended=False, unfinished=True)
+    assert [(a.status, a.whole) for a in answers] == [(204, True), (200, False)]
+    assert parse_answers(b"HTTP/1.1 200 OK\r\nx: ", ["GET"], ended=False, unfinished=True) == ()
+
+
+def head(raw: bytes) -> Answer:
+    return parse_answers(raw, ["HEAD"], ended=False)[0]
+
+
+def test_to_head_the_enforcer_says_what_its_text_would_have_been() -> None:
+    """Envoy announces its words and leaves them out; an app says more, or something else."""
+    text = b"content-type: text/plain\r\ndate: today\r\n\r\n"
+    denied = head(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 19\r\n" + text)
+    assert attacked(denied).outcome is Outcome.REFUSED
+    assert used(denied).outcome is Outcome.REFUSED
+    rejected = head(b"HTTP/1.1 400 Bad Request\r\ntransfer-encoding: chunked\r\n\r\n")
+    assert attacked(rejected).outcome is Outcome.REFUSED
+    absent = head(b"HTTP/1.1 503 No\r\ncontent-length: 114\r\n" + text)
+    assert attacked(absent).outcome is Outcome.NOT_RUN
+    assert used(absent).outcome is Outcome.REFUSED
+    for said in (
+        b"HTTP/1.1 403 Forbidden\r\ncontent-length: 20\r\n" + text,
+        b"HTTP/1.1 403 Forbidden\r\nserver: app\r\ncontent-length: 19\r\n" + text,
+        b"HTTP/1.1 404 No\r\ncontent-type: text/html\r\ncontent-length: 9\r\n\r\n",
+    ):
+        assert attacked(head(said), AT_THE_EDGE).outcome is Outcome.SERVED

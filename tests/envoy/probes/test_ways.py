@@ -4,8 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.envoy.probes.shop import SHOP
+from watertight.enforcers.contract import Listening
 from watertight.enforcers.envoy.probes import envoy_probes
+from watertight.enforcers.envoy.probes.gateway import unrouted_path
+from watertight.enforcers.envoy.probes.reach import takes_its_own
 from watertight.enforcers.envoy.probes.ways import (
+    FORBIDDEN,
     Way,
     covers,
     fill,
@@ -15,7 +19,7 @@ from watertight.enforcers.envoy.probes.ways import (
     ungranted_paths,
     ways,
 )
-from watertight.model.system import HTTPGrant, Listen, Protocol
+from watertight.model.system import Gateway, HTTPGrant, Listen, Protocol, Route
 from watertight.model.templates import parse_template
 
 LITERALS = st.text(alphabet="abcXYZ019._~-", min_size=1, max_size=6).filter(
@@ -72,6 +76,36 @@ def test_probes_follow_from_the_declaration_alone_and_have_names_of_their_own() 
     assert len(set(names)) == len(names)
     assert names == [(p.id, p.channel, p.attempt) for p in envoy_probes(SHOP)]
     assert {p.kind for p in probes} == {"attack", "use"}
+
+
+@given(st.lists(TEMPLATES, min_size=1, max_size=4))
+def test_a_path_that_no_route_names_is_sought_until_there_is_none(templates: list[str]) -> None:
+    gateway = Gateway("shop.example", tuple(Route(template, "web") for template in templates))
+    path = unrouted_path(gateway)
+    if path is None:
+        assert {"/", "/**"} <= set(templates)
+    else:
+        assert not any(parse_template(template).matches(path) for template in templates)
+
+
+def test_routes_may_leave_no_path() -> None:
+    everything = Gateway("shop.example", (Route("/", "web"), Route("/**", "web", ("POST",))))
+    assert unrouted_path(everything) is None
+    assert unrouted_path(Gateway("shop.example", (Route("/**", "web"),))) == "/"
+    assert unrouted_path(Gateway("shop.example", (Route("/*", "web"),))) == (
+        f"/{FORBIDDEN}/{FORBIDDEN}"
+    )
+
+
+def test_who_takes_a_connection_of_the_callers_own() -> None:
+    everywhere = [Listening("web", "app", "0.0.0.0:8000"), Listening("web", "app", "[::]:9000")]
+    assert takes_its_own(everywhere, "web", "127.3.4.5", 8000)
+    assert takes_its_own(everywhere, "web", "127.3.4.5", 9000)
+    assert not takes_its_own(everywhere, "web", "127.3.4.5", 8001)
+    stray = [*everywhere, Listening("web", "proxy", "127.3.4.5:8000")]
+    assert not takes_its_own(stray, "web", "127.3.4.5", 8000)
+    others = [Listening("orders", "app", "0.0.0.0:8000")]
+    assert not takes_its_own(others, "web", "127.3.4.5", 8000)
 
 
 def test_each_grant_is_used_for_real() -> None:

@@ -1,14 +1,17 @@
 """HTTP answers, and HTTP/1.1 spoken byte by byte (an attacker's messages are often wrong)."""
 
-import asyncio
 import http.client
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from watertight.enforcers.attack.patience import patiently
 from watertight.enforcers.attack.wire import Closed, Wire
 
-MAX_ANSWER_BYTES = 1_048_576
+MAX_ANSWER_BYTES = 4_194_304
+HEAD_END = b"
+
+"
 AFTER_CLOSE_SECONDS = 0.5
 Headers = Sequence[tuple[str, str]]
 
@@ -21,6 +24,8 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     trailers: tuple[tuple[str, str], ...] = ()
+    whole: bool = True
+    """False if its body had not ended when time or patience was up: a stream of events."""
 
     def header(self, name: str) -> str | None:
         """The first header (or trailer) of that lower-case name."""
@@ -45,25 +50,44 @@ class _Received(io.BytesIO):
         pass
 
 
-def parse_answers(data: bytes, methods: Sequence[str], *, ended: bool) -> tuple[Answer, ...]:
+def parse_answers(
+    data: bytes, methods: Sequence[str], *, ended: bool, unfinished: bool = False
+) -> tuple[Answer, ...]:
     """The complete responses in ``data`` to requests of these methods, in order.
 
     ``ended``: the connection is closed, so that a body without a length is complete.
+    ``unfinished``: one whose head alone is complete counts too, as the last, not ``whole``.
     """
     stream = _Received(data)
     answers: list[Answer] = []
     for method in methods:
+        if unfinished and HEAD_END not in stream.getvalue()[stream.tell() :]:
+            break
         response = http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]
         try:
             response.begin()
-            if response.length is None and not response.chunked and not ended:
-                break
-            body = response.read()
         except (http.client.HTTPException, ValueError, OSError):
             break
         headers = tuple((k.lower(), v) for k, v in response.getheaders())
+        if method == "HEAD":  # no body follows, whatever it says of one (RFC 9112 section 6.3)
+            headers = tuple(field for field in headers if field[0] != "transfer-encoding")
+        body = _body(response, ended=ended)
+        if body is None:
+            if unfinished:
+                answers.append(Answer(response.status, headers, whole=False))
+            break
         answers.append(Answer(response.status, headers, body))
     return tuple(answers)
+
+
+def _body(response: http.client.HTTPResponse, *, ended: bool) -> bytes | None:
+    """The whole body; None if it has not come yet."""
+    if response.length is None and not response.chunked and not ended:
+        return None
+    try:
+        return response.read()
+    except (http.client.HTTPException, ValueError, OSError):
+        return None
 
 
 def request_bytes(method: str, target: str, headers: Headers, body: bytes = b"") -> bytes:
@@ -95,7 +119,7 @@ async def exchange(
     quiet = timeout_seconds
     try:
         await wire.send(data)
-        async with asyncio.timeout(timeout_seconds):
+        async with patiently(timeout_seconds):
             while len(received) < MAX_ANSWER_BYTES:
                 chunk = await wire.receive(quiet)
                 received += chunk
@@ -105,8 +129,9 @@ async def exchange(
                 if answers and answers[-1].header("connection") == "close":
                     quiet = AFTER_CLOSE_SECONDS
     except TimeoutError:
-        answers = parse_answers(received, methods, ended=False)
+        answers = parse_answers(received, methods, ended=False, unfinished=True)
         return Exchange(answers, closed=False, detail="time is up")
     except Closed as end:
         return Exchange(parse_answers(received, methods, ended=True), closed=True, detail=str(end))
-    return Exchange(parse_answers(received, methods, ended=False), closed=False, detail="too long")
+    answers = parse_answers(received, methods, ended=False, unfinished=True)
+    return Exchange(answers, closed=False, detail="too long")

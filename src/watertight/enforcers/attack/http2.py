@@ -1,19 +1,26 @@
-"""A minimal HTTP/2 client (RFC 9113) over any wire: requests, and CONNECT streams as wires."""
+"""A minimal HTTP/2 client (RFC 9113) over any wire: requests, and CONNECT streams as wires.
 
-import asyncio
+What a server says is taken as it is: headers are not judged, and a GOAWAY ends only what it says
+that it ends (h2 takes no frame after one, though the answers in flight come behind it).
+"""
+
 import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
 
+from watertight.enforcers.attack.frames import GoAway, WithoutGoAway
 from watertight.enforcers.attack.http import Answer, Headers
+from watertight.enforcers.attack.patience import patiently
 from watertight.enforcers.attack.wire import Closed, Wire
 
+Event: TypeAlias = h2.events.Event | GoAway
 PING = b"judged?!"
 
 
@@ -31,14 +38,18 @@ class HTTP2:
     """One connection; one stream in flight at a time, but for bursts. Use :func:`connect`."""
 
     def __init__(self, wire: Wire, *, timeout_seconds: float) -> None:
-        # An attacker's headers need not be valid: nothing outbound is checked or normalised.
+        # An attacker's headers need not be valid, nor need those of the apps that answer him.
         config = h2.config.H2Configuration(
             client_side=True,
-            header_encoding="utf-8",
+            header_encoding="latin-1",
             validate_outbound_headers=False,
             normalize_outbound_headers=False,
+            validate_inbound_headers=False,
+            normalize_inbound_headers=False,
         )
         self._wire = wire
+        self._frames = WithoutGoAway()
+        self._leaving: GoAway | None = None
         self._h2 = h2.connection.H2Connection(config=config)
         self.timeout_seconds = timeout_seconds
 
@@ -49,7 +60,7 @@ class HTTP2:
         """
         self._h2.initiate_connection()
         await self._flush()
-        async with asyncio.timeout(self.timeout_seconds):
+        async with patiently(self.timeout_seconds):
             while not any(
                 isinstance(e, h2.events.RemoteSettingsChanged) for e in await self.events()
             ):
@@ -58,7 +69,10 @@ class HTTP2:
     async def request(
         self, method: str, path: str, *, authority: str, headers: Headers = (), body: bytes = b""
     ) -> Answer:
-        """One request and its whole answer. Raises ``Closed``, ``TimeoutError``."""
+        """One request and its answer, not ``whole`` if it is a stream that goes on.
+
+        Raises ``Closed``, ``TimeoutError``.
+        """
         pseudo = [
             (":method", method),
             (":scheme", "http"),
@@ -91,7 +105,7 @@ class HTTP2:
         statuses: list[int] = []
         read_seconds = None
         with contextlib.suppress(Closed, TimeoutError):
-            async with asyncio.timeout(self.timeout_seconds):
+            async with patiently(self.timeout_seconds):
                 await self._flush()
                 while unanswered or read_seconds is None:
                     for event in await self.events():
@@ -131,7 +145,7 @@ class HTTP2:
         """CONNECT (RFC 9113 section 8.5): the open tunnel, or the answer that refuses it."""
         stream = self._start([(":method", "CONNECT"), (":authority", authority)], end=False)
         await self._flush()
-        async with asyncio.timeout(self.timeout_seconds):
+        async with patiently(self.timeout_seconds):
             while True:
                 for event in await self.events():
                     if isinstance(event, h2.events.ResponseReceived) and event.stream_id == stream:
@@ -140,22 +154,32 @@ class HTTP2:
                         return Tunnel(self, stream) if ok else answer
                     _raise_if_over(event, stream)
 
-    async def events(self) -> list[h2.events.Event]:
+    async def events(self) -> list[Event]:
         """The events of the next bytes. Raises ``Closed`` at the end of the stream."""
         data = await self._wire.receive(self.timeout_seconds)
         if not data:
             raise Closed("connection closed")
+        events: list[Event] = []
+        for part in self._frames.take(data):
+            if isinstance(part, GoAway):
+                self._leaving = part
+                events.append(part)
+            else:
+                events += self._received(part)
+        await self._flush()
+        return events
+
+    def _received(self, data: bytes) -> list[h2.events.Event]:
         try:
             events = self._h2.receive_data(data)
         except h2.exceptions.ProtocolError as error:
-            raise Closed(f"not HTTP/2: {data[:60]!r}") from error
+            raise Closed(f"not HTTP/2 ({error}): {data[:60]!r}") from error
         for event in events:
             if isinstance(event, h2.events.DataReceived) and event.flow_controlled_length:
                 with contextlib.suppress(h2.exceptions.ProtocolError):  # the stream has ended
                     self._h2.acknowledge_received_data(
                         event.flow_controlled_length, event.stream_id
                     )
-        await self._flush()
         return list(events)
 
     async def send_data(self, stream: int, data: bytes) -> None:
@@ -180,6 +204,8 @@ class HTTP2:
         return stream
 
     def _start(self, headers: Headers, *, end: bool) -> int:
+        if self._leaving is not None:
+            raise Closed(str(self._leaving))
         try:
             stream = int(self._h2.get_next_available_stream_id())
             self._h2.send_headers(stream, headers, end_stream=end)
@@ -191,22 +217,26 @@ class HTTP2:
         answer: Answer | None = None
         body = b""
         trailers: tuple[tuple[str, str], ...] = ()
-        async with asyncio.timeout(self.timeout_seconds):
-            while True:
-                for event in await self.events():
-                    if getattr(event, "stream_id", None) != stream:
-                        _raise_if_over(event, stream)
-                        continue
-                    if isinstance(event, h2.events.ResponseReceived):
-                        answer = _answer_of(event.headers)
-                    elif isinstance(event, h2.events.DataReceived):
-                        body += event.data or b""
-                    elif isinstance(event, h2.events.TrailersReceived):
-                        trailers = tuple(event.headers or ())
-                    elif isinstance(event, h2.events.StreamEnded) and answer is not None:
-                        return Answer(answer.status, answer.headers, body, trailers)
-                    else:
-                        _raise_if_over(event, stream)
+        try:
+            async with patiently(self.timeout_seconds):
+                while True:
+                    for event in await self.events():
+                        if getattr(event, "stream_id", None) != stream:
+                            _raise_if_over(event, stream)
+                        elif isinstance(event, h2.events.ResponseReceived):
+                            answer = _answer_of(event.headers)
+                        elif isinstance(event, h2.events.DataReceived):
+                            body += event.data or b""
+                        elif isinstance(event, h2.events.TrailersReceived):
+                            trailers = _fields(event.headers)
+                        elif isinstance(event, h2.events.StreamEnded) and answer is not None:
+                            return Answer(answer.status, answer.headers, body, trailers)
+                        else:
+                            _raise_if_over(event, stream)
+        except TimeoutError:
+            if answer is None:
+                raise
+            return Answer(answer.status, answer.headers, body, trailers, whole=False)
 
     async def _flush(self) -> None:
         if data := self._h2.data_to_send():
@@ -229,7 +259,7 @@ class Tunnel:
 
     async def receive(self, timeout_seconds: float) -> bytes:
         """See :class:`~watertight.enforcers.attack.wire.Wire`."""
-        async with asyncio.timeout(timeout_seconds):
+        async with patiently(timeout_seconds):
             while not (self._waiting or self._ended or self._reset):
                 for event in await self._connection.events():
                     if getattr(event, "stream_id", None) == self._stream:
@@ -239,7 +269,7 @@ class Tunnel:
         data, self._waiting = self._waiting, b""
         return data
 
-    def _take(self, event: h2.events.Event) -> None:
+    def _take(self, event: Event) -> None:
         if isinstance(event, h2.events.DataReceived):
             self._waiting += event.data or b""
         elif isinstance(event, h2.events.StreamReset):
@@ -253,14 +283,18 @@ class Tunnel:
 
 
 def _answer_of(headers: Sequence[tuple[str, str]] | None) -> Answer:
-    fields = tuple((str(k), str(v)) for k, v in headers or ())
+    fields = _fields(headers)
     status = int(next(v for k, v in fields if k == ":status"))
     return Answer(status, tuple(f for f in fields if not f[0].startswith(":")))
 
 
-def _raise_if_over(event: h2.events.Event, stream: int) -> None:
-    if isinstance(event, h2.events.ConnectionTerminated):
-        raise Closed(f"GOAWAY, error {event.error_code}")
+def _fields(headers: Sequence[tuple[str, str]] | None) -> tuple[tuple[str, str], ...]:
+    return tuple((str(k).lower(), str(v)) for k, v in headers or ())
+
+
+def _raise_if_over(event: Event, stream: int) -> None:
+    if isinstance(event, GoAway) and event.ends(stream):
+        raise Closed(str(event))
     if isinstance(event, h2.events.StreamReset) and event.stream_id == stream:
         raise Closed(f"stream reset, error {event.error_code}")
 

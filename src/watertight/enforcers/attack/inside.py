@@ -2,6 +2,7 @@
 
 import base64
 
+from watertight.enforcers.attack.patience import patience
 from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.enforcers.contract import Inside
 
@@ -24,7 +25,7 @@ class InsideWire:
     async def receive(self, timeout_seconds: float) -> bytes:
         """See :class:`~watertight.enforcers.attack.wire.Wire`."""
         answer = await self._inside.call(
-            "receive", stream=self._stream, timeout_seconds=timeout_seconds
+            "receive", stream=self._stream, timeout_seconds=patience(timeout_seconds)
         )
         if "error" in answer:
             raise Closed(answer["error"])
@@ -47,7 +48,9 @@ async def dial_inside(
     inside: Inside, host: str, port: int, *, timeout_seconds: float
 ) -> InsideWire:
     """Connects from inside. Raises :class:`Absent` with the reason if nothing lets us."""
-    answer = await inside.call("open", host=host, port=port, timeout_seconds=timeout_seconds)
+    answer = await inside.call(
+        "open", host=host, port=port, timeout_seconds=patience(timeout_seconds)
+    )
     if "error" in answer:
         raise Absent(answer["error"])
     return InsideWire(inside, answer["stream"])

@@ -1,10 +1,10 @@
 """A conversation in HTTP/1.1 over one wire: bytes out as they are, answers in one by one."""
 
-import asyncio
 from collections.abc import Sequence
 
 from watertight.enforcers.attack.http import MAX_ANSWER_BYTES, Answer
 from watertight.enforcers.attack.overheard import answers_in
+from watertight.enforcers.attack.patience import patiently
 from watertight.enforcers.attack.wire import Closed, Wire
 
 
@@ -27,7 +27,7 @@ class Talk:
     async def answer(self, method: str, timeout_seconds: float) -> Answer | None:
         """The next final answer, to a request of that method; None if none comes in time."""
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with patiently(timeout_seconds):
                 while True:
                     answers, rest = answers_in(self._received, [method], ended=bool(self.ended))
                     if answers:

@@ -6,13 +6,13 @@ judges the client's certificate after the client has finished (RFC 8446 section 
 finished handshake proves nothing: callers must exchange bytes before they call it accepted.
 """
 
-import asyncio
 import contextlib
 import ssl
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
+from watertight.enforcers.attack.patience import patiently
 from watertight.enforcers.attack.wire import CHUNK_BYTES, Closed, Wire
 from watertight.enforcers.contract import Credential
 
@@ -91,7 +91,7 @@ class TLSWire:
 
     async def handshake(self, timeout_seconds: float) -> None:
         """Finishes our side of the handshake. Raises ``Alert``, ``Closed``, ``TimeoutError``."""
-        async with asyncio.timeout(timeout_seconds):
+        async with patiently(timeout_seconds):
             while True:
                 try:
                     self._tls.do_handshake()
@@ -115,7 +115,7 @@ class TLSWire:
 
     async def receive(self, timeout_seconds: float) -> bytes:
         """See :class:`~watertight.enforcers.attack.wire.Wire`."""
-        async with asyncio.timeout(timeout_seconds):
+        async with patiently(timeout_seconds):
             while True:
                 try:
                     return self._tls.read(CHUNK_BYTES)

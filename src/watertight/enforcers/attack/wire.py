@@ -6,6 +6,8 @@ import socket
 from pathlib import Path
 from typing import Protocol
 
+from watertight.enforcers.attack.patience import patiently
+
 CHUNK_BYTES = 65_536
 
 
@@ -52,7 +54,7 @@ class SocketWire:
         """See :class:`Wire`."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with patiently(timeout_seconds):
                 return await loop.sock_recv(self._socket, CHUNK_BYTES)
         except TimeoutError:
             raise

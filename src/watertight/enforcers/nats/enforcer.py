@@ -3,14 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from watertight.enforcers.contract import Applied, Capability, Placement, Probe
-from watertight.enforcers.nats.apply import apply_plan, cut, find_drift
-from watertight.enforcers.nats.client import client_settings
-from watertight.enforcers.nats.compile import compile_plans
 from watertight.enforcers.nats.declaration import KIND, check
-from watertight.enforcers.nats.locate import locate_server
-from watertight.enforcers.nats.probes import nats_probes
-from watertight.enforcers.nats.reload import rotate
-from watertight.enforcers.nats.render import render
 from watertight.enforcers.resource import (
     Client,
     ClientSettings,
@@ -35,36 +28,54 @@ class NATSEnforcer:
 
     def compile(self, system: System, placement: Placement) -> Mapping[str, ServerPlan]:
         """See the protocol."""
+        from watertight.enforcers.nats.compile import compile_plans
+
         return compile_plans(system, placement)
 
     def render(self, system: System, resource: Resource) -> Mapping[str, str]:
         """Pure: what the administrator of an external server needs, file name → text."""
+        from watertight.enforcers.nats.render import render
+
         return render(system, resource)
 
     def client(self, system: System, channel: Channel, client: Client) -> ClientSettings:
         """See the protocol."""
+        from watertight.enforcers.nats.client import client_settings
+
         return client_settings(system, channel, client)
 
     def locate(self, plan: ServerPlan, placement: Placement, search_path: str) -> ServerProcess:
         """See the protocol."""
+        from watertight.enforcers.nats.locate import locate_server
+
         return locate_server(plan, placement, search_path)
 
     async def apply(self, plan: ServerPlan, host: ServerHost) -> Applied:
         """See the protocol."""
+        from watertight.enforcers.nats.apply import apply_plan
+
         return await apply_plan(plan, host)
 
     async def drift(self, plan: ServerPlan, host: ServerHost) -> Sequence[str]:
         """See the protocol."""
+        from watertight.enforcers.nats.apply import find_drift
+
         return await find_drift(plan, host)
 
     async def rotate(self, plan: ServerPlan, host: ServerHost) -> None:
         """See the protocol."""
+        from watertight.enforcers.nats.reload import rotate
+
         await rotate(plan, host)
 
     async def revoke(self, plan: ServerPlan, host: ServerHost, service: str) -> int:
         """See the protocol."""
+        from watertight.enforcers.nats.apply import cut
+
         return await cut(plan, host, service)
 
     def probes(self, system: System) -> Iterable[Probe]:
         """See the protocol."""
+        from watertight.enforcers.nats.probes import nats_probes
+
         return nats_probes(system)

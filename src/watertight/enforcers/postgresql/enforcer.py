@@ -3,16 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from watertight.enforcers.contract import Applied, Capability, Placement, Probe
-from watertight.enforcers.postgresql.apply import apply, drift, revoke
-from watertight.enforcers.postgresql.client import client_settings
-from watertight.enforcers.postgresql.compile import compile_postgresql
 from watertight.enforcers.postgresql.declaration import KIND, check
-from watertight.enforcers.postgresql.external import render
-from watertight.enforcers.postgresql.grant import grant
-from watertight.enforcers.postgresql.locate import locate
-from watertight.enforcers.postgresql.probes import postgresql_probes
-from watertight.enforcers.postgresql.reload import rotate
-from watertight.enforcers.postgresql.weaknesses import weaknesses
 from watertight.enforcers.resource import (
     Client,
     ClientSettings,
@@ -38,46 +29,68 @@ class PostgreSQLEnforcer:
 
     def compile(self, system: System, placement: Placement) -> Mapping[str, ServerPlan]:
         """See ``ResourceEnforcer``."""
+        from watertight.enforcers.postgresql.compile import compile_postgresql
+
         return compile_postgresql(system, placement)
 
     def client(self, system: System, channel: Channel, client: Client) -> ClientSettings:
         """See ``ResourceEnforcer``."""
+        from watertight.enforcers.postgresql.client import client_settings
+
         return client_settings(system, channel, client)
 
     def locate(self, plan: ServerPlan, placement: Placement, search_path: str) -> ServerProcess:
         """See ``ResourceEnforcer``."""
+        from watertight.enforcers.postgresql.locate import locate
+
         return locate(plan, placement, search_path)
 
     async def apply(self, plan: ServerPlan, host: ServerHost) -> Applied:
         """See ``ResourceEnforcer``."""
+        from watertight.enforcers.postgresql.apply import apply
+
         return await apply(plan, host)
 
     async def drift(self, plan: ServerPlan, host: ServerHost) -> Sequence[str]:
         """See ``ResourceEnforcer``."""
+        from watertight.enforcers.postgresql.apply import drift
+
         return await drift(plan, host)
 
     async def rotate(self, plan: ServerPlan, host: ServerHost) -> None:
         """See ``ResourceEnforcer``."""
+        from watertight.enforcers.postgresql.reload import rotate
+
         await rotate(plan, host)
 
     async def revoke(self, plan: ServerPlan, host: ServerHost, service: str) -> int:
         """See ``ResourceEnforcer``."""
+        from watertight.enforcers.postgresql.apply import revoke
+
         return await revoke(plan, host, service)
 
     def render(self, system: System, resource: Resource) -> Mapping[str, str]:
         """What the administrator of a server of somebody else's puts in place: name → text."""
+        from watertight.enforcers.postgresql.external import render
+
         return render(system, resource)
 
     async def grant(
         self, system: System, resource: Resource, admin: str, *, dry_run: bool = False
     ) -> tuple[str, ...]:
         """See ``GrantsElsewhere``. ``admin``: a libpq connection string without a password."""
+        from watertight.enforcers.postgresql.grant import grant
+
         return await grant(system, resource, admin, dry_run=dry_run)
 
     def weaknesses(self, system: System) -> Iterable[Finding]:
         """See ``KnowsWeaknesses``."""
+        from watertight.enforcers.postgresql.weaknesses import weaknesses
+
         return weaknesses(system)
 
     def probes(self, system: System) -> Iterable[Probe]:
         """See ``ResourceEnforcer``."""
+        from watertight.enforcers.postgresql.probes import postgresql_probes
+
         return postgresql_probes(system)

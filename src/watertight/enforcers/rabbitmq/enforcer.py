@@ -3,14 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from watertight.enforcers.contract import Applied, Capability, Placement, Probe
-from watertight.enforcers.rabbitmq.apply import apply_plan, cut, find_drift, rotate
-from watertight.enforcers.rabbitmq.client import client_settings
-from watertight.enforcers.rabbitmq.compile import compile_plans
 from watertight.enforcers.rabbitmq.declaration import KIND, check
-from watertight.enforcers.rabbitmq.grant import grant
-from watertight.enforcers.rabbitmq.locate import locate_broker
-from watertight.enforcers.rabbitmq.probes import rabbitmq_probes
-from watertight.enforcers.rabbitmq.render import render
 from watertight.enforcers.resource import (
     Client,
     ClientSettings,
@@ -35,42 +28,62 @@ class RabbitMQEnforcer:
 
     def compile(self, system: System, placement: Placement) -> Mapping[str, ServerPlan]:
         """See the protocol."""
+        from watertight.enforcers.rabbitmq.compile import compile_plans
+
         return compile_plans(system, placement)
 
     def render(self, system: System, resource: Resource) -> Mapping[str, str]:
         """See the protocol."""
+        from watertight.enforcers.rabbitmq.render import render
+
         return render(system, resource)
 
     def client(self, system: System, channel: Channel, client: Client) -> ClientSettings:
         """See the protocol."""
+        from watertight.enforcers.rabbitmq.client import client_settings
+
         return client_settings(system, channel, client)
 
     def locate(self, plan: ServerPlan, placement: Placement, search_path: str) -> ServerProcess:
         """See the protocol."""
+        from watertight.enforcers.rabbitmq.locate import locate_broker
+
         return locate_broker(plan, placement, search_path)
 
     async def apply(self, plan: ServerPlan, host: ServerHost) -> Applied:
         """See the protocol."""
+        from watertight.enforcers.rabbitmq.apply import apply_plan
+
         return await apply_plan(plan, host)
 
     async def drift(self, plan: ServerPlan, host: ServerHost) -> Sequence[str]:
         """See the protocol."""
+        from watertight.enforcers.rabbitmq.apply import find_drift
+
         return await find_drift(plan, host)
 
     async def rotate(self, plan: ServerPlan, host: ServerHost) -> None:
         """See the protocol."""
+        from watertight.enforcers.rabbitmq.apply import rotate
+
         await rotate(plan, host)
 
     async def revoke(self, plan: ServerPlan, host: ServerHost, service: str) -> int:
         """See the protocol."""
+        from watertight.enforcers.rabbitmq.apply import cut
+
         return await cut(plan, host, service)
 
     async def grant(
         self, system: System, resource: Resource, admin: str, *, dry_run: bool = False
     ) -> tuple[str, ...]:
         """See ``GrantsElsewhere``. ``admin``: ``https://USER@HOST:PORT`` of the management API."""
+        from watertight.enforcers.rabbitmq.grant import grant
+
         return await grant(system, resource, admin, dry_run=dry_run)
 
     def probes(self, system: System) -> Iterable[Probe]:
         """See the protocol."""
+        from watertight.enforcers.rabbitmq.probes import rabbitmq_probes
+
         return rabbitmq_probes(system)

@@ -27,6 +27,10 @@ ALONE = "app|alone"
 IDLE_SECONDS = 1.0
 """Below the keep-alive of every common server (gunicorn's is 2 s), so that we never send a
 request into a connection that the app is just closing."""
+CONNECT_SECONDS = 10.0
+"""An app that is not there refuses at once. One whose queue of connections is full (Python's
+``http.server`` has five places) makes the kernel drop the SYN and send it again after 1, 3 and 7 s:
+who gives up before loses a request that the app would have taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,8 @@ WAYS = (
 def clusters(listens: Listen) -> list[Json]:
     """Those that all doors of a callee share."""
     if listens.protocol is Protocol.TCP:
-        return [cluster(SHARED, tcp_address(APP_ADDRESS, listens.port))]
+        there = tcp_address(APP_ADDRESS, listens.port)
+        return [cluster(SHARED, there, connect_timeout_seconds=CONNECT_SECONDS)]
     if listens.protocol is Protocol.GRPC:
         return [_cluster(SHARED, listens, "http2", {})]
     options = {"enable_trailers": True}
@@ -91,6 +96,7 @@ def _cluster(name: str, listens: Listen, version: str, options: Json, **common: 
     return cluster(
         name,
         tcp_address(APP_ADDRESS, listens.port),
+        connect_timeout_seconds=CONNECT_SECONDS,
         typed_extension_protocol_options=http_protocol(
             version, options, idle_seconds=IDLE_SECONDS, max_headers_count=MAX_HEADERS, **common
         ),

@@ -6,7 +6,7 @@ has none reaches nothing. The door asks nobody who he is; the server does. Where
 """
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import passing, tls
+from watertight.enforcers.envoy.compile import app, passing, tls
 from watertight.enforcers.envoy.compile.blocks import (
     APP_ADDRESS,
     Json,
@@ -71,7 +71,8 @@ def _door(system: System, placement: Placement, channel: Channel, resource: Reso
 
 def _server(resource: Resource) -> Json:
     if resource.address is None:
-        return cluster(SERVER_CLUSTER, tcp_address(APP_ADDRESS, resource.port))
+        there = tcp_address(APP_ADDRESS, resource.port)
+        return cluster(SERVER_CLUSTER, there, connect_timeout_seconds=app.CONNECT_SECONDS)
     address = tcp_address(resource.address, resource.port)
     return {**cluster(SERVER_CLUSTER, address, connect_timeout_seconds=5.0), "type": "STRICT_DNS"}
 

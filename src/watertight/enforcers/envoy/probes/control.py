@@ -14,16 +14,24 @@ from watertight.enforcers.envoy.probes.replies import (
     refusal,
 )
 from watertight.enforcers.envoy.probes.requests import Request, at_door, from_inside, genuine
-from watertight.enforcers.envoy.probes.ways import Way, fill
+from watertight.enforcers.envoy.probes.ways import SEGMENT, Way, fill
+from watertight.model.system import Protocol
 
 
 def permitted(way: Way) -> Request:
     """A request that the way grants; one that changes nothing, if there is one."""
+    return all_permitted(way)[0]
+
+
+def all_permitted(way: Way) -> tuple[Request, ...]:
+    """One request for each grant, those that change nothing first."""
+    if not way.grants and way.listens.protocol is Protocol.GRPC:
+        # No gRPC server knows it, and each says so: UNIMPLEMENTED. GET is no request to them.
+        return (Request("POST", f"/{SEGMENT}.Probe/Probe"),)
     if not way.grants:
-        return Request("GET", "/")
-    harmless = [g for g in way.http_grants if g.method in {"GET", "HEAD"}]
-    grant = (harmless or way.http_grants)[0]
-    return Request(grant.method, fill(grant.path))
+        return (Request("GET", "/"),)
+    grants = sorted(way.http_grants, key=lambda grant: grant.method not in {"GET", "HEAD"})
+    return tuple(dict.fromkeys(Request(grant.method, fill(grant.path)) for grant in grants))
 
 
 async def judged_at_door(arena: Arena, way: Way, seen: Seen) -> Observation:

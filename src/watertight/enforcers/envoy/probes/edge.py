@@ -1,6 +1,5 @@
 """The gateway as anybody outside meets it: HTTPS, one request a connection."""
 
-import asyncio
 import secrets
 import ssl
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from watertight.enforcers.attack.http import exchange, request_bytes
+from watertight.enforcers.attack.patience import patiently
 from watertight.enforcers.attack.tls import Hello, TLSWire, handshake
 from watertight.enforcers.attack.wire import Closed, SocketWire, dial_tcp
 from watertight.enforcers.contract import Arena, Observation, Outcome, not_run
@@ -96,7 +96,7 @@ def raw_request(edge: Edge) -> bytes:
 async def ask(edge: Edge) -> Seen:
     """One request on a connection of its own. Raises ``Absent``."""
     try:
-        async with asyncio.timeout(2 * TIMEOUT_SECONDS):
+        async with patiently(2 * TIMEOUT_SECONDS):
             wire = await dial_tls(edge.gateway, source=edge.source)
             try:
                 got = await exchange(

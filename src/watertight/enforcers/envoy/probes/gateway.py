@@ -6,14 +6,27 @@ from collections.abc import Iterator
 from watertight.enforcers.attack.http import Answer, exchange
 from watertight.enforcers.attack.tls import Hello
 from watertight.enforcers.attack.wire import Closed
-from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
+from watertight.enforcers.contract import (
+    Arena,
+    Observation,
+    Outcome,
+    Probe,
+    not_run,
+    refused,
+    served,
+)
 from watertight.enforcers.envoy.probes import edge, slashes
 from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, to_route
 from watertight.enforcers.envoy.probes.make import attack, use
-from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, used
-from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS
-from watertight.enforcers.envoy.probes.ways import FORBIDDEN, METHODS, covers, fill
-from watertight.model.system import Gateway, Route, System
+from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, refusal, used
+from watertight.enforcers.envoy.probes.requests import (
+    TIMEOUT_SECONDS,
+    Request,
+    at_door,
+    genuine,
+)
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN, METHODS, covers, fill, ways
+from watertight.model.system import GATEWAY, Gateway, Route, System
 
 OLD = (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)
 WEAK_CIPHERS = "AES128-SHA:AES256-SHA:ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES128-SHA:DES-CBC3-SHA"
@@ -67,15 +80,11 @@ def _transport(gateway: Gateway) -> Iterator[Probe]:
 def _requests(gateway: Gateway) -> Iterator[Probe]:
     first = next((r for r in gateway.routes if r.require is None), gateway.routes[0])
     right = to_route(gateway, first)
-    wrong = Edge(gateway, "GET", f"/{FORBIDDEN}")
-    escape = right.path + "/.." * right.path.count("/") + f"/{FORBIDDEN}"
     tries = {
         "gateway.unknown-host": (
             "another host",
             Edge(gateway, right.method, right.path, host=f"{FORBIDDEN}.example"),
         ),
-        "gateway.unknown-path": ("a path that no route names", wrong),
-        "gateway.dot-dot": ("dot-dot", Edge(gateway, right.method, escape)),
         "gateway.dot-dot-parameters": (
             "dot-dot with parameters, which two proxies in a row could read differently",
             Edge(gateway, right.method, right.path.rstrip("/") + f"/%2e%2e;/{FORBIDDEN}"),
@@ -103,14 +112,25 @@ def _requests(gateway: Gateway) -> Iterator[Probe]:
             Edge(gateway, right.method, right.path, host=f"{gateway.hostname}:{FORBIDDEN}"),
         ),
     }
+    if (nowhere := unrouted_path(gateway)) is not None:
+        escape = right.path + "/.." * right.path.count("/") + nowhere
+        tries |= {
+            "gateway.unknown-path": (
+                "a path that no route names",
+                Edge(gateway, "GET", nowhere),
+            ),
+            "gateway.dot-dot": ("dot-dot", Edge(gateway, right.method, escape)),
+        }
     for identifier, (what, request) in tries.items():
-        if identifier != "gateway.dot-dot" or not _any_route(gateway, f"/{FORBIDDEN}"):
-            attempt = f"{what}: {request.method} {request.path[:80]}"
-            yield attack(identifier, CHANNEL, attempt, _refused_though, request, first)
+        attempt = f"{what}: {request.method} {request.path[:80]}"
+        yield attack(identifier, CHANNEL, attempt, _refused_though, request, first)
     yield from slashes.probes(gateway)
+    tried: set[str] = set()
     for route in gateway.routes:
         request = to_route(gateway, route)
-        if method := _ungranted(gateway, request.path):
+        method = _ungranted(gateway, request.path)
+        if method and request.path not in tried:
+            tried.add(request.path)
             what = f"{method} {request.path}"
             other = Edge(gateway, method, request.path)
             yield attack("gateway.method", CHANNEL, what, _refused, other, route)
@@ -124,8 +144,14 @@ def _requests(gateway: Gateway) -> Iterator[Probe]:
             yield attack("gateway.large-body", CHANNEL, what, _large, gateway, route, large)
 
 
-def _any_route(gateway: Gateway, path: str) -> bool:
-    return any(covers(route.path, path) for route in gateway.routes)
+def unrouted_path(gateway: Gateway) -> str | None:
+    """A path that no route covers, whatever its method; None where routes cover every path.
+
+    ``/`` and ``/**`` leave none: whatever is asked there is the app's to answer, its 404 too.
+    """
+    near = (f"{fill(route.path).rstrip('/')}/{FORBIDDEN}" for route in gateway.routes)
+    tried = (f"/{FORBIDDEN}", f"/{FORBIDDEN}/{FORBIDDEN}", "/", *near)
+    return next((p for p in tried if not any(covers(r.path, p) for r in gateway.routes)), None)
 
 
 def _ungranted(gateway: Gateway, path: str) -> str | None:
@@ -135,7 +161,26 @@ def _ungranted(gateway: Gateway, path: str) -> str | None:
 
 async def _route(arena: Arena, request: Edge, route: Route) -> Observation:
     ready = await edge.permitted(arena, request, route)
-    return used(await ask(ready), AT_THE_EDGE) if ready else edge.no_key(route)
+    if ready is None:
+        return edge.no_key(route)
+    seen = await ask(ready)
+    observation = used(seen, AT_THE_EDGE)
+    if observation.outcome is Outcome.SERVED or not isinstance(seen, Answer):
+        return observation
+    if refusal(seen) is None and await _the_app_says(arena, request, route, seen.status):
+        return served(f"the app itself answers {seen.status}, without a word")
+    return observation
+
+
+async def _the_app_says(arena: Arena, request: Edge, route: Route, status: int) -> bool:
+    """Whether the app gives this status too where nobody but its own proxy could say it.
+
+    An app's bare 404 looks like the gateway's; at the app's door none but the app has one to give.
+    """
+    way = next(w for w in ways(arena.system) if (w.caller, w.callee) == (GATEWAY, route.target))
+    inner = Request(request.method, fill(route.target_path))
+    seen = await at_door(arena, way, inner, await genuine(arena, way))
+    return isinstance(seen, Answer) and refusal(seen) is None and seen.status == status
 
 
 async def _refused(arena: Arena, request: Edge, route: Route) -> Observation:

@@ -76,10 +76,13 @@ def probes(system: System) -> Iterator[Probe]:
 
 def attempts(way: Way) -> Iterator[tuple[str, Request]]:
     """Probe id and request: what a compromised app would try over a way that has grants."""
+    tried: set[str] = set()
     for grant in dict.fromkeys(way.http_grants):
         path = fill(grant.path)
         if method := next(ungranted_methods(way, path), None):
-            yield "grants.method", Request(method, path)
+            if path not in tried:
+                yield "grants.method", Request(method, path)
+            tried.add(path)
             overrides = tuple((name, grant.method) for name in OVERRIDES)
             yield "grants.method-override", Request(method, path, overrides)
     method, path = way.http_grants[0].method, fill(way.http_grants[0].path)

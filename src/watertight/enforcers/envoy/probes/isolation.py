@@ -18,7 +18,6 @@ def probes(system: System) -> Iterator[Probe]:
     for service in system.services:
         channel = f"{service} -> host"
         tries = {
-            "isolation.doors": ("every door of the mesh", _doors),
             "isolation.control-sockets": ("every proxy's xDS and admin socket", _control),
             "isolation.private-files": (
                 "the authority's keys, the proxies' directories and the mesh's",
@@ -28,6 +27,8 @@ def probes(system: System) -> Iterator[Probe]:
             "isolation.host-port": ("a port that the prober opens on the host", _host_port),
             "isolation.proxy-memory": ("the memory of any proxy", _memory),
         }
+        if system.channels or system.gateway:
+            tries["isolation.doors"] = ("every door of the mesh", _doors)
         for identifier, (what, tried) in tries.items():
             yield attack(identifier, channel, f"{what}, from inside {service}", tried, service)
         if (gateway := system.gateway) is not None:

@@ -19,7 +19,7 @@ SENDING_SECONDS = 1.0
 """What we may take to send them: as much as refills in this is sent on top of the limit."""
 MARGIN = 8
 BURST_SECONDS = 8.0
-MOST_REQUESTS = 1_500
+MOST_REQUESTS = 2_500
 """A bound for ourselves: what allows more cannot be shown to hold by a bounded flood."""
 
 

@@ -21,6 +21,7 @@ from watertight.enforcers.contract import (
     served,
 )
 from watertight.enforcers.envoy.probes.make import attack
+from watertight.enforcers.envoy.probes.ports import EVERYWHERE, plain
 from watertight.enforcers.envoy.probes.requests import let_in, past_tls
 from watertight.enforcers.envoy.probes.ways import sealed_pairs, ways
 from watertight.model.addresses import loopback_addresses
@@ -166,11 +167,30 @@ async def _connect(
         return refused("there is nothing to connect to")
     inside = await arena.inside(caller)
     answer = await inside.call("connect_all", addresses=dict(addresses))
-    if taken := answer["taken"]:
+    itself: list[str] = []
+    if answer["taken"]:
+        listening = await arena.listening()
+        shared = arena.placement.shared_network
+        seen = [entry for entry in listening if shared or entry.workload == caller]
+        itself = [n for n in answer["taken"] if takes_its_own(seen, caller, *addresses[n])]
+    if taken := [name for name in answer["taken"] if name not in itself]:
         at = [f"{name} at {addresses[name][0]}:{addresses[name][1]}" for name in taken]
         detail = f"{', '.join(at)} took the connection"
         return served(detail, [f"{caller} -> {name}" for name in taken])
-    return refused(f"{len(addresses)} connections refused: {', '.join(answer['reasons'])}")
+    reasons = [*answer["reasons"], *([f"taken by {caller}'s own app"] if itself else [])]
+    return refused(f"{len(addresses)} connections refused: {', '.join(reasons)}")
+
+
+def takes_its_own(listening: Sequence[Listening], caller: str, address: str, port: int) -> bool:
+    """Whether none but the caller's own app can have taken this connection of the caller's.
+
+    An app that binds 0.0.0.0 answers at each loopback address, also at those of others. A socket
+    that is bound to the very address goes before (the kernel's choice, ``inet_lookup_listener``).
+    """
+    exact = [e for e in listening if plain(e.address) == f"{address}:{port}"]
+    wide = [e for e in listening if e.address in {f"{host}:{port}" for host in EVERYWHERE}]
+    takers = exact or wide
+    return bool(takers) and all((e.workload, e.process) == (caller, "app") for e in takers)
 
 
 async def _doors(arena: Arena, target: Target, callers: Sequence[str]) -> Observation:

@@ -61,15 +61,27 @@ def refusal(answer: Answer, wordless: frozenset[int] = MALFORMED) -> str | None:
 
     ``wordless``: the statuses with which a bare answer is the enforcer's too.
     """
-    if answer.status in {401, 403} and answer.text() == RBAC_DENIED:
+    if answer.status in {401, 403} and _says(answer, RBAC_DENIED):
         return f"{answer.status}, {RBAC_DENIED}"
-    if answer.text() == GATEWAY_WORDS.get(answer.status):
-        return f"{answer.status}, {answer.text()}"
+    words = GATEWAY_WORDS.get(answer.status)
+    if words and _says(answer, words):
+        return f"{answer.status}, {words}"
     if (status := answer.header("grpc-status")) is not None:
         return _grpc_refusal(status, answer.header("grpc-message"), wordless)
     if answer.status in wordless and is_bare(answer):
         return f"{answer.status}, without a word of the app"
     return None
+
+
+def _says(answer: Answer, words: str) -> bool:
+    """Whether this is the enforcer's sentence; of a HEAD's answer we have its length alone."""
+    return answer.text() == words or _text_unseen(answer) == len(words)
+
+
+def _text_unseen(answer: Answer) -> int:
+    """The length of the enforcer's text that HEAD had left out; 0 if there is none."""
+    text = answer.header("content-type") == "text/plain" and not answer.body
+    return _announced(answer) if text and _has_bare_headers(answer) else 0
 
 
 def _grpc_refusal(status: str, message: str | None, wordless: frozenset[int]) -> str | None:
@@ -86,16 +98,30 @@ def is_bare(answer: Answer) -> bool:
     Where Envoy cannot even read a message it says the status's own phrase, and closes: a
     ``connection: close`` of the app's would not come through an HTTP proxy (RFC 9110, 7.6.1).
     """
+    phrase = HTTPStatus(answer.status).phrase
+    closes = answer.header("connection") == "close"
+    wordless = not (answer.body or _announced(answer)) or (closes and _says(answer, phrase))
+    return wordless and _has_bare_headers(answer)
+
+
+def _announced(answer: Answer) -> int:
+    """How long the body is, or would be if HEAD had not asked to leave it out."""
+    length = answer.header("content-length") or ""
+    return int(length) if length.isascii() and length.isdigit() else 0
+
+
+def _has_bare_headers(answer: Answer) -> bool:
     names = {name for name, _value in answer.headers}
     by_app = (answer.header("server") or "envoy") != "envoy"
-    closes = answer.header("connection") == "close"
-    wordless = not answer.body or (closes and answer.text() == HTTPStatus(answer.status).phrase)
-    return wordless and not by_app and names <= BARE_HEADERS | GATEWAY_HEADERS
+    typed = answer.header("content-type") not in {None, "text/plain"}
+    return not by_app and not typed and names <= BARE_HEADERS | GATEWAY_HEADERS
 
 
 def app_is_absent(answer: Answer) -> bool:
     """Whether the enforcer let the request through and found nobody behind it."""
-    return answer.status in {502, 503, 504} and answer.text().startswith(ABSENT_WORDS)
+    if answer.status not in {502, 503, 504}:
+        return False
+    return answer.text().startswith(ABSENT_WORDS) or _text_unseen(answer) > 0
 
 
 def attacked(seen: Seen, wordless: frozenset[int] = MALFORMED) -> Observation:

@@ -1,12 +1,12 @@
 """One request, from inside the caller's sandbox or straight at the callee's door."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from watertight.enforcers.attack.http import Answer, Headers, exchange, request_bytes
 from watertight.enforcers.attack.http2 import HTTP2, Tunnel, connect
 from watertight.enforcers.attack.inside import dial_inside
+from watertight.enforcers.attack.patience import patiently
 from watertight.enforcers.attack.tls import Alert, Hello, TLSWire, handshake
 from watertight.enforcers.attack.wire import Closed, Wire, dial_unix
 from watertight.enforcers.contract import Arena
@@ -161,7 +161,7 @@ async def _ask(connection: HTTP2, way: Way, request: Request) -> Answer:
 async def _seen(attempt: Callable[[], Awaitable[Seen]], wire: Wire) -> Seen:
     """The attempt's answer, or that there was none; the wire is closed in any case."""
     try:
-        async with asyncio.timeout(2 * TIMEOUT_SECONDS):
+        async with patiently(2 * TIMEOUT_SECONDS):
             return await attempt()
     except Closed as end:
         return Nothing(str(end), closed=True)

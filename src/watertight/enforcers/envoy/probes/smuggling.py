@@ -21,7 +21,7 @@ from watertight.enforcers.contract import (
     served,
 )
 from watertight.enforcers.envoy.probes import edge
-from watertight.enforcers.envoy.probes.control import judged_inside, permitted
+from watertight.enforcers.envoy.probes.control import all_permitted, judged_inside, permitted
 from watertight.enforcers.envoy.probes.make import attack
 from watertight.enforcers.envoy.probes.replies import (
     AT_THE_EDGE,
@@ -33,6 +33,10 @@ from watertight.enforcers.envoy.probes.replies import (
 from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS, Request, genuine, past_tls
 from watertight.enforcers.envoy.probes.ways import FORBIDDEN, Way, covers, granted, ways
 from watertight.model.system import Gateway, Protocol, Route, System
+
+MOST_TRIES = 3
+"""Permitted requests whose answers we wait for the end of, where those before them go on."""
+ENDLESS = "the permitted request's own answer does not end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,16 @@ def _at_the_gateway(gateway: Gateway) -> Iterator[Probe]:
 
 
 async def _smuggle(arena: Arena, way: Way, request: Request, shape: Shape) -> Observation:
+    """Behind the answer to a hidden request there must be an end to the permitted one's."""
+    observation = await _smuggle_in_one(arena, way, request, shape)
+    for other in all_permitted(way)[1:MOST_TRIES]:
+        if ENDLESS not in observation.detail:
+            break
+        observation = await _smuggle_in_one(arena, way, other, shape)
+    return observation
+
+
+async def _smuggle_in_one(arena: Arena, way: Way, request: Request, shape: Shape) -> Observation:
     """From inside; and, past the caller's own proxy, straight at the door."""
     inside = await arena.inside(way.caller)
     host = arena.address(way.caller, way.callee)
@@ -195,6 +209,8 @@ def _judge(got: Exchange, wordless: frozenset[int]) -> Observation:
         return refused(f"the whole message: {words}")
     if app_is_absent(first):
         return not_run(f"the app is absent: {first.status}")
+    if not first.whole:
+        return not_run(f"{ENDLESS}: {first.status}")
     if rest and (words := refusal(rest[0], wordless)):
         return refused(f"the hidden request, judged for itself: {words}")
     if rest:

@@ -41,7 +41,7 @@ def probes(system: System) -> Iterator[Probe]:
                 way,
             )
         elif not way.grants:
-            yield _inside("use.identity", way, Request("GET", "/"), "GET / (identity only)")
+            yield _inside("use.identity", way, permitted(way), "any request (identity only)")
         for declared, grant in zip(way.grants, way.http_grants, strict=True):
             yield _inside("use.grant", way, Request(grant.method, fill(grant.path)), str(declared))
 

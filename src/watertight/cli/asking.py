@@ -1,0 +1,127 @@
+"""Commands that only ask the running system: status, down. They import as little as they need."""
+
+import contextlib
+import fcntl
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.markup import escape
+
+from watertight.cli.output import (
+    Output,
+    OutputOption,
+    print_json,
+    print_table,
+    say,
+    speaks_plainly,
+    stderr,
+    stdout,
+)
+from watertight.cli.project import DEFAULT_FILE, FileArgument, admin_client, find_declaration
+from watertight.errors import ExitCode, WatertightError
+from watertight.runtime.files import STATE_DIRECTORY
+
+STOP_DEADLINE_SECONDS = 60.0
+POLL_SECONDS = 0.05
+
+
+@speaks_plainly
+def down(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
+    """Stop the running system; nothing of it is left running."""
+    client = admin_client(file)
+    process = client.pid()
+    client.post("/stop", {})
+    _wait_until_stopped(find_declaration(file).resolve().parent / STATE_DIRECTORY)
+    if output is Output.JSON:
+        print_json({"process": process})
+    else:
+        say("Stopped.")
+
+
+@speaks_plainly
+def status(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
+    """Show services, channels with path and cipher, SVID expiry, proxies and their version."""
+    document = admin_client(file).get("/status")
+    if output is Output.JSON:
+        print_json(document)
+    else:
+        _print_status(document)
+    drifted = any(document["drift"].values())
+    if drifted or any(not _is_well(service) for service in document["services"]):
+        raise typer.Exit(ExitCode.FOUND_WRONG)
+
+
+def _is_well(service: dict[str, Any]) -> bool:
+    running = all(process["state"] == "running" for process in service["processes"])
+    return running and service["proxy"]["connected"] and not service["renewal_failure"]
+
+
+def _print_status(document: dict[str, Any]) -> None:
+    print_table(
+        ("SERVICE", "PROXY", "APP", "RESTARTS", "SVID ENDS IN", "CONFIG"),
+        (_service_row(service) for service in document["services"]),
+    )
+    stdout.print()
+    print_table(
+        ("FROM", "TO", "PATH", "CIPHER", "KEY EXCHANGE", "OPEN"),
+        (
+            (
+                channel["from"],
+                channel["to"],
+                channel["path"],
+                ", ".join(channel["ciphers"]) or "-",
+                ", ".join(channel["groups"]) or "-",
+                str(channel["connections"]),
+            )
+            for channel in document["channels"]
+        ),
+    )
+    gateway = document["gateway"]
+    if gateway:
+        stdout.print(f"\nGateway: https://{gateway['hostname']} at {gateway['address']}")
+    for resource, differences in document["drift"].items():
+        for difference in differences:
+            stderr.print(
+                f"[yellow]drift[/yellow] {escape(f'{resource}: {difference}')} "
+                "(`watertight apply` takes it back)"
+            )
+    if document["finding"]:
+        stderr.print(f"[red]{escape(document['finding'])}[/red]")
+    if document["budget_finding"]:
+        stderr.print(f"[yellow]{escape(document['budget_finding'])}[/yellow]")
+
+
+def _service_row(service: dict[str, Any]) -> tuple[str, ...]:
+    processes = {process["name"]: process for process in service["processes"]}
+    left = service["svid_expires_in_seconds"]
+    expiry = "revoked" if service["revoked"] else "none" if left is None else _duration(left)
+    proxy = processes.get("proxy", {"state": "gone"})["state"]
+    return (
+        service["name"],
+        proxy if service["proxy"]["connected"] else f"{proxy}, not connected",
+        app["state"] if (app := processes.get("app") or processes.get("server")) else "-",
+        str(sum(process["restarts"] for process in processes.values())),
+        expiry,
+        service["proxy"]["version"] or "-",
+    )
+
+
+def _duration(seconds: int) -> str:
+    minutes, rest = divmod(max(seconds, 0), 60)
+    return f"{minutes} min" if minutes >= 2 else f"{minutes * 60 + rest} s"
+
+
+def _wait_until_stopped(state: Path) -> None:
+    """Returns once nobody holds the system. Raises WatertightError if that takes too long."""
+    deadline = time.monotonic() + STOP_DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BlockingIOError), (state / "lock").open("r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(POLL_SECONDS)
+    raise WatertightError(
+        f"It did not stop within {STOP_DEADLINE_SECONDS:.0f} s.",
+        remedy="See .watertight/logs/control.log.",
+    )
