@@ -113,6 +113,34 @@ def test_a_guarded_route_says_which_token_opens_it() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("demand", "said"),
+    [
+        (
+            "claims: {realm_access: {roles: [admin, 7]}}",
+            'with the claim realm_access → roles: "admin" and the claim realm_access → roles: 7.',
+        ),
+        (
+            'any_claims: [{"https://a.b/c": x, d: true}, {e: y}]',
+            'with the claim https://a.b/c: "x" and d: true or e: "y".',
+        ),
+    ],
+)
+def test_a_guarded_route_says_which_claims_open_it(demand: str, said: str) -> None:
+    system = load_text(f"""\
+trust_domain: shop.internal
+services: {{web: {{run: [./web], listens: {{http: 8000}}}}}}
+gateway:
+  hostname: shop.example
+  issuers:
+    main: {{issuer: "https://login.shop.example", audiences: [shop], jwks: jwks.json}}
+  routes:
+    - {{path: /a, to: web, require: {{issuer: main, {demand}}}}}
+""")
+    reason = decide(system, "outside", "web", "GET", "/a").reason
+    assert reason.endswith(said), reason
+
+
 def test_without_a_gateway_nothing_comes_in() -> None:
     system = load_text("trust_domain: a\nservices: {b: {run: [b], listens: {http: 1}}}\n")
     assert "No gateway is declared" in decide(system, "outside", "b").reason

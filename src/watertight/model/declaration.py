@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic.config import JsonDict
 
-from watertight.model import values
+from watertight.model import gateway_values, values
 from watertight.model.claims import CLAIMS_SCHEMA, parse_claims
 from watertight.model.methods import METHODS
 from watertight.model.system import Claim, Grant, Listen, Per, Protocol
@@ -233,7 +233,7 @@ class RouteShape(Shape):
     timeout: Annotated[
         float | None,
         *_by(
-            values.parse_route_timeout,
+            gateway_values.parse_route_timeout,
             pattern="^([0-9]{1,9}(ms|s|m|h)|none)$",
             examples=["5s", "none"],
         ),
@@ -241,7 +241,10 @@ class RouteShape(Shape):
     """How long the service may take, from the end of a request to the end of its answer; `none`
     unless stated."""
     host: Annotated[
-        bool, *_by(values.parse_host_seen, enum=list(values.HOSTS_SEEN), default="public")
+        bool,
+        *_by(
+            gateway_values.parse_host_seen, enum=list(gateway_values.HOSTS_SEEN), default="public"
+        ),
     ] = True
     """The Host that the service sees: `public`, as the client wrote it, or `service`, its own name
     and port."""
@@ -270,7 +273,7 @@ class GatewayFrame(Shape):
     ] = DEFAULT_REQUEST_BYTES
     """The largest request body; 1MiB unless stated."""
     max_header_size: Annotated[
-        int, *_by(values.parse_header_size, type=["string", "integer"], examples=["64KiB"])
+        int, *_by(gateway_values.parse_header_size, type=["string", "integer"], examples=["64KiB"])
     ] = DEFAULT_HEADER_BYTES
     """The largest size of all headers of a request together; 32KiB unless stated."""
     max_headers: Annotated[int, Field(ge=1, le=MOST_HEADERS)] = DEFAULT_HEADERS

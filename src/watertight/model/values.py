@@ -54,8 +54,6 @@ _SIZE = re.compile(r"(\d{1,12})(B|KiB|MiB|GiB)?", re.ASCII)
 _BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 MAX_REQUEST_BYTES = (1 << 32) - 1
 """Envoy's buffer limit is a 32-bit number."""
-MAX_HEADER_BYTES = 256 << 10
-HOSTS_SEEN = {"public": True, "service": False}
 _RATE = re.compile(r"(\d{1,9})/(s|m|h)", re.ASCII)
 _WINDOW_SECONDS = {"s": 1, "m": 60, "h": 3600}
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
@@ -153,43 +151,16 @@ def parse_duration(value: Any) -> float:
 MIN_SPACE_BYTES, MAX_SPACE_BYTES = 1 << 20, 1 << 40
 
 
-def parse_route_timeout(value: Any) -> float | None:
-    """A duration, or ``none``."""
-    return None if value == "none" else parse_duration(value)
-
-
-def parse_host_seen(value: Any) -> bool:
-    """``public`` (True: the host that the client wrote) or ``service``."""
-    if not isinstance(value, str) or value not in HOSTS_SEEN:
-        raise Malformed(
-            codes.BAD_CHOICE,
-            f"The host that a service sees is {one_of(HOSTS_SEEN)}, not {quoted(value)}.",
-            did_you_mean(str(value), HOSTS_SEEN),
-        )
-    return HOSTS_SEEN[value]
-
-
-def _size(value: Any) -> int:
+def size_of(value: Any) -> int:
+    """As :func:`parse_size`, without its bounds; 0 for what is no size."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     match = _SIZE.fullmatch(text) if isinstance(text, str) else None
     return int(match[1]) * _BYTES[match[2]] if match else 0
 
 
-def parse_header_size(value: Any) -> int:
-    """``32KiB`` → bytes, a whole number of KiB."""
-    size = _size(value)
-    if not 1 << 10 <= size <= MAX_HEADER_BYTES or size % (1 << 10):
-        raise Malformed(
-            codes.BAD_SIZE,
-            f"{quoted(value)} is not a size of headers: whole KiB, from `1KiB` to `256KiB`.",
-            "Write a whole number and `KiB`: `64KiB`.",
-        )
-    return size
-
-
 def parse_size(value: Any) -> int:
     """``1MiB``, ``512KiB``, or a number of bytes → bytes."""
-    size = _size(value)
+    size = size_of(value)
     if not 0 < size <= MAX_REQUEST_BYTES:
         raise Malformed(
             codes.BAD_SIZE,

@@ -13,6 +13,10 @@ XDS_CLUSTER = "xds"
 MAX_CONNECTIONS = 10_000
 """Per proxy, downstream: what is above is refused, before memory or files run out."""
 
+LARGEST_REGEX = 65_536
+"""Of the programs that RE2 makes. Envoy's own limit of 100 guards against expressions of strangers;
+ours come from path templates, whose length is bounded, and RE2 takes linear time."""
+
 
 def bootstrap(placement: Placement, workload: str) -> Json:
     """The whole of an Envoy's own configuration; everything else comes by ADS."""
@@ -55,6 +59,14 @@ def bootstrap(placement: Placement, workload: str) -> Json:
                         idle_seconds=0,
                     ),
                 )
+            ]
+        },
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "static",
+                    "static_layer": {"re2.max_program_size.error_level": LARGEST_REGEX},
+                }
             ]
         },
         "overload_manager": {

@@ -28,6 +28,7 @@ from watertight.enforcers.envoy.compile.headers import (
     OVERRIDES,
     PROXIES,
     SUBJECT_HEADER,
+    copy_framing,
     early,
     removals,
 )
@@ -141,7 +142,7 @@ def _listener(gateway: Gateway) -> Json:
                 upgrade_configs=[{"upgrade_type": "websocket"}],
                 # Before anything else: what only we say, and what makes another request of one.
                 early_header_mutation_extensions=[
-                    early(removals((*FORWARDING, *OVERRIDES), PROXIES))
+                    early([*removals((*FORWARDING, *OVERRIDES), PROXIES), copy_framing()])
                 ],
                 access_log=logs.every_request(ACCESS_LOG),
             )

@@ -14,6 +14,7 @@ from watertight.enforcers.envoy.compile import (
     tokens,
 )
 from watertight.enforcers.envoy.compile.blocks import Json, extension, seconds
+from watertight.enforcers.envoy.compile.headers import FRAMING_HEADER
 from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH, NO_HOST, UNSEEN
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
 from watertight.model.system import Gateway, HTTPGrant, Listen, Protocol, Route, System
@@ -23,6 +24,15 @@ IDLE_REQUEST_SECONDS = 3600.0
 """A quiet WebSocket, a long poll, an upload that stalls: until the SVID that carries it ends."""
 SHORTEST_PAUSE_SECONDS = 60.0
 """A client's line may stall for longer than a service may think."""
+
+CHUNKED_HTTP_1_0: Json = {
+    "prefix": "/",
+    "headers": [
+        {"name": FRAMING_HEADER, "string_match": {"safe_regex": {"regex": r"HTTP/1\.0 [^-].*"}}}
+    ],
+}
+"""Matches what RFC 9112 section 6.1 calls faulty framing: HTTP/1.0 has no transfer codings, and a
+proxy before us that speaks it may see the end of such a request elsewhere than we do."""
 
 SAFETY_HEADERS: Mapping[str, tuple[str, str]] = {
     "strict-transport-security": ("max-age=31536000", "OVERWRITE_IF_EXISTS_OR_ADD"),
@@ -51,12 +61,14 @@ def route_configuration(system: System, gateway: Gateway) -> Json:
         "name": ROUTES,
         "ignore_port_in_host_matching": True,
         "request_headers_to_add": forwarding.headers(),
+        "request_headers_to_remove": [FRAMING_HEADER],
         "virtual_hosts": [
             {
                 "name": "declared",
                 "domains": [gateway.hostname],
                 "routes": [
                     _refusal(NO_HOST, 400),
+                    _refusal(CHUNKED_HTTP_1_0, 400),
                     _refusal(AMBIGUOUS_PATH, 400),
                     *_never(gateway),
                     *declared,

@@ -15,6 +15,7 @@ CLIENT_HEADER = "x-watertight-client"
 """Its ``client_id`` (RFC 9068), or its ``azp`` (OpenID Connect Core section 2)."""
 CODING_HEADER = "x-watertight-coding"
 """A copy of ``transfer-encoding``, which Envoy takes away before it chooses a route."""
+FRAMING_HEADER = "x-watertight-framing"
 
 OVERRIDES = (
     "x-http-method",
@@ -74,6 +75,16 @@ def copy_coding() -> Json:
     return {
         "append": {
             "header": {"key": CODING_HEADER, "value": "%REQ(TRANSFER-ENCODING)%"},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
+    }
+
+
+def copy_framing() -> Json:
+    """A mutation that keeps the version and ``transfer-encoding`` together for the routes."""
+    return {
+        "append": {
+            "header": {"key": FRAMING_HEADER, "value": "%PROTOCOL% %REQ(TRANSFER-ENCODING)%"},
             "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
         }
     }

@@ -124,6 +124,14 @@ def _requests(gateway: Gateway) -> Iterator[Probe]:
     for identifier, (what, request) in tries.items():
         attempt = f"{what}: {request.method} {request.path[:80]}"
         yield attack(identifier, CHANNEL, attempt, _refused_though, request, first)
+    yield attack(
+        "gateway.chunked-http-1.0",
+        CHANNEL,
+        "HTTP/1.0 with a Transfer-Encoding, which it does not have",
+        _chunked_http_1_0,
+        right,
+        first,
+    )
     yield from slashes.probes(gateway)
     tried: set[str] = set()
     for route in gateway.routes:
@@ -211,6 +219,23 @@ async def _large(arena: Arena, gateway: Gateway, route: Route, method: str) -> O
         return await edge.judged(arena, route, Nothing(got.detail, closed=got.closed))
     status = got.answers[0].status
     return refused("413") if status == 413 else served(f"answered {status}")
+
+
+async def _chunked_http_1_0(arena: Arena, request: Edge, route: Route) -> Observation:
+    """Who reads the length after such a head reads it elsewhere (RFC 9112 section 6.1)."""
+    ready = await edge.permitted(arena, request, route)
+    if ready is None:
+        return edge.no_key(route)
+    bare = Edge(ready.gateway, ready.method, ready.path, headers=ready.headers)
+    chunked = edge.raw_request(bare.saying("transfer-encoding", "chunked")) + b"0\r\n\r\n"
+    data = chunked.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)
+    wire = await edge.dial_tls(ready.gateway)
+    try:
+        got = await exchange(wire, data, [ready.method], timeout_seconds=TIMEOUT_SECONDS)
+    finally:
+        await wire.close()
+    seen = got.answers[0] if got.answers else Nothing(got.detail, closed=got.closed)
+    return await edge.judged(arena, route, seen)
 
 
 async def _plaintext(_arena: Arena, gateway: Gateway) -> Observation:
