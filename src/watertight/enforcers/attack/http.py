@@ -9,9 +9,7 @@ from watertight.enforcers.attack.patience import patiently
 from watertight.enforcers.attack.wire import Closed, Wire
 
 MAX_ANSWER_BYTES = 4_194_304
-HEAD_END = b"
-
-"
+HEAD_END = b"\r\n\r\n"
 AFTER_CLOSE_SECONDS = 0.5
 Headers = Sequence[tuple[str, str]]
 

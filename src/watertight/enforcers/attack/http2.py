@@ -129,10 +129,12 @@ class HTTP2:
         unanswered = {self._stream(headers, body) for body in bodies}
         found: list[str] = []
         with contextlib.suppress(Closed, TimeoutError):
-            async with asyncio.timeout(self.timeout_seconds):
+            async with patiently(self.timeout_seconds):
                 await self._flush()
                 while unanswered:
                     for event in await self.events():
+                        if isinstance(event, GoAway):
+                            continue
                         fields = dict(getattr(event, "headers", None) or ())
                         if status in fields:
                             found.append(str(fields[status]))
