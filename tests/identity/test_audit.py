@@ -2,7 +2,11 @@
 
 import datetime as dt
 import json
+import os
+import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -101,3 +105,29 @@ def test_a_full_disk_is_an_error_and_nothing_is_issued() -> None:
     log = AuditLog(Path("/dev/full"), _now)
     with pytest.raises(IdentityError, match="cannot be written"):
         log.record("svid_issued")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Of 1 MiB; the rest of it is filled by somebody else as soon as a log has been opened."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], check=True)  # noqa: S607
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)  # noqa: S607
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
+def test_a_disk_that_others_fill_keeps_nobody_from_issuing(small_disk: Path) -> None:
+    """First from what was set aside, then at the cost of the oldest generations."""
+    path = small_disk / "authority" / "audit.jsonl"
+    log = AuditLog(path, _now, generation_bytes=200_000)
+    with (small_disk / "data").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    assert os.statvfs(small_disk).f_bfree == 0
+    for number in range(6_000):
+        log.record("svid_issued", number=float(number))
+    log.close()
+    newest = json.loads(path.read_text().splitlines()[-1])
+    assert newest["number"] == 5_999
+    assert broken_links(path) == ()

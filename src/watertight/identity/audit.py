@@ -4,9 +4,12 @@ It is kept in generations, ``audit.jsonl``, ``audit.jsonl.1`` (the one before) a
 size and number: an authority that cannot write its audit log issues nothing, so nobody may be able
 to fill it. The first line of each generation but the first holds the SHA-256 of the one before it,
 as ``sha256sum`` prints it: what was cut out or changed later is found (:func:`broken_links`).
+The space of a generation is set aside when it begins, so that a disk that a service has filled
+with its own data does not keep the authority from issuing.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -16,7 +19,12 @@ from pathlib import Path
 
 from watertight.identity.clock import Clock
 from watertight.identity.errors import IdentityError
-from watertight.identity.files import PRIVATE_FILE, make_private_directory, sync_directory
+from watertight.identity.files import (
+    PRIVATE_FILE,
+    make_private_directory,
+    reserve,
+    sync_directory,
+)
 
 FORMAT = "watertight.audit/1"
 CONTINUED = "audit_continued"
@@ -56,6 +64,7 @@ class AuditLog:
         try:
             make_private_directory(path.parent)
             self._descriptor = self._open()
+            reserve(self._descriptor, generation_bytes)
         except OSError as error:
             raise IdentityError(
                 f"The audit log {path} cannot be opened: {error.strerror}.",
@@ -92,8 +101,29 @@ class AuditLog:
             size = os.fstat(self._descriptor).st_size
         older = _generation(self._path, 1)
         if not size and older.exists():  # also after a crash between the two steps
-            self._write(self._line(CONTINUED, {"previous_sha256": _digest(older)}))
-        self._write(data)
+            reserve(self._descriptor, self._limit)
+            previous = self._line(CONTINUED, {"previous_sha256": _digest(older)})
+            self._write_or_make_room(previous)
+        self._write_or_make_room(data)
+
+    def _write_or_make_room(self, data: bytes) -> None:
+        """On a full disk the oldest generation goes, for the sake of what happens now."""
+        while True:
+            try:
+                self._write(data)
+            except OSError as error:
+                if error.errno != errno.ENOSPC or not self._give_up_oldest():
+                    raise
+            else:
+                return
+
+    def _give_up_oldest(self) -> bool:
+        for number in range(GENERATIONS - 1, 0, -1):
+            oldest = _generation(self._path, number)
+            if oldest.exists():
+                oldest.unlink()
+                return True
+        return False
 
     def _line(self, event: str, facts: dict[str, Fact]) -> bytes:
         bounded = {name: _bounded(fact) for name, fact in facts.items()}
@@ -101,8 +131,10 @@ class AuditLog:
         return json.dumps(line).encode() + b"\n"
 
     def _write(self, data: bytes) -> None:
+        size = os.fstat(self._descriptor).st_size
         if os.write(self._descriptor, data) != len(data):
-            raise OSError(None, "the disk is full")
+            os.ftruncate(self._descriptor, size)  # no half a line
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _begin_generation(self) -> None:
         os.fsync(self._descriptor)

@@ -1,8 +1,12 @@
 """Files that hold secrets or state: never half written, never readable by others."""
 
+import ctypes
 import os
 import secrets
 from pathlib import Path
+
+_LIBC = ctypes.CDLL(None)
+_KEEP_SIZE = 1
 
 PRIVATE_FILE = 0o600
 PRIVATE_DIRECTORY = 0o700
@@ -34,6 +38,15 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def reserve(descriptor: int, size_bytes: int) -> None:
+    """Sets disk space aside for a file that will grow to this size; its length stays as it is.
+
+    fallocate(2) with FALLOC_FL_KEEP_SIZE. Where there is no space, or the file system cannot,
+    nothing is set aside.
+    """
+    _LIBC.fallocate(descriptor, _KEEP_SIZE, ctypes.c_long(0), ctypes.c_long(size_bytes))
 
 
 def sync_directory(path: Path) -> None:
