@@ -21,6 +21,7 @@ from tests.envoy.probes.weakenings import (
     filters_off,
     foreign_trusted,
     from_query,
+    hosts_believed,
     lax,
     never_shown_out,
     no_certificate_needed,
@@ -253,6 +254,7 @@ SABOTAGES = (
         "grants.connect-elsewhere",
         "sessions.silent-then-elsewhere",
     ),
+    sabotage("two hosts", always(routes(*DOOR, hosts_believed)), "grants.two-hosts"),
     sabotage(
         "any request",
         always(routes(*DOOR, weaken.anything)),
@@ -290,6 +292,7 @@ SABOTAGES = (
         "grants.connect-elsewhere",
         "grants.dot-dot-parameters",
         "grants.fragment",
+        "grants.two-hosts",
         "identity.two-uri-sans",
         "identity.two-uri-sans-second",
         *SMUGGLING,

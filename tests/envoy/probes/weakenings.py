@@ -252,7 +252,17 @@ def open_fallback(body: Json) -> None:
 def none_is_ambiguous(body: Json) -> None:
     """Dot segments with parameters are judged like any other path."""
     host = body["virtual_hosts"][0]
-    host["routes"] = [r for r in host["routes"] if "direct_response" not in r]
+    host["routes"] = [r for r in host["routes"] if "direct_response" not in r or _judges_host(r)]
+
+
+def hosts_believed(body: Json) -> None:
+    """What is sent to two hosts is sent on."""
+    host = body["virtual_hosts"][0]
+    host["routes"] = [r for r in host["routes"] if not _judges_host(r)]
+
+
+def _judges_host(route: Json) -> bool:
+    return any(match["name"] == ":authority" for match in route["match"].get("headers", ()))
 
 
 TOKENS_OFF: dict[str, Any] = {

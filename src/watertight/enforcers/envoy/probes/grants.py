@@ -1,10 +1,11 @@
 """What may be said: whatever no grant names must be refused, however it is dressed up."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from watertight.enforcers.attack.wire import Closed, dial_unix
 from watertight.enforcers.contract import Arena, Observation, Probe
-from watertight.enforcers.envoy.probes.control import judged_at_door, judged_inside
+from watertight.enforcers.envoy.probes.control import judged_at_door, judged_inside, permitted
 from watertight.enforcers.envoy.probes.make import attack
 from watertight.enforcers.envoy.probes.replies import Nothing, Seen
 from watertight.enforcers.envoy.probes.requests import (
@@ -24,7 +25,7 @@ from watertight.enforcers.envoy.probes.ways import (
     ungranted_paths,
     ways,
 )
-from watertight.model.system import System
+from watertight.model.system import Protocol, System
 
 OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 ORIGINALS = ("x-original-url", "x-rewrite-url", "x-envoy-original-path")
@@ -51,14 +52,11 @@ def probes(system: System) -> Iterator[Probe]:
         if not way.grants or not way.speaks_http:
             continue
         for identifier, request in attempts(way):
-            what = f"{request.method} {request.path}"
-            if request.headers:
-                what += " with " + ", ".join(f"{k}: {v}" for k, v in request.headers)
             if way.from_service:
                 yield attack(
                     identifier,
                     way.channel,
-                    f"{what} from inside {way.caller}",
+                    f"{said(request)} from inside {way.caller}",
                     _inside,
                     way,
                     request,
@@ -67,11 +65,17 @@ def probes(system: System) -> Iterator[Probe]:
             yield attack(
                 identifier,
                 way.channel,
-                f"{request.method} {request.path} with the right SVID, past {way.caller}'s proxy",
+                f"{said(request)} with the right SVID, past {way.caller}'s proxy",
                 _door,
                 way,
                 request,
             )
+
+
+def said(request: Request) -> str:
+    """A request in a report."""
+    headers = ", ".join(f"{name}: {value}" for name, value in request.headers)
+    return f"{request.method} {request.path}" + (f" with {headers}" if headers else "")
 
 
 def attempts(way: Way) -> Iterator[tuple[str, Request]]:
@@ -121,6 +125,8 @@ def _at_the_door(way: Way) -> Iterator[tuple[str, Request]]:
     path = fill(way.http_grants[0].path)
     if other := next(ungranted_methods(way, path), None):
         yield "grants.method-at-door", Request(other, path)
+    if way.listens.protocol is Protocol.HTTP:
+        yield "grants.two-hosts", replace(permitted(way), headers=(("host", FORBIDDEN),))
 
 
 def _elsewhere(way: Way) -> tuple[str, ...]:
