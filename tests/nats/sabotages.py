@@ -79,6 +79,23 @@ def no_tls(text: str) -> str:
     return re.sub(r"^tls \{.*?^\}\n", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
+def one_account(text: str) -> str:
+    """Everybody in one account, with the same permissions: as it was before ADR 11."""
+    users = re.findall(r"^      \{ user:.*?^      \} \}$", text, re.MULTILINE | re.DOTALL)
+    asks = re.search(r"^    imports: \[\n(?:.*SYSTEM.*\n)+", text, re.MULTILINE)
+    assert len(users) > 2
+    assert asks
+    head, _, rest = text.partition("  SERVICES {\n")
+    everybody = "\n".join(users)
+    tail = rest.rpartition("\n}\n")[2]
+    limits = re.search(r"^    limits \{.*\}$", text, re.MULTILINE)
+    assert limits
+    return (
+        f"{head}  SERVICES {{\n    jetstream: enabled\n{limits[0]}\n{asks[0]}    ]\n"
+        f"    users: [\n{everybody}\n    ]\n  }}\n}}\n{tail}"
+    )
+
+
 ANYBODY = more('no_auth_user: "spiffe://shop.internal/orders"')
 NO_CERTIFICATE = together(instead("  verify_and_map: true\n", ""), ANYBODY)
 UNREAD_CERTIFICATE = together(
@@ -178,6 +195,37 @@ SABOTAGES = (
     sabotage("makes consumers", also_publish("$JS.API.CONSUMER.CREATE.>"), "streams.consumers"),
     sabotage("fetches as another", also_publish("$JS.API.CONSUMER.MSG.NEXT.*.*"), "streams.fetch"),
     sabotage("acknowledges for another", also_publish("$JS.ACK.>"), "streams.acknowledge"),
+    sabotage("one account for all", one_account, "reach.through-server"),
+    sabotage(
+        "one account for all, for a reader",
+        one_account,
+        "reach.through-server",
+        on=MAILER,
+    ),
+    sabotage(
+        "one account for all, and a trace may go anywhere",
+        together(one_account, also_publish("_INBOX.>")),
+        "reach.through-server",
+        "reach.trace",
+        "inbox.publish",
+    ),
+    sabotage(
+        "takes every connection",
+        instead("max_connections: 64", "max_connections: 1000"),
+        "limits.connections",
+    ),
+    sabotage(
+        "takes every subscription",
+        instead("max_subscriptions: 1024", "max_subscriptions: 100000"),
+        "limits.subscriptions",
+    ),
+    sabotage(
+        "takes large messages",
+        together(
+            instead("max_payload: 1048576", "max_payload: 2097152"),
+        ),
+        "limits.payload",
+    ),
     sabotage(
         "a monitoring port",
         lambda text: f"{text}\nhttp: 127.0.0.1:{free_port()}\n",
@@ -194,11 +242,15 @@ USES = (
         "use.publish",
         "use.subscribe",
     ),
-    sabotage("may not publish", instead('"orders.placed", ', ""), "use.publish"),
-    sabotage("may not subscribe", instead('"price.changed", ', ""), "use.subscribe"),
+    sabotage("may not publish", instead('"orders.placed", "audit', '"audit'), "use.publish"),
+    sabotage(
+        "may not subscribe",
+        instead('"price.changed", "_INBOX.orders.>"', '"_INBOX.orders.>"'),
+        "use.subscribe",
+    ),
     sabotage(
         "may not fetch",
-        instead('"$JS.API.CONSUMER.MSG.NEXT.ORDERS.mailer", ', ""),
+        instead('"$JS.API.CONSUMER.MSG.NEXT.ORDERS.mailer", "$JS', '"$JS'),
         "use.consume",
         on=MAILER,
     ),

@@ -9,7 +9,8 @@ from typing import Any
 
 from watertight.enforcers.contract import Applied
 from watertight.enforcers.nats import streams
-from watertight.enforcers.nats.compile import CONNZ, NATSGrants
+from watertight.enforcers.nats.accounts import CONNZ
+from watertight.enforcers.nats.compile import NATSGrants
 from watertight.enforcers.nats.operator import Operator, operator
 from watertight.enforcers.nats.reload import (
     DEADLINE_SECONDS,

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
 
-from watertight.enforcers.nats.subjects import covers, overlap, parse_subject
+from watertight.enforcers.nats.buckets import named, stream_of, subjects_of
+from watertight.enforcers.nats.subjects import covers, crossing, overlap, parse_subject
 from watertight.enforcers.resource import channels_to, keys
 from watertight.model import codes
 from watertight.model.declaration import Shape
@@ -28,6 +29,10 @@ MAX_STREAM_NAME = 255
 MAX_PAYLOAD_BYTES = 64 << 20
 """MAX_PAYLOAD_MAX_SIZE in nats-server."""
 GIB = 1 << 30
+MAX_HISTORY = 64
+"""KeyValueMaxHistory in every client."""
+CONNECTIONS, MAX_CONNECTIONS = 64, 10_000
+SUBSCRIPTIONS, MAX_SUBSCRIPTIONS = 1024, 1_000_000
 _STREAM = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_STREAM_NAME}}}")
 _SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB|TiB)")
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": GIB, "TiB": 1 << 40}
@@ -54,6 +59,19 @@ def _payload(value: Any) -> int:
             codes.OUT_OF_RANGE, f"`max_payload` is {quoted(value)}: at most 64MiB is allowed."
         )
     return size
+
+
+def _number(most: int) -> PlainValidator:
+    """A whole number from 1."""
+
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise Malformed(
+                codes.OUT_OF_RANGE, f"{quoted(value)} is not a whole number from 1 to {most}."
+            )
+        return value
+
+    return PlainValidator(parse)
 
 
 def _age(value: Any) -> int:
@@ -88,6 +106,18 @@ def _stream_name(value: Any) -> str:
     return value
 
 
+def _bucket_name(value: Any) -> str:
+    longest = MAX_STREAM_NAME - len("OBJ_")
+    if not isinstance(value, str) or len(value) > longest or not _STREAM.fullmatch(value):
+        raise Malformed(
+            codes.RESOURCE_NAME,
+            f"{quoted(value)} is not a bucket's name.",
+            f"Use up to {longest} letters, digits, `_` and `-`: `settings`.",
+            on_key=True,
+        )
+    return value
+
+
 Subject = Annotated[str, PlainValidator(parse_subject)]
 
 
@@ -96,10 +126,17 @@ class ServerKeys(Shape):
 
     streams: dict[Annotated[str, PlainValidator(_stream_name)], Any] = Field(default={})
     """The JetStream streams, by name: the subjects that each keeps, or its keys."""
+    buckets: dict[Annotated[str, PlainValidator(_bucket_name)], Any] = Field(default={})
+    """The key-value buckets, by name: `{settings: {}}`, or with keys of a stream."""
+    object_stores: dict[Annotated[str, PlainValidator(_bucket_name)], Any] = Field(default={})
+    """The object stores, by name."""
     storage: Annotated[int, PlainValidator(_size)] = 10 * GIB
     """How much all streams may keep on disk; 10GiB unless stated."""
     max_payload: Annotated[int, PlainValidator(_payload)] = 1 << 20
     """The largest message; 1MiB unless stated."""
+    max_pending: Annotated[int, PlainValidator(_size)] = 16 << 20
+    """How much may wait for one connection that reads too slowly, before it is cut off; 16MiB
+    unless stated."""
     minimum_tls: Annotated[str, PlainValidator(_minimum_tls)] = "1.3"
     """1.3 needs nats-server 2.11 or newer and has TLS from the first byte; 1.2 is for older
     ones, which cannot be held to 1.3 and say their INFO in the clear first."""
@@ -114,6 +151,8 @@ class StreamKeys(Shape):
     """How much it keeps; 1GiB unless stated."""
     max_age: Annotated[int | None, PlainValidator(_age)] = None
     """How long it keeps a message (`7d`); for as long as there is room unless stated."""
+    history: Annotated[int | None, _number(MAX_HISTORY)] = None
+    """Of a bucket: how many values it keeps of each key; 1 unless stated."""
 
 
 class ChannelKeys(Shape):
@@ -127,6 +166,16 @@ class ChannelKeys(Shape):
     """The streams that it may read, each by a durable consumer with the service's name."""
     reply: bool = False
     """It may answer what it receives: once a message, within a minute."""
+    buckets: dict[str, list[Literal["read", "write"]]] = Field(default={})
+    """Buckets that it may read or write as a whole: `{settings: [read, write]}`."""
+    object_stores: dict[str, list[Literal["read", "write"]]] = Field(default={})
+    """Object stores that it may read or write as a whole."""
+    connections: Annotated[int, _number(MAX_CONNECTIONS)] = CONNECTIONS
+    """How many connections it may have open; 64 unless stated."""
+    subscriptions: Annotated[int, _number(MAX_SUBSCRIPTIONS)] = SUBSCRIPTIONS
+    """How many subscriptions each may have; 1024 unless stated."""
+    max_payload: Annotated[int | None, PlainValidator(_payload)] = None
+    """The largest message that it may publish; the server's unless stated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +186,13 @@ class Stream:
     subjects: tuple[str, ...]
     max_bytes: int
     max_age_seconds: int | None
+    history: int | None = None
+    """How many values of each key; None: it is no key-value bucket."""
+
+    @property
+    def is_bucket(self) -> bool:
+        """Whether it is a key-value bucket or an object store."""
+        return stream_of(self.subjects[0]) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +202,7 @@ class Server:
     streams: Mapping[str, Stream]
     storage_bytes: int
     max_payload_bytes: int
+    max_pending_bytes: int
     minimum_tls: Literal["1.2", "1.3"]
 
     @property
@@ -162,6 +219,10 @@ class Grants:
     subscribe: tuple[str, ...] = ()
     consume: tuple[str, ...] = ()
     reply: bool = False
+    connections: int = CONNECTIONS
+    subscriptions: int = SUBSCRIPTIONS
+    max_payload_bytes: int | None = None
+    """None: the server's."""
 
 
 def server(resource: Resource) -> Server:
@@ -177,8 +238,17 @@ def grants(channel: Channel) -> Grants:
     found, flaws = keys(ChannelKeys, (), channel.options)
     if found is None:
         raise ValueError("; ".join(f.message for f in flaws))
+    whole = named(found.buckets, found.object_stores)
+    written = [s for name, verbs in whole.items() if "write" in verbs for s in subjects_of(name)]
+    read = [name for name, verbs in whole.items() if "read" in verbs]
     return Grants(
-        tuple(found.publish), tuple(found.subscribe), tuple(found.consume), reply=found.reply
+        tuple(dict.fromkeys([*found.publish, *written])),
+        tuple(found.subscribe),
+        tuple(dict.fromkeys([*found.consume, *read])),
+        reply=found.reply,
+        connections=found.connections,
+        subscriptions=found.subscriptions,
+        max_payload_bytes=found.max_payload,
     )
 
 
@@ -189,17 +259,23 @@ def check(system: System, resource: Resource) -> Iterator[Flaw]:
     if found is not None:
         yield from _overlapping(found, resource)
         yield from _room(found, resource)
+        yield from _pending(found, resource)
     declared = _stream_keys(resource)
     for path, channel in channels_to(system, resource.name):
         said, flaws = keys(ChannelKeys, path, channel.options)
         yield from flaws
         if said is not None:
             yield from _channel(path, channel, said, declared)
+    if found is not None and not found.tls_first:
+        yield from _answered_twice(system, resource)
 
 
 def _stream_keys(resource: Resource) -> Sequence[str]:
-    streams = resource.options.get("streams")
-    return [str(name) for name in streams] if isinstance(streams, Mapping) else []
+    def names(key: str) -> Mapping[str, object]:
+        said = resource.options.get(key)
+        return {str(name): None for name in said} if isinstance(said, Mapping) else {}
+
+    return [*names("streams"), *named(names("buckets"), names("object_stores"))]
 
 
 def _read_server(resource: Resource) -> tuple[Server | None, tuple[Flaw, ...]]:
@@ -209,17 +285,62 @@ def _read_server(resource: Resource) -> tuple[Server | None, tuple[Flaw, ...]]:
         return None, flaws
     streams = {}
     wrong: list[Flaw] = []
-    for name, value in said.streams.items():
+    for name, value, where in _each_stream(said, path):
         options = value if isinstance(value, Mapping) else {"subjects": value}
-        one, flaws = keys(StreamKeys, (*path, "streams", name), options)
+        one, flaws = keys(StreamKeys, where, options)
         if one is not None:
-            streams[name] = Stream(name, tuple(one.subjects), one.max_size, one.max_age)
-        short = options is not value
-        wrong += (_short_form(f, (*path, "streams", name)) if short else f for f in flaws)
+            made = Stream(name, tuple(one.subjects), one.max_size, one.max_age, _history(one))
+            flaws = (*flaws, *_bucket(made, one, where))
+            streams[name] = made
+        short = not isinstance(value, Mapping)
+        wrong += (_short_form(f, where) if short else f for f in flaws)
     if wrong:
         return None, tuple(wrong)
     minimum: Literal["1.2", "1.3"] = "1.2" if said.minimum_tls == "1.2" else "1.3"
-    return Server(streams, said.storage, said.max_payload, minimum), ()
+    return Server(streams, said.storage, said.max_payload, said.max_pending, minimum), ()
+
+
+def _each_stream(said: ServerKeys, path: DocumentPath) -> Iterator[tuple[str, Any, DocumentPath]]:
+    """Name, value and place of each stream; a bucket's value with the subjects that it has."""
+    for name, value in said.streams.items():
+        yield name, value, (*path, "streams", name)
+    for key, listed in (("buckets", said.buckets), ("object_stores", said.object_stores)):
+        for own, value in listed.items():
+            (stream,) = named({own: 0}, {}) if key == "buckets" else named({}, {own: 0})
+            options = {} if value is None else value
+            if isinstance(options, Mapping):
+                options = {"subjects": list(subjects_of(stream)), **options}
+            yield stream, options, (*path, key, own)
+
+
+def _history(said: StreamKeys) -> int | None:
+    """Of a key-value bucket only."""
+    keys_of = stream_of(said.subjects[0])
+    return (said.history or 1) if keys_of and keys_of.startswith("KV_") else None
+
+
+def _bucket(stream: Stream, said: StreamKeys, path: DocumentPath) -> Iterator[Flaw]:
+    """A bucket's subjects are in the stream that its clients look for, and nothing else is."""
+    for number, subject in enumerate(stream.subjects):
+        owner = stream_of(subject)
+        if owner != stream.name and (owner or stream.is_bucket):
+            yield Flaw(
+                codes.RESOURCE_KEY,
+                (*path, "subjects", number),
+                f"{quoted(subject)} is not kept by the stream {quoted(stream.name)}: clients look "
+                f"for it in {quoted(owner)}."
+                if owner
+                else f"{quoted(stream.name)} is a bucket: it keeps no {quoted(subject)}.",
+                "Give it a stream of its own, or declare it by `buckets` or `object_stores`.",
+            )
+    if said.history and stream.history is None:
+        yield Flaw(
+            codes.RESOURCE_KEY,
+            (*path, "history"),
+            f"{quoted(stream.name)} is no key-value bucket: it has no history of keys.",
+            "Delete `history`.",
+            on_key=True,
+        )
 
 
 def _short_form(flaw: Flaw, path: DocumentPath) -> Flaw:
@@ -258,10 +379,39 @@ def _room(found: Server, resource: Resource) -> Iterator[Flaw]:
         )
 
 
+def _pending(found: Server, resource: Resource) -> Iterator[Flaw]:
+    """A message that may not wait cannot be delivered."""
+    if found.max_pending_bytes < 2 * found.max_payload_bytes:
+        yield Flaw(
+            codes.RESOURCE_KEY,
+            ("resources", resource.name),
+            f"`max_pending` is {size_text(found.max_pending_bytes)}, less than two messages of "
+            f"`max_payload` ({size_text(found.max_payload_bytes)}).",
+            "Raise `max_pending`, or lower `max_payload`.",
+        )
+
+
+def _answered_twice(system: System, resource: Resource) -> Iterator[Flaw]:
+    """Before 2.11, an account imports a subject from one other."""
+    answering: dict[str, str] = {}
+    for path, channel in channels_to(system, resource.name):
+        said, _ = keys(ChannelKeys, path, channel.options)
+        for number, subject in enumerate(said.subscribe if said and said.reply else ()):
+            other = answering.setdefault(subject, channel.source)
+            if other != channel.source:
+                yield Flaw(
+                    codes.RESOURCE_GRANT,
+                    (*path, "subscribe", number),
+                    f"{quoted(other)} answers {quoted(subject)} already, and a nats-server older "
+                    "than 2.11 cannot pass one request on to two services.",
+                    "Delete `minimum_tls: 1.2`, or let one of them answer.",
+                )
+
+
 def _channel(
     path: DocumentPath, channel: Channel, said: ChannelKeys, streams: Sequence[str]
 ) -> Iterator[Flaw]:
-    if not (said.publish or said.subscribe or said.consume):
+    if not (said.publish or said.subscribe or said.consume or said.buckets or said.object_stores):
         yield Flaw(
             codes.GRANTS_NOTHING,
             path,
@@ -280,6 +430,15 @@ def _channel(
         )
     for key, listed in (("publish", said.publish), ("subscribe", said.subscribe)):
         yield from _repeated((*path, key), listed)
+        yield from _crossing((*path, key), listed)
+        yield from _of_no_bucket((*path, key), channel, listed, streams)
+    for key, whole in (
+        ("buckets", named(said.buckets, {})),
+        ("object_stores", named({}, said.object_stores)),
+    ):
+        for name in whole:
+            if name not in streams:
+                yield _no_bucket((*path, key, name.partition("_")[2]), channel, name, streams)
     for number, name in enumerate(said.consume):
         if name not in streams:
             yield Flaw(
@@ -307,6 +466,40 @@ def _repeated(path: DocumentPath, listed: Sequence[str]) -> Iterator[Flaw]:
                 "Delete one of them.",
                 Severity.WARNING,
             )
+
+
+def _crossing(path: DocumentPath, listed: Sequence[str]) -> Iterator[Flaw]:
+    """What lies in both would cross between accounts twice."""
+    pair = crossing(listed)
+    if pair is not None:
+        yield Flaw(
+            codes.RESOURCE_GRANT,
+            (*path, listed.index(pair[1])),
+            f"{quoted(pair[1])} overlaps {quoted(pair[0])}, and neither takes in the other: what "
+            "matches both would arrive twice.",
+            "Write them so that they have no subject in common, or as one.",
+        )
+
+
+def _of_no_bucket(
+    path: DocumentPath, channel: Channel, listed: Sequence[str], streams: Sequence[str]
+) -> Iterator[Flaw]:
+    for number, subject in enumerate(listed):
+        name = stream_of(subject)
+        if name is not None and name not in streams:
+            yield _no_bucket((*path, number), channel, name, streams)
+
+
+def _no_bucket(path: DocumentPath, channel: Channel, stream: str, streams: Sequence[str]) -> Flaw:
+    kind, _, bucket = stream.partition("_")
+    key, what = ("buckets", "bucket") if kind == "KV" else ("object_stores", "object store")
+    return Flaw(
+        codes.RESOURCE_GRANT,
+        path,
+        f"{quoted(channel.target)} has no {what} {quoted(bucket)}.",
+        did_you_mean(stream, streams)
+        or f"Declare it: `{key}: {{{bucket}: {{}}}}` of {quoted(channel.target)}.",
+    )
 
 
 def _twice(path: DocumentPath, what: str) -> Flaw:

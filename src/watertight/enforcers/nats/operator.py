@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from watertight.enforcers.nats.compile import NATSGrants, inbox
+from watertight.enforcers.nats.accounts import inbox
+from watertight.enforcers.nats.compile import NATSGrants
 from watertight.enforcers.resource import (
     BUNDLE,
     CERTIFICATE,

@@ -12,7 +12,7 @@ import signal
 import ssl
 from pathlib import Path
 
-from watertight.enforcers.nats.compile import VARZ
+from watertight.enforcers.nats.accounts import VARZ
 from watertight.enforcers.nats.operator import Refused, ServerUnreachable, operator
 from watertight.enforcers.resource import CERTIFICATE, ServerHost, ServerPlan, ServerRefused
 from watertight.errors import WatertightError
@@ -51,6 +51,10 @@ async def put_in_force(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
             changed.append("started")
         elif await _reload_or_restart(plan, host):
             changed.append("restarted")
+        elif changed:
+            # What an account that is new imports from others as a service, is in force only with
+            # the next load (seen on 2.9 and 2.15).
+            await reload(plan, host)
     except WatertightError:
         await host.write(before)
         if ran and not await host.running():

@@ -4,14 +4,10 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping
 
-from watertight.enforcers.nats.compile import (
-    accounts,
-    consumer_configuration,
-    consumers,
-    stream_configuration,
-    tls,
-)
+from watertight.enforcers.nats.accounts import accounts
+from watertight.enforcers.nats.compile import tls
 from watertight.enforcers.nats.declaration import Server, server
+from watertight.enforcers.nats.storage import consumer_configuration, consumers, streams
 from watertight.model.system import Resource, System
 
 
@@ -27,6 +23,7 @@ def render(system: System, resource: Resource) -> Mapping[str, str]:
         "# Close or secure every other port: http, cluster, gateway, leafnodes, websocket, mqtt.",
         f"port: {resource.port}",
         f"max_payload: {said.max_payload_bytes}",
+        f"max_pending: {said.max_pending_bytes}",
         *tls(
             said,
             certificate="/etc/nats/certificate.pem",
@@ -50,8 +47,8 @@ def _streams(system: System, resource: Resource, said: Server) -> Iterator[str]:
     yield '# look for "error" in it.'
     yield "set -eu"
     readers = consumers(system, resource, said)
-    for name, stream in said.streams.items():
-        yield _request(f"$JS.API.STREAM.CREATE.{name}", stream_configuration(stream))
+    for name, stream in streams(system, resource, said).items():
+        yield _request(f"$JS.API.STREAM.CREATE.{name}", stream)
         for service in readers[name]:
             yield _request(
                 f"$JS.API.CONSUMER.DURABLE.CREATE.{name}.{service}",

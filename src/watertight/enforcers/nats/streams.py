@@ -7,8 +7,9 @@ that nobody declared is removed: it holds a position, and no message.
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from watertight.enforcers.nats.compile import NATSGrants, consumer_configuration
+from watertight.enforcers.nats.compile import NATSGrants
 from watertight.enforcers.nats.operator import Operator, Refused, refused_at
+from watertight.enforcers.nats.storage import consumer_configuration
 from watertight.enforcers.resource import ServerPlan
 
 API = "$JS.API"

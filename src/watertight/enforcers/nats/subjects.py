@@ -3,9 +3,11 @@ Messaging"). ``*`` stands for one token, a final ``>`` for one or more.
 """
 
 import re
+from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any
 
+from watertight.enforcers.nats.buckets import KEYS, OBJECTS, stream_of
 from watertight.model import codes
 from watertight.model.document import quoted
 from watertight.model.values import Malformed
@@ -33,13 +35,15 @@ def parse_subject(value: Any) -> str:
             "administration of JetStream.",
             "Name the first token: `orders.>`.",
         )
-    if tokens[0].startswith(("$", "_")):
+    if tokens[0].startswith(("$", "_")) and stream_of(value) is None:
         raise _bad(
             f"{quoted(value)} is a subject of the server's own, or an inbox.",
-            "Every service has an inbox of its own without a grant; "
-            "streams are granted by `consume`.",
+            "Every service has an inbox of its own without a grant; streams are granted by "
+            "`consume`; of a bucket, name it and a key: `$KV.settings.color`.",
         )
     for place, part in enumerate(tokens):
+        if not place and part in (KEYS, OBJECTS):
+            continue
         last = place == len(tokens) - 1
         if part == "*" or (part == ">" and last) or _TOKEN.fullmatch(part):
             continue
@@ -83,3 +87,27 @@ def overlap(one: str, other: str) -> bool:
         if ours != theirs and "*" not in (ours, theirs):
             return False
     return True
+
+
+def widest(subjects: Iterable[str]) -> tuple[str, ...]:
+    """Those that no other covers, each once."""
+    each = tuple(dict.fromkeys(subjects))
+    return tuple(s for s in each if not any(w != s and covers(w, s) for w in each))
+
+
+def crossing(subjects: Iterable[str]) -> tuple[str, str] | None:
+    """Two that overlap of which neither covers the other (``a.*.c``, ``a.b.*``), or None."""
+    each = widest(subjects)
+    pairs = ((a, b) for n, a in enumerate(each) for b in each[n + 1 :])
+    return next(((a, b) for a, b in pairs if overlap(a, b)), None)
+
+
+def common(one: str, other: str) -> str:
+    """The pattern of what matches both; they overlap."""
+    tokens: list[str] = []
+    ours, theirs = one.split("."), other.split(".")
+    for place, (left, right) in enumerate(zip(ours, theirs, strict=False)):
+        if left == ">" or right == ">":
+            return ".".join([*tokens, *(theirs if left == ">" else ours)[place:]])
+        tokens.append(right if left == "*" else left)
+    return ".".join(tokens)

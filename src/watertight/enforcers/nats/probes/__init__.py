@@ -5,7 +5,16 @@ from collections.abc import Iterator
 from watertight.enforcers.attack.server import server_probes
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.nats.declaration import KIND
-from watertight.enforcers.nats.probes import claims, grants, greeting, identity, streams, uses
+from watertight.enforcers.nats.probes import (
+    claims,
+    grants,
+    greeting,
+    identity,
+    limits,
+    streams,
+    through,
+    uses,
+)
 from watertight.enforcers.nats.probes.dialect import NATSDialect
 from watertight.model.system import System
 
@@ -23,5 +32,5 @@ def nats_probes(system: System) -> Iterator[Probe]:
             sockets=lambda _arena, _resource: (),
             resources=[resource],
         )
-        for part in (uses, greeting, grants, streams, claims):
+        for part in (uses, greeting, grants, streams, through, limits, claims):
             yield from part.probes(dialect, system, resource)

@@ -33,7 +33,13 @@ class Heard:
     """What the server said before its PONG."""
 
     errors: tuple[str, ...] = ()
-    messages: tuple[bytes, ...] = ()
+    arrived: tuple[tuple[str, bytes], ...] = ()
+    """Subject and payload (with headers, if there are) of each message."""
+
+    @property
+    def messages(self) -> tuple[bytes, ...]:
+        """The payloads."""
+        return tuple(payload for _, payload in self.arrived)
 
 
 @dataclass(slots=True)
@@ -117,16 +123,19 @@ class Reader:
             raise Closed("speaks no NATS")
 
 
-async def converse(wire: Wire, lines: str, *, until: int = 0) -> Heard:
+async def converse(
+    wire: Wire, lines: str, *, until: int = 0, reader: "Reader | None" = None
+) -> Heard:
     """Sends lines and a PING; returns what comes before its PONG, or ``until`` so many messages.
 
+    ``reader``: that of an earlier conversation on this wire, where messages may come at any time.
     Raises ``LoginRefused`` if the server says why it hangs up, ``Closed`` or ``TimeoutError``.
     """
     await wire.send(f"{lines}PING\r\n".encode())
-    reader, ponged = Reader(wire), False
+    reader, ponged = reader or Reader(wire), False
     errors: list[str] = []
-    messages: list[bytes] = []
-    while not ponged or len(messages) < until:
+    arrived: list[tuple[str, bytes]] = []
+    while not ponged or len(arrived) < until:
         try:
             line = await reader.line()
         except Closed as end:
@@ -141,12 +150,13 @@ async def converse(wire: Wire, lines: str, *, until: int = 0) -> Heard:
         elif verb == "-ERR":
             errors.append(rest.strip("'"))
         elif verb in ("MSG", "HMSG"):
-            messages.append(await reader.payload(int(rest.rsplit(" ", 1)[1])))
+            size = int(rest.rsplit(" ", 1)[1])
+            arrived.append((rest.partition(" ")[0], await reader.payload(size)))
         elif verb not in ("INFO", "+OK"):
             raise Closed(f"speaks no NATS: {line[:40]!r}")
         if errors and until:
             break
-    return Heard(tuple(errors), tuple(messages))
+    return Heard(tuple(errors), tuple(arrived))
 
 
 async def publish(wire: Wire, subject: str) -> Observation:

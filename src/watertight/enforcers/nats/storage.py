@@ -1,0 +1,121 @@
+"""What JetStream keeps, and what a service may ask of it. Pure.
+
+Every request here answers to a subject that the caller chose, so each reaches JetStream only as a
+service import of the caller's own account (``accounts``). Nobody is granted to make a consumer: one
+that pushes delivers to a subject of its maker's choice in the account where the stream lies.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from watertight.enforcers.nats.declaration import Grants, Server, Stream, grants
+from watertight.enforcers.nats.subjects import covers, overlap
+from watertight.enforcers.resource import channels_to
+from watertight.model.system import Resource, System
+
+_API = "$JS.API"
+_NANOSECONDS = 1_000_000_000
+
+
+def api_subjects(service: str, granted: Grants, said: Server) -> Sequence[str]:
+    """What one service may ask: fetch, look at its consumer, acknowledge; of buckets, what
+    their clients need to bind, read and empty them."""
+    found: list[str] = []
+    for stream in granted.consume:
+        found += [
+            f"{_API}.CONSUMER.MSG.NEXT.{stream}.{service}",
+            f"{_API}.CONSUMER.INFO.{stream}.{service}",
+            f"$JS.ACK.{stream}.{service}.>",
+        ]
+    for bucket in said.streams.values():
+        if bucket.is_bucket:
+            found += _of_bucket(bucket, granted)
+    return found
+
+
+def _of_bucket(bucket: Stream, granted: Grants) -> Iterator[str]:
+    reads = bucket.name in granted.consume
+    heard = [s for s in granted.subscribe if _within(s, bucket)]
+    if reads or heard or any(_within(s, bucket) for s in granted.publish):
+        yield f"{_API}.STREAM.INFO.{bucket.name}"
+    if reads:
+        yield f"{_API}.STREAM.MSG.GET.{bucket.name}"
+        yield f"{_API}.DIRECT.GET.{bucket.name}"
+        yield f"{_API}.DIRECT.GET.{bucket.name}.>"
+    else:
+        yield from (f"{_API}.DIRECT.GET.{bucket.name}.{subject}" for subject in heard)
+    if writes_all(bucket, granted):
+        yield f"{_API}.STREAM.PURGE.{bucket.name}"
+
+
+def _within(subject: str, bucket: Stream) -> bool:
+    return any(overlap(subject, one) for one in bucket.subjects)
+
+
+def writes_all(bucket: Stream, granted: Grants) -> bool:
+    """Whether a service may write every key, so that it may as well empty the bucket."""
+    return all(any(covers(own, s) for own in granted.publish) for s in bucket.subjects)
+
+
+def consumers(system: System, resource: Resource, said: Server) -> Mapping[str, tuple[str, ...]]:
+    """Who reads which stream."""
+    readers: dict[str, list[str]] = {name: [] for name in said.streams}
+    for _, channel in channels_to(system, resource.name):
+        for stream in grants(channel).consume:
+            readers[stream].append(channel.source)
+    return {name: tuple(sorted(services)) for name, services in readers.items()}
+
+
+def streams(system: System, resource: Resource, said: Server) -> Mapping[str, Mapping[str, Any]]:
+    """Name → configuration, as ``$JS.API.STREAM.CREATE`` takes it."""
+    every = [grants(channel) for _, channel in channels_to(system, resource.name)]
+    return {
+        name: _configuration(stream, rollup=_may_roll_up(stream, every))
+        for name, stream in said.streams.items()
+    }
+
+
+def _may_roll_up(stream: Stream, every: Sequence[Grants]) -> bool:
+    """A message with ``Nats-Rollup: all`` empties the whole stream, whatever its subject: allowed
+    where each who writes to the bucket may write all of it."""
+    writers = [g for g in every if any(_within(s, stream) for s in g.publish)]
+    return stream.is_bucket and all(writes_all(stream, g) for g in writers)
+
+
+def _configuration(stream: Stream, *, rollup: bool) -> Mapping[str, Any]:
+    """Limits that are not set are -1."""
+    bucket = stream.is_bucket
+    made: dict[str, Any] = {
+        "name": stream.name,
+        "subjects": list(stream.subjects),
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new" if bucket else "old",
+        "max_bytes": stream.max_bytes,
+        "max_age": (stream.max_age_seconds or 0) * _NANOSECONDS,
+        "max_msgs": -1,
+        "max_msg_size": -1,
+        "max_consumers": -1,
+        "max_msgs_per_subject": stream.history or -1,
+        "num_replicas": 1,
+    }
+    if bucket:
+        made |= {"allow_direct": True, "allow_rollup_hdrs": rollup}
+        if stream.history:
+            made["deny_delete"] = True
+    return made
+
+
+def consumer_configuration(service: str) -> Mapping[str, Any]:
+    """A durable pull consumer: what is not acknowledged within 30 s is delivered again."""
+    return {
+        "durable_name": service,
+        "ack_policy": "explicit",
+        "ack_wait": 30 * _NANOSECONDS,
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+        "max_deliver": -1,
+        "max_ack_pending": 1000,
+        "max_waiting": 512,
+        "num_replicas": 0,
+    }
