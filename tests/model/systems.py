@@ -98,6 +98,7 @@ def services(draw: st.DrawFn, name: str) -> Service:
         ready=draw(st.sampled_from([None, "/", "/healthz?deep=1"])) if http else None,
         contract=draw(st.none() | files),
         limits=draw(limits | st.just(SERVICE_LIMITS)),
+        private_ports=tuple(draw(st.lists(st.integers(1, 65535), max_size=2))),
     )
 
 

@@ -55,7 +55,7 @@ channels:
     "odd but honest apps": """
 trust_domain: example.internal
 services:
-  bare: {run: [python3, bare.py, "8001"], listens: {http: 8001}}
+  bare: {run: [python3, bare.py, "8001"], listens: {http: 8001}, private_ports: [9001, 8000]}
   events: {run: [python3, events.py, "8002"], listens: {http: 8002}}
   rpc: {run: [python3, rpc.py, "8003"], listens: {grpc: 8003}}
   everywhere:

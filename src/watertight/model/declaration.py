@@ -62,6 +62,7 @@ OneGrant = Annotated[
 PathTemplate = Annotated[
     str, *_by(values.parse_path_template, pattern="^/", examples=["/orders/*", "/files/**"])
 ]
+Port = Annotated[int, PlainValidator(values.parse_port), WithJsonSchema(_PORT)]
 Text = Annotated[str, *_by(values.parse_nonempty, minLength=1)]
 
 
@@ -113,6 +114,9 @@ class ServiceShape(Shape):
         Listen | None, PlainValidator(values.parse_listens), WithJsonSchema(_LISTENS)
     ] = None
     """The protocol and port of the service itself (on 127.0.0.1). Without it, it only calls."""
+    private_ports: list[Port] = []
+    """Ports on which the service listens for itself alone: a debugger, metrics, its own workers.
+    Nobody else reaches them; the proof calls every other socket a finding."""
     ready: Annotated[str | None, *_by(values.parse_ready, pattern="^/", examples=["/healthz"])] = (
         None
     )

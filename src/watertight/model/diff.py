@@ -74,7 +74,10 @@ def _services(old: System, new: System) -> Iterator[Change]:
             yield Change("~", f"service {name}:{was} →{now}", tightens=lost, at=service.at)
         altered = [
             what
-            for what in ("run", "directory", "environment", "image", "ready", "contract")
+            for what in (
+                *("run", "directory", "environment", "image", "ready", "contract"),
+                "private_ports",
+            )
             if getattr(before, what) != getattr(service, what)
         ]
         if altered:

@@ -57,6 +57,8 @@ def _service(service: Service) -> Iterator[tuple[str, Any]]:
         yield "image", service.image
     if service.listens:
         yield "listens", {service.listens.protocol.value: service.listens.port}
+    if service.private_ports:
+        yield "private_ports", list(service.private_ports)
     if service.ready is not None:
         yield "ready", service.ready
     if service.contract is not None:

@@ -51,6 +51,7 @@ def lint(
         *_resources(system, resource_kinds),
         *_services(system),
         *_limits(system),
+        *_private_ports(system),
         *_grants(system),
         *_gateway(system),
         *more,
@@ -124,6 +125,20 @@ def _services(system: System) -> Iterator[Flaw]:
 
 _LEAST_MEMORY_BYTES, _LEAST_PROCESSES = 64 << 20, 16
 """Below it an interpreter, a virtual machine or a server of any kind hardly starts."""
+
+
+def _private_ports(system: System) -> Iterator[Flaw]:
+    for name, service in system.services.items():
+        taken = {service.listens.port: "its `listens` has it"} if service.listens else {}
+        for number, port in enumerate(service.private_ports):
+            if port in taken:
+                yield _warning(
+                    codes.PRIVATE_PORT_TAKEN,
+                    ("services", name, "private_ports", number),
+                    f"The port {port} is no further port of `{name}`: {taken[port]} already.",
+                    "Leave it out.",
+                )
+            taken.setdefault(port, "`private_ports` names it")
 
 
 def _limits(system: System) -> Iterator[Flaw]:

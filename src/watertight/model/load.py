@@ -157,6 +157,7 @@ class _Loader:
                         directory=shape.directory,
                         ready=shape.ready,
                         contract=shape.contract,
+                        private_ports=tuple(shape.private_ports),
                         limits=_limits(shape.limits, SERVICE_LIMITS),
                         at=at,
                     ),

@@ -82,6 +82,8 @@ class Service:
     """An HTTP path that answers 2xx once the app is ready; None: the port accepts."""
     contract: str | None = None
     limits: Limits = SERVICE_LIMITS
+    private_ports: tuple[int, ...] = ()
+    """Where the app listens for itself alone: a debugger, workers of its own."""
     at: Position = NOWHERE
 
 

@@ -1,6 +1,7 @@
 """An HTTP server whose answers are a status and nothing else, as many a small framework's are."""
 
 import http.server
+import socket
 import sys
 
 
@@ -16,4 +17,6 @@ class Bare(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = answer  # noqa: N815 - as http.server calls them
 
 
+OWN = [socket.create_server(("127.0.0.1", port)) for port in (9001, 8000)]
+"""As a debugger has one; 8000 is the port of other apps, each in a network of its own."""
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Bare).serve_forever()

@@ -68,8 +68,10 @@ def expected(system: System, placement: Placement, workload: str) -> set[tuple[s
     for channel in system.outgoing(workload):
         if resource := system.resources.get(channel.target):
             known.add(("proxy", f"{addresses[resource.name]}:{resource.port}"))
-    if listens := system.services[workload].listens:
+    service = system.services[workload]
+    own = [*service.private_ports, *([service.listens.port] if service.listens else [])]
+    if own:
         # In a network namespace of its own there is nothing but loopback to bind.
         hosts = LOOPBACK if placement.shared_network else (*LOOPBACK, *EVERYWHERE)
-        known |= {("app", f"{host}:{listens.port}") for host in hosts}
+        known |= {("app", f"{host}:{port}") for host in hosts for port in own}
     return known
