@@ -2,40 +2,45 @@
 
 import asyncio
 import hashlib
+import re
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from watertight.enforcers.contract import Applied
-from watertight.enforcers.rabbitmq.compile import CONFIGURATION, DEFINITIONS, RabbitMQGrants
+from watertight.enforcers.rabbitmq import guard
+from watertight.enforcers.rabbitmq.compile import DEFINITIONS, RabbitMQGrants
 from watertight.enforcers.rabbitmq.control import (
     BrokerRefused,
+    CookieRefused,
     binary,
     control,
     evaluate,
     exported,
 )
 from watertight.enforcers.rabbitmq.differences import ACTOR, Difference, differences
+from watertight.enforcers.rabbitmq.in_force import State, look, not_in_force, record
+from watertight.enforcers.rabbitmq.locate import COMPILER, COOKIE, plugins_directory
 from watertight.enforcers.resource import ServerHost, ServerPlan, ServerRefused
 from watertight.enforcers.served import until_served
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.2
+OLDEST = (3, 10, 0)
+OPEN_BESIDE = (4, 0, 0), (4, 0, 3)
+"""These speak AMQP 1.0, which our guard does not see, and let its `x-cc` past topic permissions
+(rabbitmq-server pull request 12553)."""
+OTHER_COOKIE = "the broker's cookie was changed by hand"
 
 
 async def apply_plan(plan: ServerPlan, host: ServerHost) -> Applied:
     """See :meth:`~watertight.enforcers.resource.ResourceEnforcer.apply`."""
     grants: RabbitMQGrants = plan.grants
     changed = list(await host.write(plan.files))
-    running = await host.running()
-    if running and CONFIGURATION in changed:
-        await host.stop()
-        running = False
-    if not running:
-        await host.start()
-        await _until_up(host)
+    state = await _running(plan, host, changed)
+    if state is None:
+        state = await _started(plan, host)
         changed.append("started")
-    odd = differences(grants.definitions, await _exported(host))
+    odd = differences(grants.definitions, state.definitions)
     if odd:
         await _mend(plan, host, odd)
         changed += [difference.what for difference in odd]
@@ -47,6 +52,64 @@ async def apply_plan(plan: ServerPlan, host: ServerHost) -> Applied:
 
 def _version(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+async def _running(plan: ServerPlan, host: ServerHost, changed: list[str]) -> State | None:
+    """The broker, if it runs with what its files say; else it is stopped, and ``changed`` grows.
+
+    It reads its files only when it starts.
+    """
+    if not await host.running():
+        return None
+    stale = []
+    if not set(changed) - {DEFINITIONS}:
+        try:
+            state = await _look(plan, host)
+        except CookieRefused:
+            stale = [OTHER_COOKIE]
+        else:
+            stale = not_in_force(plan, state)
+            if not stale:
+                return state
+    changed += stale
+    await host.stop()
+    return None
+
+
+async def _started(plan: ServerPlan, host: ServerHost) -> State:
+    """Starts it with the plan's files, a guard compiled from them, and a cookie of its own making.
+
+    What a broker of an unfit version granted, it grants no more: it is stopped.
+    """
+    sources = host.placement.server_directory(plan.resource)
+    built = plugins_directory(plan, host.placement) / guard.DIRECTORY
+    cookie = host.placement.server_data(plan.resource) / COOKIE
+    script = f'rm -f "$4" && {guard.BUILD}'
+    arguments = (COMPILER, str(sources), str(built), str(cookie))
+    done = await host.run(("/bin/sh", "-c", script, "sh", *arguments))
+    if done.status:
+        raise BrokerRefused(
+            f"{plan.resource}: the plugin {guard.NAME} does not compile: {done.output[-300:]}"
+        )
+    await host.start()
+    await _until_up(host)
+    state = await look(plan, host)
+    if not fit(state.version):
+        await host.stop()
+        raise ServerRefused(
+            plan.at,
+            f"{plan.resource}: RabbitMQ {state.version} cannot be held to routing keys.",
+            remedy="Install 3.10 to 3.13, or 4.0.3 or newer.",
+        )
+    await record(plan, host, state)
+    return state
+
+
+def fit(version: str) -> bool:
+    """Whether our guard sees everything by which a broker of this version routes."""
+    found = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    first, fixed = OPEN_BESIDE
+    return found >= OLDEST and not first <= found < fixed
 
 
 async def _until_up(host: ServerHost) -> None:
@@ -63,13 +126,15 @@ async def _until_up(host: ServerHost) -> None:
             return
 
 
-async def _exported(host: ServerHost) -> Mapping[str, Any]:
-    """What the broker holds, also if it has just been started again after it died."""
+async def _look(plan: ServerPlan, host: ServerHost) -> State:
+    """What the broker is, also if it has just been started again after it died."""
     try:
-        return await exported(host)
+        return await look(plan, host)
+    except CookieRefused:
+        raise
     except BrokerRefused:
         await _until_up(host)
-        return await exported(host)
+        return await look(plan, host)
 
 
 async def _mend(plan: ServerPlan, host: ServerHost, odd: Sequence[Difference]) -> None:
@@ -96,13 +161,22 @@ async def find_drift(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
     found = [
         f"{name} was changed by hand"
         for name, text in plan.files.items()
-        if not (directory / name).exists() or (directory / name).read_text() != text
+        if not (directory / name).is_file() or (directory / name).read_text() != text
+    ]
+    found += [
+        f"{path.name} was added by hand"
+        for path in sorted(directory.iterdir())
+        if path.name not in plan.files
     ]
     if not await host.running():
         return [*found, "the server does not run"]
+    try:
+        state = await look(plan, host)
+    except CookieRefused:
+        return [*found, OTHER_COOKIE]
     grants: RabbitMQGrants = plan.grants
-    odd = differences(grants.definitions, await exported(host))
-    return [*found, *(difference.what for difference in odd)]
+    odd = differences(grants.definitions, state.definitions)
+    return [*found, *not_in_force(plan, state), *(difference.what for difference in odd)]
 
 
 async def rotate(plan: ServerPlan, host: ServerHost) -> None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from watertight.enforcers.contract import Placement
+from watertight.enforcers.rabbitmq import guard
 from watertight.enforcers.rabbitmq.declaration import (
+    CHANNELS_A_CONNECTION,
     KIND,
     SEND,
     TOPIC,
@@ -28,6 +30,9 @@ CONFIGURATION = "rabbitmq.conf"
 PLUGINS = "enabled_plugins"
 DEFINITIONS = "definitions.json"
 ENVIRONMENT = "rabbitmq-env.conf"
+ENABLED = f"[rabbitmq_auth_mechanism_ssl, {guard.NAME}].\n"
+LIMITS = "watertight-limits"
+"""The policy that bounds every queue."""
 NOTHING = "^$"
 """RabbitMQ's own word for no permission: it matches no name but the empty one."""
 HIGHEST_PORT = 65_535
@@ -51,9 +56,10 @@ def _plan(system: System, placement: Placement, resource: Resource) -> ServerPla
     wanted = definitions(system, resource)
     files = {
         CONFIGURATION: configuration(resource, placement),
-        PLUGINS: "[rabbitmq_auth_mechanism_ssl].\n",
+        PLUGINS: ENABLED,
         DEFINITIONS: json.dumps(wanted, indent=1) + "\n",
         ENVIRONMENT: "",
+        **guard.FILES,
     }
     return ServerPlan(
         resource.name,
@@ -69,11 +75,14 @@ def configuration(resource: Resource, placement: Placement) -> str:
     """rabbitmq.conf: TLS 1.3 with a client certificate, whose SPIFFE ID is the login."""
     own = placement.credentials(resource.name)
     files = (str(own / BUNDLE), str(own / CERTIFICATE), str(own / PRIVATE_KEY))
+    said = broker(resource)
     return settings(f"127.0.0.1:{resource.port}", files) + (
         f"load_definitions = {placement.server_directory(resource.name) / DEFINITIONS}\n"
         # Small machines must not keep publishers waiting without a word.
         "disk_free_limit.absolute = 50MB\n"
         "vm_memory_high_watermark.relative = 0.6\n"
+        f"max_message_size = {said.message_bytes}\n"
+        f"channel_max = {CHANNELS_A_CONNECTION}\n"
         "log.console = true\n"
         "log.console.level = info\n"
         "log.console.use_colors = off\n"
@@ -113,7 +122,24 @@ def definitions(system: System, resource: Resource) -> dict[str, Any]:
     exchanges = {**said.exchanges, **{f"{SEND}{queue}": "direct" for queue in sent}}
     return {
         "vhosts": [{"name": host}],
-        "users": [{"name": user, "password_hash": "", "tags": []} for user in sorted(users)],
+        "users": [
+            {"name": user, "password_hash": "", "tags": [], "limits": _limits(granted)}
+            for user, granted in sorted(users.items())
+        ],
+        "policies": [
+            {
+                "vhost": host,
+                "name": LIMITS,
+                "pattern": ".*",
+                "apply-to": "queues",
+                # What is in it stays; who publishes beyond it with confirms is told.
+                "definition": {
+                    "max-length-bytes": said.queue_bytes,
+                    "overflow": "reject-publish",
+                },
+                "priority": 0,
+            }
+        ],
         "permissions": [
             {"user": user, "vhost": host, **permissions(granted)}
             for user, granted in sorted(users.items())
@@ -164,6 +190,10 @@ def _bindings(said: Broker, sent: list[str], host: str) -> list[dict[str, Any]]:
         }
         for exchange, queue, key in sorted(set(ways))
     ]
+
+
+def _limits(granted: Grants) -> dict[str, int]:
+    return {"max-connections": granted.connections, "max-channels": granted.channels}
 
 
 def permissions(granted: Grants) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Talking to a running broker by its own command, which starts an Erlang of its own each time."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,23 @@ class BrokerRefused(WatertightError):
     """The broker, or its command, does not do what it is asked."""
 
 
+class CookieRefused(BrokerRefused):
+    """The command has another cookie than the broker: somebody has changed the file."""
+
+
+_COOKIE = re.compile(
+    r"TCP connection succeeded but Erlang distribution failed|failed_to_start_child, :auth"
+)
+"""What the command says then: that it is refused, or that it cannot read the file."""
+
+
 async def control(host: ServerHost, *words: str) -> str:
     """What ``rabbitmqctl`` says. Raises :class:`BrokerRefused`."""
     command = str(Path(host.process.argv[0]).with_name("rabbitmqctl"))
     done = await host.run((command, "-q", *words), timeout_seconds=TIMEOUT_SECONDS)
     if done.status:
-        raise BrokerRefused(
+        refused = CookieRefused if _COOKIE.search(done.output) else BrokerRefused
+        raise refused(
             f"{host.resource}: `rabbitmqctl {words[0]}` fails: {_reason(done.output)}",
             remedy=f"The end of its log:\n{host.log()}",
         )

@@ -18,9 +18,10 @@ from watertight.model.findings import Severity
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Resource, System
-from watertight.model.values import Malformed
+from watertight.model.values import Malformed, parse_size
 
 KIND = "rabbitmq"
+MAX_COUNT = 65_535
 MAX_NAME_BYTES = 255
 """A short string of AMQP 0-9-1 (section 4.2.5.3)."""
 TOPIC = "topic"
@@ -29,6 +30,15 @@ ANY = "any"
 """Every routing key: all that RabbitMQ can say of an exchange that is no topic exchange."""
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 _KEY = re.compile(r"([A-Za-z0-9_:-]+|\*)(\.([A-Za-z0-9_:-]+|\*))*(\.#)?|#")
+CONNECTIONS, CHANNELS = 50, 250
+"""What one service may have open at a broker, unless stated."""
+CHANNELS_A_CONNECTION = 128
+"""Of the client libraries, those that pool channels keep 25."""
+QUEUE_BYTES = 1 << 30
+MESSAGE_BYTES = 16 << 20
+"""RabbitMQ's own limit since 4.0; before, 128 MiB."""
+MAX_MESSAGE_BYTES = 512 << 20
+"""RabbitMQ takes no larger limit (rabbitmq.com/docs/configure)."""
 SEND = "to."
 """What the exchange is called that leads to one queue and nowhere else."""
 
@@ -93,7 +103,27 @@ def _routing_keys(value: Any) -> Keys:
     return tuple(_routing_key(key) for key in value)
 
 
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 < value <= MAX_COUNT:
+        raise Malformed(
+            codes.RESOURCE_KEY,
+            f"{quoted(value)} is not a number of connections or channels.",
+            f"Write a whole number from 1 to {MAX_COUNT}.",
+        )
+    return value
+
+
+def _message_bytes(value: Any) -> int:
+    size = parse_size(value)
+    if size > MAX_MESSAGE_BYTES:
+        raise Malformed(
+            codes.BAD_SIZE, f"{quoted(value)} is more than RabbitMQ takes.", "At most `512MiB`."
+        )
+    return size
+
+
 Name = Annotated[str, PlainValidator(_name)]
+Count = Annotated[int, PlainValidator(_count)]
 
 
 class BindingKeys(Shape):
@@ -114,6 +144,10 @@ class BrokerKeys(Shape):
     """Durable exchanges, by name: `direct`, `fanout` or `topic`."""
     bindings: list[BindingKeys] = Field(default=[])
     """Which exchange leads to which queue."""
+    max_queue_size: Annotated[int, PlainValidator(parse_size)] = QUEUE_BYTES
+    """How much a queue holds; what is published beyond it is refused. 1GiB unless stated."""
+    max_message_size: Annotated[int, PlainValidator(_message_bytes)] = MESSAGE_BYTES
+    """The largest message; 16MiB unless stated."""
 
 
 class ChannelKeys(Shape):
@@ -125,6 +159,10 @@ class ChannelKeys(Shape):
     """The queues that it may send to, each through the exchange `to.QUEUE`."""
     consume: list[str] = Field(default=[])
     """The queues that it may read."""
+    connections: Count = CONNECTIONS
+    """How many connections the service may have open at once; 50 unless stated."""
+    channels: Count = CHANNELS
+    """How many AMQP channels, over all its connections; 250 unless stated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +181,8 @@ class Broker:
     queues: tuple[str, ...] = ()
     exchanges: Mapping[str, str] = field(default_factory=dict)
     bindings: tuple[Binding, ...] = ()
+    queue_bytes: int = QUEUE_BYTES
+    message_bytes: int = MESSAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +192,8 @@ class Grants:
     publish: Mapping[str, Keys] = field(default_factory=dict)
     send: tuple[str, ...] = ()
     consume: tuple[str, ...] = ()
+    connections: int = CONNECTIONS
+    channels: int = CHANNELS
 
 
 def broker(resource: Resource) -> Broker:
@@ -166,7 +208,13 @@ def _broker(said: BrokerKeys) -> Broker:
     bindings = (
         Binding(b.exchange, b.queue, key) for b in said.bindings for key in (b.keys or [""])
     )
-    return Broker(tuple(said.queues), dict(said.exchanges), tuple(bindings))
+    return Broker(
+        tuple(said.queues),
+        dict(said.exchanges),
+        tuple(bindings),
+        said.max_queue_size,
+        said.max_message_size,
+    )
 
 
 def grants(channel: Channel) -> Grants:
@@ -174,7 +222,13 @@ def grants(channel: Channel) -> Grants:
     said, flaws = keys(ChannelKeys, (), channel.options)
     if said is None:
         raise ValueError("; ".join(f.message for f in flaws))
-    return Grants(dict(said.publish), tuple(said.send), tuple(said.consume))
+    return Grants(
+        dict(said.publish),
+        tuple(said.send),
+        tuple(said.consume),
+        said.connections,
+        said.channels,
+    )
 
 
 def check(system: System, resource: Resource) -> Iterator[Flaw]:

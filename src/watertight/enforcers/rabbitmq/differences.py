@@ -128,10 +128,16 @@ def _parameter(one: Definition) -> str:
 
 
 KINDS = (
-    _Kind("users", "user", ("name",), {"tags": "", "password_hash": ""}, _user),
+    _Kind("users", "user", ("name",), {"tags": "", "password_hash": "", "limits": {}}, _user),
     _Kind("vhosts", "virtual host", ("name",), {}, _vhost),
     _Kind("parameters", "parameter", ("vhost", "component", "name"), {}, _parameter),
-    _Kind("policies", "policy", ("vhost", "name"), {}, _policy),
+    _Kind(
+        "policies",
+        "policy",
+        ("vhost", "name"),
+        {"pattern": "", "definition": {}, "priority": 0, "apply-to": "all"},
+        _policy,
+    ),
     _Kind(
         "permissions",
         "permissions of",
@@ -157,7 +163,13 @@ KINDS = (
         "exchanges",
         "exchange",
         ("vhost", "name"),
-        {"type": "direct", "durable": True, "auto_delete": False, "arguments": {}},
+        {
+            "type": "direct",
+            "durable": True,
+            "auto_delete": False,
+            "internal": False,
+            "arguments": {},
+        },
         _exchange,
     ),
     _Kind(

@@ -17,6 +17,8 @@ SERVER = "rabbitmq-server"
 DEBIAN = "/usr/lib/rabbitmq/bin"
 """Debian's own wrappers on the path would change the user and the directory."""
 ERLANG = "erl"
+COMPILER = "erlc"
+COOKIE = ".erlang.cookie"
 NODE = "rabbit@localhost"
 START_SECONDS = 90.0
 ON_LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
@@ -28,26 +30,33 @@ def locate_broker(plan: ServerPlan, placement: Placement, search_path: str) -> S
     """The broker and its environment. Raises :class:`ServerMissing`."""
     where = os.pathsep.join((DEBIAN, search_path))
     program = shutil.which(SERVER, path=where)
-    if program is None or shutil.which(ERLANG, path=search_path) is None:
+    erlang = [shutil.which(part, path=search_path) for part in (ERLANG, COMPILER)]
+    if program is None or None in erlang:
         raise ServerMissing(
             f"{plan.at}: {plan.resource} needs {SERVER} and Erlang, which are not installed.",
             remedy="Install them: apt-get install rabbitmq-server.",
         )
     return ServerProcess(
         argv=(program,),
-        environment=environment(plan, placement),
+        environment=environment(plan, placement, Path(program)),
         programs=(Path(program),),
         start_seconds=START_SECONDS,
     )
 
 
-def environment(plan: ServerPlan, placement: Placement) -> dict[str, str]:
+def plugins_directory(plan: ServerPlan, placement: Placement) -> Path:
+    """Where the broker finds our own plugin, compiled."""
+    return placement.server_data(plan.resource) / "plugins"
+
+
+def environment(plan: ServerPlan, placement: Placement, program: Path) -> dict[str, str]:
     """Everything of the broker's lies in its own directories; all else listens on loopback.
 
     The port mapper (epmd) and the distribution know no TLS here: the one only tells names, the
     other asks for the cookie, a file of the broker's own user. Both are in the broker's network.
     """
     own = placement.server_directory(plan.resource)
+    theirs = program.resolve().parent.parent / "plugins"
     data = placement.server_data(plan.resource)
     return {
         "RABBITMQ_NODENAME": NODE,
@@ -55,6 +64,9 @@ def environment(plan: ServerPlan, placement: Placement) -> dict[str, str]:
         "RABBITMQ_CONF_ENV_FILE": str(own / ENVIRONMENT),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(own / PLUGINS),
         "RABBITMQ_ADVANCED_CONFIG_FILE": str(own / "advanced.config"),
+        # Or it reads those of /etc/rabbitmq/conf.d, too.
+        "RABBITMQ_CONFIG_FILES": str(own / "conf.d" / "*.conf"),
+        "RABBITMQ_PLUGINS_DIR": f"{plugins_directory(plan, placement)}:{theirs}",
         "RABBITMQ_MNESIA_BASE": str(data / "mnesia"),
         "RABBITMQ_LOG_BASE": str(data / "logs"),
         "RABBITMQ_PID_FILE": str(data / "pid"),

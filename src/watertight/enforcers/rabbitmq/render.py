@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping
 
+from watertight.enforcers.rabbitmq import guard
 from watertight.enforcers.rabbitmq.compile import (
     CONFIGURATION,
     DEFINITIONS,
+    ENABLED,
     PLUGINS,
     definitions,
     settings,
@@ -21,6 +23,7 @@ def render(system: System, resource: Resource) -> Mapping[str, str]:
     files = (f"{DIRECTORY}/{BUNDLE}", f"{DIRECTORY}/{CERTIFICATE}", f"{DIRECTORY}/{PRIVATE_KEY}")
     return {
         CONFIGURATION: settings(str(resource.port), files),
-        PLUGINS: "[rabbitmq_auth_mechanism_ssl].\n",
+        PLUGINS: ENABLED,
         DEFINITIONS: json.dumps(definitions(system, resource), indent=1) + "\n",
+        **guard.FILES,
     }
