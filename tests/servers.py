@@ -97,7 +97,7 @@ class PlainHost:
         changed = []
         for path in directory.iterdir():
             if path.name not in files:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
                 changed.append(path.name)
         for name, text in files.items():
             path = directory / name

@@ -46,20 +46,40 @@ LIVE = (
     Sabotage(
         "write",
         (_permissions(NOTHING, ".*", NOTHING),),
-        frozenset({"grants.built-in-exchange", "grants.default-exchange", "grants.publish"}),
+        frozenset(
+            {
+                "grants.built-in-exchange",
+                "grants.default-exchange",
+                "grants.direct-reply",
+                "grants.publish",
+            }
+        ),
         frozenset({"grants.bind", "grants.consume", "grants.declare-queue", "grants.routing-key"}),
     ),
     Sabotage(
         "read",
         (_permissions(NOTHING, RIGHT_WRITE, ".*"),),
-        frozenset({"grants.consume", "grants.purge"}),
-        frozenset({"grants.bind", "grants.publish", "grants.unbind"}),
+        frozenset({"grants.consume"}),
+        frozenset({"grants.bind", "grants.publish", "grants.purge", "grants.unbind"}),
     ),
     Sabotage(
-        "bind",
-        (_permissions(NOTHING, ".*", ".*"),),
-        frozenset({"grants.bind", "grants.unbind"}),
-        frozenset({"grants.declare-queue", "grants.routing-key"}),
+        "everything",
+        (_permissions(".*", ".*", ".*"),),
+        frozenset({"grants.alternate-exchange", "grants.dead-letters"}),
+        frozenset({"grants.bind", "grants.bind-exchange", "grants.purge", "grants.unbind"}),
+    ),
+    Sabotage(
+        "impersonator",
+        (("set_user_tags", USER, "impersonator"),),
+        frozenset({"grants.user-id"}),
+        frozenset({"grants.bcc", "grants.cc"}),
+    ),
+    Sabotage(
+        "write, for whoever may write nothing",
+        (("set_permissions", "-p", "jobs", USER.replace("orders", "packer"), "^$", ".*", "^$"),),
+        frozenset({"grants.publish", "pairs.reach"}),
+        frozenset({"grants.cc"}),
+        channel="packer -> jobs",
     ),
     Sabotage(
         "no topic permission",
@@ -88,6 +108,23 @@ LIVE = (
         frozenset({"login.guest", "grants.publish"}),
     ),
 )
+UNGUARDED = (
+    ("eval", 'rabbit_registry:unregister(channel_interceptor, <<"watertight_guard">>).'),
+    ("eval", "[application:set_env(rabbit, Limit, 0) || Limit <- [channel_max, frame_max]]."),
+    ("eval", "application:set_env(rabbit, max_message_size, 64000000)."),
+)
+"""What takes the guard and the limits of a connection away from a broker that runs."""
+GUARDED = {
+    ORDERS: {
+        *("grants.ask-exchange", "grants.ask-queue", "grants.bcc", "grants.cc"),
+        *("limits.channels", "limits.frame", "limits.message"),
+    },
+    BILLING: {"grants.read-alone", "grants.read-first", "pairs.reach"},
+}
+"""Broken by that alone."""
+GUARDED_TOO = {"grants.bind", "grants.bind-exchange", "grants.purge", "grants.unbind"}
+"""Broken by that, and wider permissions."""
+EVERYTHING = _permissions(".*", ".*", ".*")
 PASSWORDS = frozenset({"login.guest", "login.password", "login.amqplain"})
 """Broken by a restart with PLAIN and AMQPLAIN, a guest, and a password for a service."""
 OPEN_DOOR = frozenset(

@@ -7,6 +7,7 @@ services:
   billing: {}
   packer: {}
   lobby: {}
+  clerk: {}
   stranger: {}
 resources:
   jobs:
@@ -23,6 +24,7 @@ channels:
   - {from: orders, to: jobs, publish: {events: [orders.placed, "orders.*.eu"]}, send: [parcels]}
   - {from: billing, to: jobs, consume: [invoices], publish: {events: ["billing.#"], desk: any}}
   - {from: packer, to: jobs, consume: [parcels]}
-  - {from: lobby, to: jobs}
+  - {from: lobby, to: jobs, connections: 24, channels: 30}
+  - {from: clerk, to: jobs, consume: [invoices]}
 """
 """``lobby`` is granted nothing, ``stranger`` has no channel."""

@@ -1,16 +1,14 @@
 """A real broker becomes what is declared, stays it, and says what it is not."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import aio_pika
 import pytest
 import pytest_asyncio
-from aio_pika.abc import AbstractConnection
 
+from tests.rabbitmq.clients import connected
 from tests.rabbitmq.shop import SHOP
 from tests.servers import Rig, running_server, with_channels
 from watertight.enforcers.rabbitmq.apply import apply_plan
@@ -28,30 +26,6 @@ ORDERS = "spiffe://shop.internal/orders"
 async def rig() -> AsyncIterator[Rig]:
     async with running_server(RabbitMQEnforcer(), SHOP) as running:
         yield running
-
-
-@asynccontextmanager
-async def connected(rig: Rig, service: str) -> AsyncIterator[AbstractConnection]:
-    """A connection of ``service``, with its own certificate."""
-    credentials = rig.host.placement.credentials(service)
-    context = ssl.create_default_context(cafile=str(credentials / "bundle.pem"))
-    context.load_cert_chain(credentials / "certificate.pem", credentials / "private_key.pem")
-    context.check_hostname = False  # the name is the resource's, the address is not
-    connection = await aio_pika.connect(
-        host="127.0.0.1",
-        port=rig.host.port,
-        virtualhost=rig.resource,
-        ssl=True,
-        ssl_context=context,
-        login="",
-        password="",
-        auth="EXTERNAL",
-    )
-    try:
-        yield connection
-    finally:
-        with suppress(Exception):
-            await connection.close()
 
 
 async def drift(rig: Rig) -> list[str]:

@@ -14,7 +14,19 @@ import pytest
 import pytest_asyncio
 
 from tests.ports import free_port
-from tests.rabbitmq.sabotages import ELSEWHERE, LIVE, OPEN_DOOR, ORDERS, PASSWORDS, USER, Sabotage
+from tests.rabbitmq.sabotages import (
+    ELSEWHERE,
+    EVERYTHING,
+    GUARDED,
+    GUARDED_TOO,
+    LIVE,
+    OPEN_DOOR,
+    ORDERS,
+    PASSWORDS,
+    UNGUARDED,
+    USER,
+    Sabotage,
+)
 from tests.rabbitmq.shop import SHOP
 from tests.servers import SANDBOXED, Rig, not_held, running_server
 from watertight.enforcers.contract import Verdict
@@ -64,6 +76,20 @@ async def test_a_weakened_broker_turns_exactly_these_probes_red(
     finally:
         applied = await rig.enforcer.apply(rig.plan, rig.host)  # which looks whether it took
     assert applied.changed != ()
+
+
+async def test_a_broker_without_its_guard_is_found_and_guarded_again(rig: Rig) -> None:
+    for command in UNGUARDED:
+        await control(rig.host, *command)
+    for channel, ids in GUARDED.items():
+        assert await broken(rig, ids | GUARDED_TOO, channel) == ids
+    await control(rig.host, *EVERYTHING)
+    assert await broken(rig, GUARDED_TOO) == GUARDED_TOO
+    found = await rig.enforcer.drift(rig.plan, rig.host)
+    assert any("guard" not in line and "interceptors, rabbit" in line for line in found)
+    assert "started" in (await rig.enforcer.apply(rig.plan, rig.host)).changed
+    for channel, ids in GUARDED.items():
+        assert await broken(rig, ids | GUARDED_TOO, channel) == set()
 
 
 async def test_passwords_are_found(rig: Rig) -> None:
@@ -136,7 +162,7 @@ async def test_a_port_mapper_that_obeys_is_found(rig: Rig, monkeypatch: pytest.M
 
 async def test_every_probe_has_a_sabotage_test() -> None:
     tried = {probe for sabotage in LIVE for probe in sabotage.breaks}
-    tried |= PASSWORDS | OPEN_DOOR | ELSEWHERE
+    tried |= PASSWORDS | OPEN_DOOR | ELSEWHERE | GUARDED_TOO | set().union(*GUARDED.values())
     system = load_text(SHOP.replace("{port}", "5671"))
     every = {probe.id for probe in RabbitMQEnforcer().probes(system)}
     assert tried == every

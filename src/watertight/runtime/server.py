@@ -1,6 +1,7 @@
 """One server's place on this host, as its enforcer may use it."""
 
 import asyncio
+import shutil
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ class PodHost:
         changed = []
         for path in sorted(directory.iterdir()):
             if path.name not in files:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
                 changed.append(path.name)
         for name, text in files.items():
             path = directory / name

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import re
 import time
 from collections.abc import Sequence
 
@@ -20,15 +19,12 @@ from watertight.enforcers.rabbitmq.control import (
 from watertight.enforcers.rabbitmq.differences import ACTOR, Difference, differences
 from watertight.enforcers.rabbitmq.in_force import State, look, not_in_force, record
 from watertight.enforcers.rabbitmq.locate import COMPILER, COOKIE, plugins_directory
+from watertight.enforcers.rabbitmq.versions import fit
 from watertight.enforcers.resource import ServerHost, ServerPlan, ServerRefused
 from watertight.enforcers.served import until_served
 
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.2
-OLDEST = (3, 10, 0)
-OPEN_BESIDE = (4, 0, 0), (4, 0, 3)
-"""These speak AMQP 1.0, which our guard does not see, and let its `x-cc` past topic permissions
-(rabbitmq-server pull request 12553)."""
 OTHER_COOKIE = "the broker's cookie was changed by hand"
 
 
@@ -103,13 +99,6 @@ async def _started(plan: ServerPlan, host: ServerHost) -> State:
         )
     await record(plan, host, state)
     return state
-
-
-def fit(version: str) -> bool:
-    """Whether our guard sees everything by which a broker of this version routes."""
-    found = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-    first, fixed = OPEN_BESIDE
-    return found >= OLDEST and not first <= found < fixed
 
 
 async def _until_up(host: ServerHost) -> None:

@@ -13,8 +13,11 @@ from urllib.parse import quote
 
 import httpx
 
+from watertight.enforcers.rabbitmq import guard
 from watertight.enforcers.rabbitmq.compile import definitions
+from watertight.enforcers.rabbitmq.declaration import grants
 from watertight.enforcers.rabbitmq.differences import Definition, differences
+from watertight.enforcers.rabbitmq.versions import fit, looks_at_copies
 from watertight.enforcers.resource import AdminRefused, ServerRefused
 from watertight.errors import WatertightError
 from watertight.model.system import Resource, System
@@ -38,8 +41,17 @@ async def grant(
     async with _connected(resource, admin) as broker:
         found = _ours(await _get(broker), system, wanted)
         odd = [difference.what for difference in differences(wanted, found)]
-        if dry_run or not odd:
-            return tuple(odd)
+        unheld = await _unheld(broker, system, resource)
+        if dry_run:
+            return (*odd, *([unheld] if unheld else []))
+        if unheld:
+            raise ServerRefused(
+                resource.at,
+                f"{resource.name}: {unheld}.",
+                remedy="Enable the plugin that `watertight render` prints, or use RabbitMQ 4.0.3.",
+            )
+        if not odd:
+            return ()
         for path in _removals(wanted, found):
             await _ask(broker, "DELETE", path)
         await _ask(broker, "POST", "/api/definitions", wanted)
@@ -51,6 +63,22 @@ async def grant(
             remedy="A queue or exchange keeps what it was made as: remove it by hand.",
         )
     return tuple(what for what in odd if what not in left)
+
+
+async def _unheld(broker: httpx.AsyncClient, system: System, resource: Resource) -> str:
+    """Why the broker cannot hold publishers to routing keys; empty if it can, or need not."""
+    granted = [grants(channel) for channel in system.incoming(resource.name)]
+    if all(set(keys) <= {"#"} for one in granted for keys in one.publish.values()):
+        return ""
+    version = str((await _ask(broker, "GET", "/api/overview")).json()["rabbitmq_version"])
+    nodes = (await _ask(broker, "GET", "/api/nodes")).json()
+    guarded = all(guard.NAME in node.get("enabled_plugins", ()) for node in nodes)
+    if looks_at_copies(version) or (guarded and fit(version)):
+        return ""
+    return (
+        f"RabbitMQ {version} without the plugin {guard.NAME} lets the headers CC and BCC past "
+        "topic permissions"
+    )
 
 
 def _ours(found: Definition, system: System, wanted: Definition) -> dict[str, Any]:

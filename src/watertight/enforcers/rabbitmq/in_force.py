@@ -102,12 +102,10 @@ def not_in_force(plan: ServerPlan, state: State) -> list[str]:
         return ["nobody knows with what files the broker was started"]
     if state.recorded.get(FILES) != files_of(plan):
         return ["the broker was started with other files"]
-    parts = {*state.runs_with, *state.recorded} - {FILES}
-    return [
-        f"the broker runs with other settings than its files say: {part}"
-        for part in sorted(parts)
-        if state.runs_with.get(part) != state.recorded.get(part)
-    ]
+    parts = sorted({*state.runs_with, *state.recorded} - {FILES})
+    odd = [part for part in parts if state.runs_with.get(part) != state.recorded.get(part)]
+    what = "the broker runs with other settings than its files say"
+    return [f"{what}: {', '.join(odd)}"] if odd else []
 
 
 async def record(plan: ServerPlan, host: ServerHost, state: State) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from watertight.enforcers.attack.login import Login
 from watertight.enforcers.attack.server import server_probes
 from watertight.enforcers.contract import Arena, Probe
-from watertight.enforcers.rabbitmq.declaration import KIND, broker, grants
-from watertight.enforcers.rabbitmq.probes import claims, identity, siblings
+from watertight.enforcers.rabbitmq.declaration import KIND, broker, grants, writable
+from watertight.enforcers.rabbitmq.probes import beyond, claims, identity, pairs, siblings
 from watertight.enforcers.rabbitmq.probes.dialect import RabbitMQDialect
 from watertight.enforcers.rabbitmq.probes.rights import attacks, uses
 from watertight.enforcers.rabbitmq.probes.sessions import Caller
@@ -31,14 +31,19 @@ def _of(system: System, resource: Resource) -> Iterator[Probe]:
     )
     yield from siblings.probes(resource)
     declared = broker(resource)
-    channels = list(system.incoming(resource.name))
-    sent = frozenset(queue for channel in channels for queue in grants(channel).send)
-    for channel in channels:
-        login = Login(system, resource, channel.source)
-        caller = Caller(dialect, login, grants(channel))
+    callers = [
+        Caller(dialect, Login(system, resource, channel.source), grants(channel))
+        for channel in system.incoming(resource.name)
+    ]
+    sent = frozenset(queue for caller in callers for queue in caller.granted.send)
+    for caller in callers:
         yield from uses(caller)
         yield from attacks(caller, declared, sent)
-        yield from claims.probes(dialect, login)
+        yield from beyond.attacks(caller, declared)
+        yield from claims.probes(dialect, caller.login)
+    yield from pairs.probes(callers, declared)
+    for caller in [caller for caller in callers if writable(caller.granted)][:1]:
+        yield from beyond.large_message(caller, declared)
 
 
 def _sockets(_arena: Arena, resource: Resource) -> Iterable[str]:

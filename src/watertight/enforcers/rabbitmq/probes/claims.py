@@ -25,14 +25,14 @@ def probes(dialect: RabbitMQDialect, login: Login) -> Iterator[Probe]:
     for identifier, (what, mechanism, response) in tries.items():
         spoken = replace(dialect, mechanism=mechanism, response=response)
         attempt = f"a login as {what}"
-        yield MAKE.attack(identifier, login.channel, attempt, _enter, dialect, spoken, login)
+        yield MAKE.attack(identifier, login.channel, attempt, tried, dialect, spoken, login)
     for host in ("/", "watertight-other"):
         spoken = replace(dialect, virtual_host=host)
         what = f"the virtual host {host}"
-        yield MAKE.attack("login.virtual-host", login.channel, what, _enter, dialect, spoken, login)
+        yield MAKE.attack("login.virtual-host", login.channel, what, tried, dialect, spoken, login)
 
 
-async def _enter(
+async def tried(
     arena: Arena, dialect: RabbitMQDialect, spoken: RabbitMQDialect, login: Login
 ) -> Observation:
     """A refusal without words counts while the usual login is taken."""

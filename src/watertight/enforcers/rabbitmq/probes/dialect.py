@@ -2,6 +2,7 @@
 
 import ssl
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from watertight.enforcers.attack.login import Login, LoginRefused
@@ -13,7 +14,7 @@ from watertight.enforcers.rabbitmq.probes import frames
 from watertight.enforcers.rabbitmq.probes.frames import Frames, Method
 
 ACCESS_REFUSED, NOT_ALLOWED = 403, 530
-PRECONDITION_FAILED = 406
+NOT_FOUND, PRECONDITION_FAILED = 404, 406
 _CHANNEL = 1
 _MAX_FRAME = 131_072
 
@@ -32,6 +33,8 @@ class RabbitMQDialect:
     response: bytes = b""
     virtual_host: str | None = None
     """None: the resource's own."""
+    channel_max: int = 16
+    frame_max: int = _MAX_FRAME
 
     async def prelude(self, wire: Wire, *, secure: bool) -> None:
         """TLS begins at once, and so does a login in the clear."""
@@ -49,14 +52,14 @@ class RabbitMQDialect:
         answer += frames.long(self.response) + frames.short("en_US")
         await wire.send(frames.method(0, frames.START_OK, answer))
         await _expect(incoming, frames.TUNE)
-        tune = struct.pack(">HIH", 16, _MAX_FRAME, 0)
+        tune = struct.pack(">HIH", self.channel_max, self.frame_max, 0)
         host = login.resource.name if self.virtual_host is None else self.virtual_host
         opening = frames.short(host) + frames.short("") + b"\x00"
         await wire.send(
             frames.method(0, frames.TUNE_OK, tune) + frames.method(0, frames.OPEN, opening)
         )
         await _expect(incoming, frames.OPEN_OK)
-        await wire.send(frames.method(_CHANNEL, frames.CHANNEL_OPEN, frames.short("")))
+        await wire.send(OPEN)
         await _expect(incoming, frames.CHANNEL_OPEN_OK)
 
 
@@ -70,8 +73,14 @@ async def _expect(incoming: Frames, kind: tuple[int, int]) -> Method:
     return found
 
 
-async def act(wire: Wire, request: bytes, answer: tuple[int, int]) -> Observation:
-    """One method and its answer; a refusal is told by its code (403 and 530), never by its text."""
+async def act(
+    wire: Wire,
+    request: bytes,
+    answer: tuple[int, int],
+    *,
+    no: Collection[int] = (ACCESS_REFUSED, NOT_ALLOWED),
+) -> Observation:
+    """One method and its answer; a refusal is told by its code (``no``), never by its text."""
     await wire.send(request)
     found = await Frames(wire).method()
     if found.kind == answer:
@@ -81,27 +90,31 @@ async def act(wire: Wire, request: bytes, answer: tuple[int, int]) -> Observatio
         if found.kind == frames.CHANNEL_CLOSE:
             await wire.send(frames.method(_CHANNEL, frames.CHANNEL_CLOSE_OK))
         said = f"{code} {text}"[:200]
-        if code == PRECONDITION_FAILED:  # judged after the permission
+        if code in no:
+            return refused(said)
+        if code in (NOT_FOUND, PRECONDITION_FAILED):  # judged after the permission
             return served(f"permitted, but {said}")
-        return refused(said) if code in (ACCESS_REFUSED, NOT_ALLOWED) else not_run(said)
+        return not_run(said)
     return served(f"method {found.kind} answers")
 
 
 # --- what may be asked (specification, sections 1.6 to 1.9) ---------------------------------------
 
 
-def declare_queue(name: str, *, exclusive: bool = False) -> bytes:
+def declare_queue(
+    name: str, *, exclusive: bool = False, passive: bool = False, table: bytes = frames.EMPTY_TABLE
+) -> bytes:
     """Queue.Declare; its answer is (50, 11)."""
-    bits = bytes([4 if exclusive else 0])
-    arguments = b"\x00\x00" + frames.short(name) + bits + frames.EMPTY_TABLE
-    return frames.method(_CHANNEL, (50, 10), arguments)
+    bits = bytes([4 * exclusive + passive])
+    return frames.method(_CHANNEL, (50, 10), b"\x00\x00" + frames.short(name) + bits + table)
 
 
-def declare_exchange(name: str) -> bytes:
+def declare_exchange(
+    name: str, *, passive: bool = False, table: bytes = frames.EMPTY_TABLE
+) -> bytes:
     """Exchange.Declare; its answer is (40, 11)."""
-    arguments = b"\x00\x00" + frames.short(name) + frames.short("fanout")
-    arguments += b"\x00" + frames.EMPTY_TABLE
-    return frames.method(_CHANNEL, (40, 10), arguments)
+    names = frames.short(name) + frames.short("fanout")
+    return frames.method(_CHANNEL, (40, 10), b"\x00\x00" + names + bytes([passive]) + table)
 
 
 def delete_queue(name: str) -> bytes:
@@ -131,38 +144,61 @@ def unbind(queue: str, exchange: str, key: str) -> bytes:
     return frames.method(_CHANNEL, (50, 50), b"\x00\x00" + names + frames.EMPTY_TABLE)
 
 
-def consume(queue: str) -> bytes:
-    """Basic.Consume, nothing acknowledged; its answer is (60, 21)."""
-    arguments = b"\x00\x00" + frames.short(queue) + frames.short("watertight-probe") + b"\x00"
-    return frames.method(_CHANNEL, (60, 20), arguments + frames.EMPTY_TABLE)
+def bind_exchange(exchange: str, source: str, key: str) -> bytes:
+    """Exchange.Bind; its answer is (40, 31)."""
+    names = frames.short(exchange) + frames.short(source) + frames.short(key)
+    return frames.method(_CHANNEL, (40, 30), b"\x00\x00" + names + b"\x00" + frames.EMPTY_TABLE)
 
 
-def consume_gently(queue: str) -> bytes:
-    """Basic.Consume behind every other reader, one message at most, which goes back untouched.
+def consume(queue: str, *, exclusive: bool = False, priority: int | None = None) -> bytes:
+    """Basic.Consume, nothing acknowledged; its answer is (60, 21).
 
-    (rabbitmq.com/docs/consumer-priority.) Basic.Qos and its answer (60, 11) must come before.
+    ``priority``: below zero it comes behind every other reader
+    (rabbitmq.com/docs/consumer-priority). Basic.Qos should come before.
     """
-    arguments = b"\x00\x00" + frames.short(queue) + frames.short("watertight-probe") + b"\x00"
-    last = frames.short("x-priority") + b"I" + struct.pack(">i", -100)
-    return frames.method(_CHANNEL, (60, 20), arguments + frames.long(last))
+    arguments = b"\x00\x00" + frames.short(queue) + frames.short("watertight-probe")
+    table = b"" if priority is None else _priority(priority)
+    arguments += bytes([4 * exclusive]) + frames.long(table)
+    return frames.method(_CHANNEL, (60, 20), arguments)
+
+
+def _priority(priority: int) -> bytes:
+    return frames.short("x-priority") + b"I" + struct.pack(">i", priority)
 
 
 ONE_AT_A_TIME = frames.method(_CHANNEL, (60, 10), struct.pack(">IHB", 0, 1, 0))
 
 
-def publish(exchange: str, key: str) -> bytes:
+def publish(
+    exchange: str,
+    key: str,
+    *,
+    headers: bytes = b"",
+    user: str = "",
+    body: bytes = b"x",
+) -> bytes:
     """A message within a transaction that is rolled back: judged, and never delivered.
 
-    Tx.Select, Basic.Publish, Tx.Rollback; the answers are (90, 11) and (90, 31).
+    Tx.Select, Basic.Publish, Tx.Rollback; the answers are (90, 11) and (90, 31). ``headers``: the
+    fields of a table; ``user``: the property ``user-id`` (section 1.8.3.12).
     """
     names = b"\x00\x00" + frames.short(exchange) + frames.short(key) + b"\x00"
-    content = struct.pack(">HHQH", 60, 0, 1, 0)
+    flags = _HEADERS * bool(headers) | _USER * bool(user)
+    content = struct.pack(">HHQH", 60, 0, len(body), flags)
+    content += frames.long(headers) if headers else b""
+    content += frames.short(user) if user else b""
+    largest = _MAX_FRAME - 8
+    bodies = [body[at : at + largest] for at in range(0, len(body), largest)]
     return (
         frames.method(_CHANNEL, (60, 40), names)
         + frames.frame(frames.CONTENT, _CHANNEL, content)
-        + frames.frame(frames.BODY, _CHANNEL, b"x")
+        + b"".join(frames.frame(frames.BODY, _CHANNEL, part) for part in bodies)
         + frames.method(_CHANNEL, (90, 30))
     )
 
 
+_HEADERS, _USER = 1 << 13, 1 << 4
+"""Bits of the property flags (section 4.2.6.1)."""
+OPEN = frames.method(_CHANNEL, frames.CHANNEL_OPEN, frames.short(""))
+"""The channel again, after a refusal closed it; its answer is (20, 11)."""
 SELECT = frames.method(_CHANNEL, (90, 10))

@@ -59,6 +59,12 @@ def table(**fields: str) -> bytes:
     return struct.pack(">I", len(inside)) + inside
 
 
+def array(name: str, *items: str) -> bytes:
+    """A field of a table: an array of long strings (section 4.2.5.5)."""
+    inside = b"".join(b"S" + long(item.encode()) for item in items)
+    return short(name) + b"A" + long(inside)
+
+
 def client_properties() -> bytes:
     """What a client says of itself: a refused login is to be answered, not left hanging.
 

@@ -7,19 +7,11 @@ from watertight.enforcers.rabbitmq.declaration import (
     SEND,
     TOPIC,
     Broker,
-    matches,
     writable,
 )
 from watertight.enforcers.rabbitmq.probes import dialect as ask
+from watertight.enforcers.rabbitmq.probes.examples import STRANGER, example, near
 from watertight.enforcers.rabbitmq.probes.sessions import Caller, asks, consumes, publishes
-
-STRANGER = "watertight-probe"
-
-
-def example(pattern: str) -> str:
-    """A routing key that a pattern covers."""
-    words = [STRANGER if word in ("*", "#") else word for word in pattern.split(".")]
-    return ".".join(words)
 
 
 def uses(caller: Caller) -> Iterator[Probe]:
@@ -88,20 +80,9 @@ def _publications(caller: Caller, declared: Broker, sent: frozenset[str]) -> Ite
     for exchange, patterns in caller.granted.publish.items():
         if declared.exchanges.get(exchange) != TOPIC:
             continue
-        for key in _near(patterns):
+        for key in near(patterns):
             what = f"a message to {exchange} with the key {key!r}"
             yield caller.attack("grants.routing-key", what, publishes(exchange, key))
-
-
-def _near(patterns: tuple[str, ...]) -> Iterator[str]:
-    tried = [STRANGER]
-    for pattern in patterns:
-        key = example(pattern)
-        tried += [f"{key}.{STRANGER}", f"x{key}", f"{key}x", key.upper(), f"{STRANGER}.{key}"]
-        tried.append(f"{key}\n")
-    for key in dict.fromkeys(tried):
-        if not any(matches(pattern, key) for pattern in patterns):
-            yield key
 
 
 def _administration(caller: Caller, declared: Broker, queue: str) -> Iterator[Probe]:
