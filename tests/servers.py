@@ -353,6 +353,8 @@ class _Doors:
         self._host = host
         self._placement = placement
         self._servers: list[asyncio.Server] = []
+        self._passing: set[asyncio.Task[None] | None] = set()
+        """Held: the event loop forgets a task that waits, and its server's end would stay open."""
 
     async def open(self, resource: str, caller: str) -> None:
         path = self._placement.door(resource, caller)
@@ -364,12 +366,15 @@ class _Doors:
             server.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._passing.add(task)
         try:
             inner = await asyncio.open_connection(sock=await self._host.connect(self._host.port))
+            await splice(Stream(reader, writer), Stream(*inner))
         except OSError:
             writer.close()
-            return
-        await splice(Stream(reader, writer), Stream(*inner))
+        finally:
+            self._passing.discard(task)
 
 
 def not_held(results: Collection[Result]) -> dict[str, str]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from tests.docs.test_links import REPOSITORY
 from tests.envoy.probes.shop import SHOP
+from tests.rabbitmq.shop import SHOP as JOBS
 from watertight.enforcers.contract import Deep, Probe
 from watertight.enforcers.registry import enforcers
-from watertight.model.load import load_file
+from watertight.model.load import load_file, load_text
 from watertight.model.system import System
 
 PAGE = (REPOSITORY / "docs" / "attacks.md").read_text()
@@ -27,7 +28,11 @@ SECTIONS = {
     "NATS": "nats",
     "RabbitMQ": "rabbitmq",
 }
-SYSTEMS = (load_file(REPOSITORY / "examples" / "shop" / "watertight.yaml"), SHOP)
+SYSTEMS = (
+    load_file(REPOSITORY / "examples" / "shop" / "watertight.yaml"),
+    load_text(JOBS.replace("{port}", "5671")),
+    SHOP,
+)
 
 
 def made_by(enforcer: Any, system: System) -> Iterator[Probe]:

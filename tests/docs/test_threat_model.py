@@ -4,17 +4,22 @@ import re
 
 from tests.docs.test_attacks import made_by
 from tests.docs.test_links import REPOSITORY
+from tests.rabbitmq.shop import SHOP as JOBS
 from watertight.enforcers.registry import enforcers
-from watertight.model.load import load_file
+from watertight.model.load import load_file, load_text
 
+EXAMPLES = REPOSITORY / "examples"
+SYSTEMS = (
+    load_file(EXAMPLES / "shop" / "watertight.yaml"),
+    load_file(EXAMPLES / "unmodified" / "watertight.yaml"),
+    load_text(JOBS.replace("{port}", "5671")),
+)
 PAGE = (REPOSITORY / "docs" / "threat-model.md").read_text()
 PROBES = {
     probe.id
-    for example in ("shop", "unmodified")
+    for system in SYSTEMS
     for enforcer in enforcers().values()
-    for probe in made_by(
-        enforcer(), load_file(REPOSITORY / "examples" / example / "watertight.yaml")
-    )
+    for probe in made_by(enforcer(), system)
 }
 FAMILIES = {probe.partition(".")[0] for probe in PROBES}
 

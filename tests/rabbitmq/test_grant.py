@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from tests.identity.doors.polling import eventually_async
 from tests.ports import free_port
 from tests.rabbitmq.shop import SHOP
 from tests.servers import Rig, running_server
@@ -103,15 +104,23 @@ async def test_a_broker_that_cannot_hold_routing_keys_is_given_nothing(
     """No grant of keys holds there; where each may publish every key, there is none to hold."""
     await enable(rig, GUARDED.replace(" watertight_guard,", ""))
     try:
-        assert any(
-            "CC and BCC" in line for line in await ENFORCER.grant(*of_others(), admin, dry_run=True)
-        )
+
+        async def seen() -> bool:  # a node tells every few seconds what runs in it
+            odd = await ENFORCER.grant(*of_others(), admin, dry_run=True)
+            return any("CC and BCC" in line for line in odd)
+
+        await eventually_async(seen)
         with pytest.raises(ServerRefused, match=r"3\.10.* without the plugin watertight_guard"):
             await ENFORCER.grant(*of_others(), admin)
         every = SHOP.replace('[orders.placed, "orders.*.eu"]', '["#"]').replace("billing.#", "#")
         assert any("topic" in line for line in await ENFORCER.grant(*of_others(every), admin))
     finally:
         await enable(rig, GUARDED)
+
+    async def unseen() -> bool:
+        return not await seen()
+
+    await eventually_async(unseen)
     await ENFORCER.grant(*of_others(), admin)
 
 

@@ -12,12 +12,13 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import AMQPError, DeliveryError
 from aiormq.exceptions import ChannelAccessRefused
 
-from tests.rabbitmq.clients import connected
+from tests.identity.doors.polling import eventually_async
+from tests.rabbitmq.clients import connected, sends_and_dies
 from tests.rabbitmq.sabotages import UNGUARDED
 from tests.rabbitmq.shop import SHOP
 from tests.servers import Rig, running_server
 from watertight.enforcers.rabbitmq.compile import CONFIGURATION, ENVIRONMENT, LIMITS, PLUGINS
-from watertight.enforcers.rabbitmq.control import control, evaluate
+from watertight.enforcers.rabbitmq.control import binary, control, evaluate
 from watertight.enforcers.rabbitmq.enforcer import RabbitMQEnforcer
 from watertight.enforcers.rabbitmq.guard import SOURCE
 from watertight.enforcers.rabbitmq.locate import COOKIE
@@ -193,6 +194,22 @@ async def test_a_full_queue_refuses_and_keeps_what_it_holds(rig: Rig) -> None:
             await publish_until_refused(channel)
     assert any(line.startswith(f"policy jobs {LIMITS}: definition is") for line in await apply(rig))
     assert "kept" in await received(rig, "packer", "parcels")
+
+
+async def test_who_ends_without_a_word_is_forgotten_and_all_that_it_sent_has_come(rig: Rig) -> None:
+    """Its connections count; a client that wants no heartbeats would fill them up by dying."""
+    sent = [str(number).encode() for number in range(500)]
+    await asyncio.to_thread(sends_and_dies, rig, "orders", "to.parcels", "parcels", sent)
+    user = binary("spiffe://shop.internal/orders")
+
+    async def forgotten() -> bool:
+        return (
+            await evaluate(rig.host, f"length(rabbit_connection_tracking:list_of_user({user}))")
+            == "0"
+        )
+
+    await eventually_async(forgotten)
+    assert await received(rig, "packer", "parcels") >= {body.decode() for body in sent}
 
 
 async def restarted(rig: Rig) -> None:

@@ -83,6 +83,8 @@ def configuration(resource: Resource, placement: Placement) -> str:
         "vm_memory_high_watermark.relative = 0.6\n"
         f"max_message_size = {said.message_bytes}\n"
         f"channel_max = {CHANNELS_A_CONNECTION}\n"
+        # Or a client that dies without a word, and wanted no heartbeats, is counted for ever.
+        "tcp_listen_options.exit_on_close = true\n"
         "log.console = true\n"
         "log.console.level = info\n"
         "log.console.use_colors = off\n"

@@ -72,7 +72,10 @@ async def _unheld(broker: httpx.AsyncClient, system: System, resource: Resource)
         return ""
     version = str((await _ask(broker, "GET", "/api/overview")).json()["rabbitmq_version"])
     nodes = (await _ask(broker, "GET", "/api/nodes")).json()
-    guarded = all(guard.NAME in node.get("enabled_plugins", ()) for node in nodes)
+    guarded = all(
+        any(running["name"] == guard.NAME for running in node.get("applications", ()))
+        for node in nodes
+    )
     if looks_at_copies(version) or (guarded and fit(version)):
         return ""
     return (
