@@ -6,7 +6,7 @@ import pytest
 
 from watertight.model.diff import compare
 from watertight.model.load import load_text
-from watertight.model.system import Service, System
+from watertight.model.system import Claim, Service, System
 
 BASE = """\
 trust_domain: shop.internal
@@ -167,3 +167,10 @@ def test_limits_are_shown_with_what_it_takes_to_put_them_in_force() -> None:
     )
     assert change.tightens
     assert not compare(new, old)[0].tightens
+
+
+def test_a_claim_that_is_true_is_not_one_that_is_1() -> None:
+    """Python takes them for equal; what is equal is neither shown nor compiled again."""
+    true, one = Claim(("a",), True), Claim(("a",), 1)
+    assert true != one
+    assert len({true, one, Claim(("a",), True)}) == 2

@@ -28,6 +28,7 @@ from watertight.model.templates import (
     has_escaped_slash,
     normalise,
     parse_template,
+    readable,
 )
 
 
@@ -68,8 +69,10 @@ def decide(
     if unknown is not None:
         return unknown
     routes = _routes(system, source, target)
+    channel = system.channel(source, target)
+    judges_nothing = channel is not None and not channel.grants
     try:
-        call = _call(system, target, method, path, routes)
+        call = _call(system, target, method, path, routes, judges_nothing=judges_nothing)
     except RefusedPath as refusal:
         return Decision(False, str(refusal))
     if source in {OUTSIDE, GATEWAY}:
@@ -111,7 +114,10 @@ def _call(
     method: str | None,
     path: str | None,
     routes: tuple[Route, ...],
+    *,
+    judges_nothing: bool,
 ) -> _Call:
+    """``judges_nothing``: identity alone counts, so paths stay as they are."""
     service = system.services.get(target)
     rpc = bool(service and service.listens and service.listens.protocol is Protocol.GRPC)
     if method is None and path is None:
@@ -120,8 +126,11 @@ def _call(
         return _Call("POST", f"/{method.lstrip('/')}")
     if rpc and method is not None and path is not None and "/" not in path:
         return _Call("POST", f"/{method}/{path}")
+    asked = path if path is not None else "/"
+    if judges_nothing:
+        return _Call(method or "GET", readable(asked))
     plain = normalise(
-        path if path is not None else "/",
+        asked,
         escaped_slashes=any(route.escaped_slashes for route in routes),
         double_slashes=any(route.double_slashes for route in routes),
     )

@@ -173,7 +173,7 @@ class Issuer:
     at: Position = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Claim:
     """A claim that a token must have: equal to ``value``, or a list that holds it.
 
@@ -183,6 +183,16 @@ class Claim:
 
     path: tuple[str, ...]
     value: str | int | bool
+
+    def __eq__(self, other: object) -> bool:
+        """Python takes ``True`` for 1; a token's ``true`` is no number."""
+        return isinstance(other, Claim) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[tuple[str, ...], type, str | int | bool]:
+        return self.path, type(self.value), self.value
 
 
 @dataclass(frozen=True, slots=True)

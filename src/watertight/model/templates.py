@@ -202,10 +202,7 @@ def normalise(path: str, *, escaped_slashes: bool = False, double_slashes: bool 
     keep ``%2F`` and ``//``, where a route of the gateway asks for it. Raises :class:`RefusedPath`
     for what every proxy of ours refuses outright.
     """
-    bare = path.partition("?")[0]
-    if not bare.startswith("/"):
-        raise RefusedPath(f"The path `{path}` does not start with `/`.")
-    _refuse(path, bare, _REFUSED)
+    bare = readable(path)
     if not escaped_slashes:
         _refuse(path, bare, _ESCAPED)
     resolved = _DOTS_WITH_PARAMETERS.sub(r"/\1", bare)
@@ -220,6 +217,15 @@ def normalise(path: str, *, escaped_slashes: bool = False, double_slashes: bool 
     if not merged:
         return "/" if len(parts) == 1 else "//"  # Envoy leaves a path of slashes alone two long
     return "/" + "/".join(merged) + ("/" if parts[-1] == "" else "")
+
+
+def readable(path: str) -> str:
+    """The path without its query, if any proxy of ours reads it. Raises :class:`RefusedPath`."""
+    bare = path.partition("?")[0]
+    if not bare.startswith("/"):
+        raise RefusedPath(f"The path `{path}` does not start with `/`.")
+    _refuse(path, bare, _REFUSED)
+    return bare
 
 
 def _refuse(path: str, seen: str, pattern: re.Pattern[str]) -> None:
