@@ -88,4 +88,5 @@ def test_a_client_is_told_where_and_how() -> None:
         "NATS_CERT": "/c/certificate.pem",
         "NATS_KEY": "/c/private_key.pem",
         "NATS_CA": "/c/bundle.pem",
+        "NATS_INBOX_PREFIX": "_INBOX.mailer",
     }

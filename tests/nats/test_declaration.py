@@ -4,7 +4,7 @@ import pytest
 
 from tests.nats.shop import OLD_SHOP, SHOP
 from watertight.enforcers.nats.declaration import Grants, check, grants, server
-from watertight.enforcers.nats.subjects import covers, overlap
+from watertight.enforcers.nats.subjects import common, covers, crossing, overlap, widest
 from watertight.model import codes
 from watertight.model.document import path_text
 from watertight.model.findings import Severity
@@ -156,3 +156,69 @@ def test_a_grant_that_another_covers_is_a_warning() -> None:
 def test_which_subject_covers_which(wide: str, narrow: str, whole: bool, part: bool) -> None:
     assert covers(wide, narrow) is whole
     assert overlap(wide, narrow) is overlap(narrow, wide) is part
+
+
+KEPT = "streams: {KV_settings: ['$KV.settings.>']}, buckets: {more: {history: 5}}"
+BOTH = """
+trust_domain: shop.internal
+services: {one: {}, two: {}}
+resources: {events: {kind: nats, minimum_tls: MINIMUM}}
+channels:
+  - {from: one, to: events, subscribe: [ask], reply: true}
+  - {from: two, to: events, subscribe: [ask], reply: true}
+"""
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        "publish: ['$KV.settings.color'], consume: [KV_settings]",
+        "subscribe: ['$KV.more.a.>']",
+        "buckets: {settings: [read], more: [read, write]}",
+    ],
+)
+def test_a_bucket_is_granted_by_keys_or_as_a_whole(channel: str) -> None:
+    assert flaws(KEPT, channel) == []
+
+
+@pytest.mark.parametrize(
+    ("resource", "channel", "where"),
+    [
+        (KEPT, "publish: ['$KV.setting.x']", "channels[0].publish[0]"),
+        (KEPT, "publish: ['$KV.*.x']", "channels[0].publish[0]"),
+        (KEPT, "publish: ['$KV.settings']", "channels[0].publish[0]"),
+        (KEPT, "subscribe: ['$O.files.C.x']", "channels[0].subscribe[0]"),
+        (KEPT, "buckets: {other: [read]}", "channels[0].buckets.other"),
+        (KEPT, "object_stores: {settings: [read]}", "channels[0].object_stores.settings"),
+        ("streams: {A: ['$KV.b.>']}", "publish: [a]", "resources.events.streams.A[0]"),
+        ("streams: {KV_b: ['$KV.b.>', c]}", "publish: [a]", "resources.events.streams.KV_b[1]"),
+        (
+            "streams: {A: {subjects: [b], history: 2}}",
+            "publish: [a]",
+            "resources.events.streams.A.history",
+        ),
+        ("max_payload: 16MiB", "publish: [a]", "resources.events"),
+        ("storage: 1GiB", "publish: [a.*.c, a.b.*]", "channels[0].publish[1]"),
+        ("storage: 1GiB", "publish: [a], connections: 0", "channels[0].connections"),
+        ("storage: 1GiB", "publish: [a], subscriptions: yes", "channels[0].subscriptions"),
+    ],
+)
+def test_what_cannot_be_of_buckets_and_limits(resource: str, channel: str, where: str) -> None:
+    (flaw,) = flaws(resource, channel)
+    assert (path_text(flaw.path), flaw.severity) == (where, Severity.ERROR)
+
+
+def test_an_old_server_asks_one_service_for_each_subject() -> None:
+    for minimum, expected in (("1.3", 0), ("1.2", 1)):
+        system = load_text(BOTH.replace("MINIMUM", minimum))
+        assert len(list(check(system, system.resources["events"]))) == expected
+
+
+def test_what_overlaps_is_intersected_or_refused() -> None:
+    assert common("a.>", "a.*.c") == "a.*.c"
+    assert common("a.*.c", "a.b.*") == "a.b.c"
+    assert common("a.*", "a.>") == "a.*"
+    assert common("a.b.>", "a.*.c.>") == "a.b.c.>"
+    assert widest(["a.b", "a.>", "a.b", "c"]) == ("a.>", "c")
+    assert crossing(["a.*.c", "a.b.c", "b"]) is None
+    assert crossing(["b", "a.*.c", "a.b.*"]) == ("a.*.c", "a.b.*")

@@ -16,12 +16,15 @@ from watertight.model.system import Channel, System
 def client_settings(system: System, channel: Channel, client: Client) -> ClientSettings:
     """For ``watertight.sdk``, and in the variables of the command ``nats``.
 
+    ``NATS_INBOX_PREFIX`` is for programs that hand it to their client.
+
     ``consumers`` names the durable consumer of each stream: ``ORDERS=mailer AUDIT=mailer``.
     """
     said = server(system.resources[channel.target])
+    prefix = f"_INBOX.{channel.source}"
     parameters: Mapping[str, str] = {
         "user": system.spiffe_id(channel.source),
-        "inbox_prefix": f"_INBOX.{channel.source}",
+        "inbox_prefix": prefix,
         "tls_first": "true" if said.tls_first else "false",
         "consumers": " ".join(f"{name}={channel.source}" for name in grants(channel).consume),
     }
@@ -35,5 +38,6 @@ def client_settings(system: System, channel: Channel, client: Client) -> ClientS
             "NATS_CERT": str(client.credentials / CERTIFICATE),
             "NATS_KEY": str(client.credentials / PRIVATE_KEY),
             "NATS_CA": str(client.credentials / BUNDLE),
+            "NATS_INBOX_PREFIX": prefix,
         },
     )
