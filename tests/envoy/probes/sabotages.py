@@ -351,6 +351,7 @@ SABOTAGES = (
                 routes(*HTTPS, open_fallback),
                 routes("storefront", "in|gateway", weaken.anything),
                 routes("storefront", "in|gateway", none_is_ambiguous),
+                routes("storefront", "in|gateway", hosts_believed),
             )
         ),
         "gateway.unknown-path",
