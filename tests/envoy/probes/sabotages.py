@@ -362,6 +362,11 @@ SABOTAGES = (
         "gateway.odd-port",
         "gateway.chunked-http-1.0",
         *OPT_OUTS,
+        # What follows a message, as the next request: it is for an unknown path.
+        "desync.0-cl",
+        "desync.http-1.0",
+        "desync.te-cl",
+        "desync.upgrade",
         "smuggling.bare-carriage-return",
         "smuggling.bare-line-feed",
         "smuggling.pipelined",
