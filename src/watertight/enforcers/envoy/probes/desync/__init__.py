@@ -11,6 +11,7 @@ from watertight.enforcers.envoy.probes.desync.sides import (
     Caller,
     Outsider,
     Person,
+    Thief,
     requests_of,
 )
 from watertight.enforcers.envoy.probes.make import attack
@@ -23,21 +24,25 @@ WITH_EVERY_METHOD = frozenset({"desync.cl-0", "desync.te-0", "desync.pause"})
 
 
 def probes(system: System) -> Iterator[Probe]:
-    """For every HTTP channel between services, and for each app that the gateway leads to."""
+    """For every HTTP channel, from inside and at the door, and for each app at the gateway."""
     for way in ways(system):
-        if way.listens.protocol is not Protocol.HTTP or not way.from_service:
+        if way.listens.protocol is not Protocol.HTTP:
             continue
         victim = _victim(system, way)
         forbidden = bool(way.grants) and not granted(way, "GET", HIDDEN)
-        first, *others = (
-            Meeting(Caller(way, request), victim, way.callee, way.listens.port, forbidden)
-            for request in requests_of(way)
-        )
-        yield from _probes(way.channel, first)
-        for other in others:
-            yield from _probes(way.channel, other, only=WITH_EVERY_METHOD)
+        first, *others = requests_of(way)
+        for kind in (Caller, Thief) if way.from_service else (Thief,):
+            yield from _probes(way.channel, _meeting(kind(way, first), victim, forbidden))
+            for other in others:
+                meeting = _meeting(kind(way, other), victim, forbidden)
+                yield from _probes(way.channel, meeting, only=WITH_EVERY_METHOD)
     if system.gateway is not None:
         yield from _at_the_gateway(system, system.gateway)
+
+
+def _meeting(attacker: Caller | Thief, victim: Person, forbidden: bool) -> Meeting:
+    way = attacker.way
+    return Meeting(attacker, victim, way.callee, way.listens.port, forbidden)
 
 
 def _at_the_gateway(system: System, gateway: Gateway) -> Iterator[Probe]:
@@ -72,7 +77,7 @@ def _probes(
 
 
 def _what(attacker: Person) -> str:
-    if isinstance(attacker, Caller):
+    if not isinstance(attacker, Outsider):
         return f"{attacker.request.method} {attacker.request.path}"
     request = edge.to_route(attacker.gateway, attacker.route)
     return f"{request.method} {request.path}"

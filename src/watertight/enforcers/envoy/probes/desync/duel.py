@@ -147,7 +147,11 @@ class Duel:
         """Whether the enforcer refused the message, the connection, or HTTP/2 as such."""
         if self._no_http2:
             return True
-        wire = await self.attacker.dial_framed()
+        try:
+            wire = await self.attacker.dial_framed()
+        except (Closed, TimeoutError):
+            self._no_http2 = True
+            return True
         try:
             try:
                 connection = await connect(wire, timeout_seconds=TIMEOUT_SECONDS)

@@ -5,14 +5,20 @@ from dataclasses import dataclass, replace
 
 from watertight.enforcers.attack.inside import dial_inside
 from watertight.enforcers.attack.talk import Talk
-from watertight.enforcers.attack.wire import Wire
+from watertight.enforcers.attack.wire import Closed, Wire, dial_unix
 from watertight.enforcers.contract import Arena
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.control import permitted
 from watertight.enforcers.envoy.probes.desync.shapes import Base
-from watertight.enforcers.envoy.probes.requests import AGENT, TIMEOUT_SECONDS, Request
+from watertight.enforcers.envoy.probes.requests import (
+    AGENT,
+    TIMEOUT_SECONDS,
+    Request,
+    genuine,
+    past_tls,
+)
 from watertight.enforcers.envoy.probes.ways import Way, fill
-from watertight.model.system import Gateway, Route
+from watertight.model.system import Gateway, Protocol, Route
 
 MARK = "probe-mark"
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -69,6 +75,38 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Thief:
+    """Who stole a caller's SVID, at the callee's door: past the caller's proxy."""
+
+    way: Way
+    request: Request
+
+    @property
+    def name(self) -> str:
+        """As reports call it."""
+        return f"a thief of {self.way.caller}'s SVID"
+
+    async def side(self, arena: Arena, mark: str) -> Side:
+        """Ready to ask."""
+        way = self.way
+        door = arena.door(way.callee, way.caller)
+        hello = await genuine(arena, way)
+        lines = (("host", way.authority), ("user-agent", AGENT), (MARK, mark))
+
+        async def dial() -> Wire:
+            return await past_tls(await dial_unix(door), hello, Protocol.HTTP)
+
+        async def dial_framed() -> Wire:
+            secure = await past_tls(await dial_unix(door), hello, Protocol.GRPC)
+            if secure.tls.selected_alpn_protocol() != "h2":
+                await secure.close()
+                raise Closed("no HTTP/2 is spoken at this door")
+            return secure
+
+        return Side(Base(self.request.method, self.request.path, lines), dial, dial_framed)
+
+
+@dataclass(frozen=True, slots=True)
 class Outsider:
     """A client of the gateway: anybody, or with a token of its own where the route wants one."""
 
@@ -103,7 +141,7 @@ class Outsider:
         return Side(Base(ready.method, ready.path, lines), dial, dial_framed)
 
 
-Person = Caller | Outsider
+Person = Caller | Thief | Outsider
 
 
 def requests_of(way: Way) -> list[Request]:
