@@ -6,6 +6,7 @@ from tests.careless import COMPILED, SERVERS
 from tests.envoy.probes.range import not_held
 from tests.envoy.probes.raw import DESYNC_SABOTAGES, downgraded, naive, straight_through
 from tests.envoy.probes.scene import scene, system
+from tests.envoy.probes.weaken import Json, manager
 from watertight.enforcers.contract import Verdict
 from watertight.enforcers.envoy.probes import desync
 from watertight.enforcers.envoy.probes.ways import FORBIDDEN
@@ -46,3 +47,24 @@ async def test_frames_written_down_as_they_are_turn_every_probe_red() -> None:
 
 async def test_every_probe_bites() -> None:
     assert {p.id for p in desync.probes(system(1))} == DESYNC_SABOTAGES
+
+
+async def test_a_body_whose_length_is_hidden_is_refused_and_one_weakening_brings_it_back() -> None:
+    """``Connection: content-length`` at the door, which Envoy's codec obeys."""
+    async with scene("http.server") as guarded:
+        (probe,) = (
+            p
+            for p in guarded.probes("desync.hop-by-hop")
+            if p.channel == "mallory -> app" and "thief" in p.attempt
+        )
+        async with guarded.mesh.sabotage(manager("app", "in|mallory", without_hidden_body)):
+            (found,) = await guarded.run([probe])
+        assert found.verdict is Verdict.BROKEN
+        assert not_held(await guarded.run([probe])) == {}
+
+
+def without_hidden_body(body: Json) -> None:
+    """Connection manager: nobody looks whether a body came that no route knows of."""
+    kept = [f for f in body["http_filters"] if f["name"] != "watertight.hidden_body"]
+    assert len(kept) == len(body["http_filters"]) - 1
+    body["http_filters"] = kept

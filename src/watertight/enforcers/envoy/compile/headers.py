@@ -99,6 +99,33 @@ def trailer_filter() -> Json:
     )
 
 
+HIDDEN_BODY = f"""
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  if headers:get("content-length") or headers:get("{CODING_HEADER}") or headers:get("upgrade") then
+    return
+  end
+  if handle:body() then
+    handle:respond({{[":status"] = "400"}}, "")
+  end
+end
+"""
+
+
+def hidden_body_filter() -> Json:
+    """A filter that refuses a body of which the routes know nothing.
+
+    A caller can take its length away: of what ``Connection`` names Envoy's codec leaves nothing
+    (RFC 9110 section 7.6.1), ``content-length`` included, and no other filter sees that there is a
+    body. Without one ``body()`` answers at once.
+    """
+    return extension(
+        "watertight.hidden_body",
+        "extensions.filters.http.lua.v3.Lua",
+        default_source_code={"inline_string": HIDDEN_BODY},
+    )
+
+
 def overwrite(name: str, value: str) -> Json:
     """One of a route's ``request_headers_to_add``."""
     return {

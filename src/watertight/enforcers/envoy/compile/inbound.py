@@ -22,6 +22,7 @@ from watertight.enforcers.envoy.compile.headers import (
     PROXIES,
     copy_coding,
     early,
+    hidden_body_filter,
     overwrite,
     removals,
     trailer_filter,
@@ -103,7 +104,13 @@ def _manager(door: Door, lives: Lifetimes, *, delayed_close_timeout: str) -> Jso
     return manager(
         door.name,
         "HTTP2" if door.listens.protocol is Protocol.GRPC else "HTTP1",
-        [rbac.remember_peer(), rbac.deny_all(), trailer_filter(), router(silent=True)],
+        [
+            rbac.remember_peer(),
+            rbac.deny_all(),
+            *([hidden_body_filter()] if door.listens.protocol is Protocol.HTTP else []),
+            trailer_filter(),
+            router(silent=True),
+        ],
         upgrade_configs=[{"upgrade_type": "websocket"}],
         common_http_protocol_options=common_options(
             idle_timeout=seconds(DOOR_IDLE_SECONDS),
