@@ -10,6 +10,7 @@ block ends every process, also after a failure.
 
 import asyncio
 import contextlib
+import math
 import os
 import pwd
 import shutil
@@ -28,6 +29,7 @@ from tests.ports import free_port
 from tests.verify.live import Agents, sockets_of
 from watertight.enforcers.contract import Listening, Placement, Probe, Verdict
 from watertight.enforcers.resource import (
+    BoundsDoors,
     Completed,
     ResourceEnforcer,
     ServerMissing,
@@ -214,6 +216,7 @@ class Rig:
     host: PlainHost
     keeper: SVIDKeeper
     arena: LiveArena
+    doors: "Doors"
 
     @property
     def resource(self) -> str:
@@ -261,7 +264,7 @@ async def running_server(
     process = located(enforcer, plan, placement)
     host = PlainHost(plan, placement, process)
     host.prepare()
-    agents, doors = Agents(), _Doors(host, placement)
+    agents, doors = Agents(), Doors(host, placement)
     kek = FileKEK(run / "kek")
     try:
         with Authority.open_or_create(run / "authority", system.trust_domain, kek=kek) as authority:
@@ -284,10 +287,12 @@ async def running_server(
                 forger=Forger(Signer(issuer.certificate, issuer.private_key, issuer.chain)),
                 roots=lambda: keeper.bundle().pem(),
             )
-            rig = Rig(enforcer, system, plan, host, keeper, arena)
+            rig = Rig(enforcer, system, plan, host, keeper, arena, doors)
             rig.deliver()
             async with arena:
                 await enforcer.apply(plan, host)
+                if isinstance(enforcer, BoundsDoors):
+                    doors.bounds = enforcer.door_connections(system, system.resources[resource])
                 for channel in system.incoming(resource):
                     await doors.open(resource, channel.source)
                 yield rig
@@ -346,8 +351,11 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-class _Doors:
+class Doors:
     """What the server's proxy would do: one Unix socket a caller, its bytes passed through."""
+
+    bounds: Mapping[str, int]
+    """How many connections at once, by caller."""
 
     def __init__(self, host: PlainHost, placement: Placement) -> None:
         self._host = host
@@ -355,11 +363,25 @@ class _Doors:
         self._servers: list[asyncio.Server] = []
         self._passing: set[asyncio.Task[None] | None] = set()
         """Held: the event loop forgets a task that waits, and its server's end would stay open."""
+        self.bounds = {}
 
     async def open(self, resource: str, caller: str) -> None:
         path = self._placement.door(resource, caller)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._servers.append(await asyncio.start_unix_server(self._pass, path))
+        open_now = 0
+
+        async def passing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal open_now
+            if open_now >= self.bounds.get(caller, math.inf):
+                writer.close()
+                return
+            open_now += 1
+            try:
+                await self._pass(reader, writer)
+            finally:
+                open_now -= 1
+
+        self._servers.append(await asyncio.start_unix_server(passing, path))
 
     async def close(self) -> None:
         for server in self._servers:

@@ -263,6 +263,15 @@ class KnowsWeaknesses(Protocol):
         ...
 
 
+@runtime_checkable
+class BoundsDoors(Protocol):
+    """What an enforcer also has whose server can be filled by connections that never log in."""
+
+    def door_connections(self, system: System, resource: Resource) -> Mapping[str, int]:
+        """Pure: service → how many connections its door lets through at once, logged in or not."""
+        ...
+
+
 def keys(
     shape: type[S], path: DocumentPath, options: Mapping[str, Any]
 ) -> tuple[S | None, tuple[Flaw, ...]]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from watertight.enforcers.contract import Applied, Capability, Placement, Probe
-from watertight.enforcers.postgresql.declaration import KIND, check
+from watertight.enforcers.postgresql.declaration import KIND, check, server_shares
 from watertight.enforcers.resource import (
     Client,
     ClientSettings,
@@ -82,6 +82,15 @@ class PostgreSQLEnforcer:
         from watertight.enforcers.postgresql.grant import grant
 
         return await grant(system, resource, admin, dry_run=dry_run)
+
+    def door_connections(self, system: System, resource: Resource) -> Mapping[str, int]:
+        """See ``BoundsDoors``.
+
+        A server takes twice ``max_connections`` before anybody has logged in, and then turns away
+        its operator, too (src/backend/postmaster/postmaster.c, MaxLivePostmasterChildren). So each
+        caller has twice its share, which together is less.
+        """
+        return {name: 2 * share for name, share in server_shares(system, resource).items()}
 
     def weaknesses(self, system: System) -> Iterable[Finding]:
         """See ``KnowsWeaknesses``."""

@@ -5,12 +5,15 @@ has none reaches nothing. The door asks nobody who he is; the server does. Where
 ``originate``, the caller's proxy is the TLS client, with the caller's SVID.
 """
 
+from collections.abc import Mapping
+
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.envoy.compile import app, passing, tls
 from watertight.enforcers.envoy.compile.blocks import (
     APP_ADDRESS,
     Json,
     cluster,
+    extension,
     listener,
     pipe_address,
     tcp_address,
@@ -18,6 +21,8 @@ from watertight.enforcers.envoy.compile.blocks import (
 from watertight.enforcers.envoy.compile.outbound import name
 from watertight.enforcers.envoy.resources import Resource as EnvoyResource
 from watertight.enforcers.envoy.resources import ResourceType
+from watertight.enforcers.registry import resource_enforcers
+from watertight.enforcers.resource import BoundsDoors
 from watertight.model.addresses import callee_addresses
 from watertight.model.kinds import KINDS
 from watertight.model.system import Channel, Position, Resource, System
@@ -29,6 +34,10 @@ def resource_proxy(
     system: System, placement: Placement, resource: Resource
 ) -> tuple[EnvoyResource, ...]:
     """What the proxy beside one server is sent: a door for each caller, and the way to it."""
+    enforcer: object = resource_enforcers().get(resource.kind)
+    bounds: Mapping[str, int] = {}
+    if isinstance(enforcer, BoundsDoors):
+        bounds = enforcer.door_connections(system, resource)
     made = [
         (
             ResourceType.LISTENER,
@@ -36,6 +45,7 @@ def resource_proxy(
                 f"in|{channel.source}",
                 pipe_address(placement.door(resource.name, channel.source), mode=0o660),
                 SERVER_CLUSTER,
+                bounds.get(channel.source),
             ),
             channel.at,
         )
@@ -77,8 +87,18 @@ def _server(resource: Resource) -> Json:
     return {**cluster(SERVER_CLUSTER, address, connect_timeout_seconds=5.0), "type": "STRICT_DNS"}
 
 
-def _passing(listener_name: str, address: Json, to: str) -> Json:
-    return listener(listener_name, address, [passing.proxy(listener_name, to)])
+def _passing(listener_name: str, address: Json, to: str, at_once: int | None = None) -> Json:
+    """``at_once``: how many connections; one more is ended as it begins."""
+    proxy = passing.proxy(listener_name, to)
+    if at_once is None:
+        return listener(listener_name, address, [proxy])
+    bound = extension(
+        "envoy.filters.network.connection_limit",
+        "extensions.filters.network.connection_limit.v3.ConnectionLimit",
+        stat_prefix=listener_name,
+        max_connections=at_once,
+    )
+    return listener(listener_name, address, [bound, proxy])
 
 
 def _resources(made: list[tuple[ResourceType, Json, Position]]) -> tuple[EnvoyResource, ...]:

@@ -1,6 +1,5 @@
 """Every attack on PostgreSQL servers, and every permitted use, from the declaration alone."""
 
-import asyncio
 from collections.abc import Iterable, Iterator
 
 from watertight.enforcers.attack.server import server_probes
@@ -18,13 +17,12 @@ def postgresql_probes(system: System) -> Iterator[Probe]:
     for resource in system.resources.values():
         if resource.kind != KIND or resource.external:
             continue
-        turn = asyncio.Lock()
         for scope in scopes(system, resource):
             yield from logins.probes(scope.login)
             yield from uses.probes(scope)
             yield from grants.probes(scope)
             yield from escalation.probes(scope)
-            yield from limits.probes(scope, turn)
+            yield from limits.probes(scope)
             yield from pairs.probes(scope)
 
 

@@ -3,7 +3,7 @@
 import ssl
 from dataclasses import dataclass
 
-from watertight.enforcers.attack.login import Login
+from watertight.enforcers.attack.login import Busy, Login
 from watertight.enforcers.attack.make import ProbeMaker
 from watertight.enforcers.attack.wire import Closed, Wire
 from watertight.enforcers.postgresql.declaration import KIND, declared
@@ -30,11 +30,15 @@ class PostgreSQLDialect:
     """TLS from the first byte, as since PostgreSQL 17."""
 
     async def prelude(self, wire: Wire, *, secure: bool) -> None:
-        """Asks for TLS. Raises ``Closed`` if the server has none."""
+        """Asks for TLS. Raises ``Closed`` if the server has none, ``Busy`` if nobody answers."""
         if not secure or self.direct:
             return
         await wire.send(SSL_REQUEST)
-        if (answer := await Session(wire).byte()) != b"S":
+        try:
+            answer = await Session(wire).byte()
+        except Closed as full:  # the server itself always answers; its door has no place
+            raise Busy(str(full)) from full
+        if answer != b"S":
             raise Closed(f"answered {answer!r} to the request for TLS")
 
     async def login(self, wire: Wire, login: Login) -> None:

@@ -2,11 +2,15 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import replace
 
-from watertight.enforcers.attack.login import Busy, as_itself, enter_at_once, genuine
+from watertight.enforcers.attack.login import (
+    TIMEOUT_SECONDS,
+    Busy,
+    enter_at_once,
+    genuine,
+)
 from watertight.enforcers.attack.tls import TLSWire
-from watertight.enforcers.attack.wire import Absent, Closed
+from watertight.enforcers.attack.wire import Closed, SocketWire, dial_unix
 from watertight.enforcers.contract import Arena, Observation, Probe, refused, served
 from watertight.enforcers.postgresql.probes.attempts import (
     Attempt,
@@ -17,7 +21,10 @@ from watertight.enforcers.postgresql.probes.attempts import (
 from watertight.enforcers.postgresql.probes.dialect import DIALECT, MAKE
 from watertight.enforcers.postgresql.probes.privileges import may
 from watertight.enforcers.postgresql.probes.scope import Scope
+from watertight.enforcers.postgresql.probes.session import SSL_REQUEST
 
+SPARE = 60
+"""A server also counts places for its own workers (manual, section 19.3)."""
 KEPT = 5
 """Sessions that no service may take from the server's operator."""
 IN_FORCE = """
@@ -27,16 +34,22 @@ WHERE source IN ('global', 'database', 'user', 'database user')
 """What ``ALTER ROLE … SET`` and ``ALTER DATABASE … SET`` give to a session that begins."""
 
 
-def probes(scope: Scope, turn: asyncio.Lock) -> Iterator[Probe]:
-    """For one channel. ``turn``: only one service at a time takes all that it can get."""
+def probes(scope: Scope) -> Iterator[Probe]:
+    """For one channel."""
     channel, me = scope.login.channel, identifier(scope.login.service)
     yield MAKE.attack(
         "limits.connections",
         channel,
-        "as many sessions as it can get, while others and the operator come in",
+        "as many sessions as it can get, more than its share",
         _connections,
         scope,
-        turn,
+    )
+    yield MAKE.attack(
+        "limits.silent",
+        channel,
+        "connections that never log in, more than the server has places for",
+        _silent,
+        scope,
     )
     yield MAKE.attack(
         "limits.own-limits",
@@ -60,33 +73,54 @@ def probes(scope: Scope, turn: asyncio.Lock) -> Iterator[Probe]:
     )
 
 
-async def _connections(arena: Arena, scope: Scope, turn: asyncio.Lock) -> Observation:
-    """Takes sessions until there are no more; holds them only while it looks who still comes in."""
-    hello = await genuine(arena, DIALECT, scope.login.service)
-    async with session_of(arena, scope.login) as session:
-        ((shown,),) = (await session.query("SHOW max_connections")).rows
-    total, held = int(str(shown)), list[TLSWire]()
+async def _connections(arena: Arena, scope: Scope) -> Observation:
+    """Takes sessions until there are no more. Each service does so at the same time.
+
+    Who is turned away for his own number left the others theirs; else nobody has a place any more.
+    """
+    me, total = scope.login.service, await _places(arena, scope)
+    hello, held = await genuine(arena, DIALECT, me), list[TLSWire]()
     bound = scope.keys.connections or total - KEPT
-    async with turn:
-        try:
-            while len(held) <= bound:
-                held.append(await enter_at_once(arena, DIALECT, scope.login, hello))
-        except Busy as full:
-            return await _others(arena, scope, f"{len(held)} of {total}, then: {full}")
-        finally:
-            for wire in held:
-                await wire.close()
+    try:
+        while len(held) <= bound:
+            held.append(await enter_at_once(arena, DIALECT, scope.login, hello))
+    except Busy as full:
+        said = f"{len(held)} of {total}, then: {full}"
+        return (refused if f'role "{me}"' in str(full) else served)(said)
+    finally:
+        for wire in held:
+            await wire.close()
     return served(f"{len(held)} sessions of {total}, and no end")
 
 
-async def _others(arena: Arena, scope: Scope, said: str) -> Observation:
-    for other in scope.others:
-        try:
-            wire = await as_itself(arena, DIALECT, replace(scope.login, service=other))
-        except (Absent, Closed, TimeoutError) as end:
-            return served(f"{said}; and now {other} does not come in: {end}")
-        await wire.close()
-    return refused(said)
+async def _places(arena: Arena, scope: Scope) -> int:
+    async with session_of(arena, scope.login) as session:
+        ((shown,),) = (await session.query("SHOW max_connections")).rows
+    return int(str(shown))
+
+
+async def _silent(arena: Arena, scope: Scope) -> Observation:
+    """A server takes twice its sessions before anybody logs in; then it turns all away."""
+    total = await _places(arena, scope)
+    most, held = 2 * total + SPARE, list[SocketWire]()
+    door = arena.door(scope.login.resource.name, scope.login.service)
+    try:
+        for _ in range(most):
+            held.append(wire := await dial_unix(door))
+            await wire.send(SSL_REQUEST)
+        left = sum(await asyncio.gather(*(_answered(wire) for wire in held)))
+    finally:
+        for wire in held:
+            await wire.close()
+    said = f"{left} of {most} were let through to a server of {total}"
+    return (refused if left < 2 * total else served)(said)
+
+
+async def _answered(wire: SocketWire) -> bool:
+    try:
+        return await wire.receive(TIMEOUT_SECONDS) == b"S"
+    except (Closed, TimeoutError):
+        return False
 
 
 async def _left_behind(arena: Arena, scope: Scope) -> Observation:

@@ -1,9 +1,19 @@
 """Who may come in, and where: other databases, other roles, replication, passwords, downgrades."""
 
-from collections.abc import Iterator, Mapping
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 
-from watertight.enforcers.attack.login import Login, LoginRefused, enter, genuine, tried_to_enter
+from watertight.enforcers.attack.login import (
+    PATIENCE_SECONDS,
+    POLL_SECONDS,
+    Login,
+    LoginRefused,
+    enter,
+    genuine,
+    tried_to_enter,
+)
 from watertight.enforcers.attack.server import right
 from watertight.enforcers.attack.tls import Alert, Hello
 from watertight.enforcers.attack.wire import Closed
@@ -11,6 +21,7 @@ from watertight.enforcers.contract import (
     Arena,
     Forgery,
     Observation,
+    Outcome,
     Probe,
     not_run,
     refused,
@@ -95,15 +106,13 @@ def probes(login: Login) -> Iterator[Probe]:
     )
     declared = login.system.channel(login.service, login.resource.name)
     if declared and declared.originate:
-        yield MAKE.use("use.direct-tls", channel, "TLS from the first byte", _enters, DIRECT, login)
+        yield MAKE.use("use.direct-tls", channel, "TLS from the first byte", _direct, login)
         yield MAKE.attack(
             "tls.direct-no-certificate",
             channel,
             "TLS from the first byte, without a client certificate",
-            tried_to_enter,
-            DIRECT,
+            _direct_without,
             login,
-            Hello(alpn=DIRECT.alpn),
         )
 
 
@@ -140,6 +149,32 @@ async def _enters(arena: Arena, dialect: PostgreSQLDialect, login: Login) -> Obs
         return refused(str(end) or "no answer")
     await secure.close()
     return served("logged in")
+
+
+async def _direct(arena: Arena, login: Login) -> Observation:
+    return await _until(Outcome.SERVED, lambda: _enters(arena, DIRECT, login))
+
+
+async def _direct_without(arena: Arena, login: Login) -> Observation:
+    hello = Hello(alpn=DIRECT.alpn)
+    return await _until(
+        Outcome.REFUSED, lambda: tried_to_enter(arena, DIRECT, login, hello), unless=Outcome.SERVED
+    )
+
+
+async def _until(
+    wished: Outcome,
+    tried: Callable[[], Awaitable[Observation]],
+    *,
+    unless: Outcome | None = None,
+) -> Observation:
+    """Where nothing comes before TLS, a door that is full just now looks like a refusal."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (seen := await tried()).outcome not in {wished, unless}:
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(POLL_SECONDS)
+    return seen
 
 
 async def _password(arena: Arena, login: Login) -> Observation:
