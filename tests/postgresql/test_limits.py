@@ -180,6 +180,17 @@ async def test_an_information_schema_that_was_closed_is_opened_again_and_no_furt
 # --- between services -----------------------------------------------------------------------------
 
 
+async def test_a_batch_is_merged_by_way_of_a_temporary_table(rig: Rig) -> None:
+    batch = "CREATE TEMPORARY TABLE batch (name text) ON COMMIT DROP"
+    with connect(rig, "billing") as session, session.transaction():
+        session.execute(batch)
+        session.execute("INSERT INTO batch VALUES ('a')")
+        merged = session.execute("SELECT count(*) FROM batch JOIN customers USING (name)")
+        assert merged.fetchone() == (0,)
+    with connect(rig, "orders") as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute(batch)
+
+
 async def test_advisory_locks_are_for_whom_they_were_declared(rig: Rig) -> None:
     with connect(rig, "orders") as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
         session.execute("SELECT pg_advisory_lock(1)")

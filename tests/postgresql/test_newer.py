@@ -5,14 +5,17 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.postgresql.rig import wheel_database, write_files
+from tests.postgresql.rig import as_operator, wheel_database, write_files
 from tests.postgresql.shop import SHOP
 from tests.postgresql.test_sabotage import ELSEWHERE, broken_among
 from tests.servers import Rig, not_held
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ORIGINATES = SHOP.replace("from: orders\n", "from: orders\n    originate: true\n")
+ORIGINATES = SHOP.replace("from: orders\n", "from: orders\n    originate: true\n").replace(
+    "orders: [select, insert, update]", "orders: [select, insert, update, maintain]"
+)
+"""With what only PostgreSQL 17 has: TLS from the first byte, and MAINTAIN."""
 ACCESS = "pg_hba.conf"
 
 
@@ -26,6 +29,24 @@ async def test_every_probe_holds(database: Rig) -> None:
     results = await database.run(database.probes)
     assert not_held(results) == {}
     assert {probe.id for probe in database.probes} >= ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    ("sql", "breaks"),
+    [
+        ("GRANT MAINTAIN ON customers TO orders", "grants.table"),
+        ("REVOKE MAINTAIN ON orders FROM orders", "use.table"),
+    ],
+)
+async def test_maintain_is_held_to_what_was_granted(database: Rig, sql: str, breaks: str) -> None:
+    probes = [p for p in database.probes if "maintain" in p.attempt]
+    await as_operator(database, sql)
+    try:
+        assert await broken_among(database, probes) == {breaks}
+    finally:
+        applied = await database.enforcer.apply(database.plan, database.host)
+    assert len(applied.changed) == 1
+    assert not_held(await database.run(probes)) == {}
 
 
 @pytest.mark.parametrize(
