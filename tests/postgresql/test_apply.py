@@ -278,6 +278,14 @@ async def test_a_server_of_others_is_given_what_channels_grant_and_nothing_else(
     assert await apply(rig) == ("role others dropped",)
 
 
+async def test_a_server_of_others_that_takes_too_few_is_refused_before_anything(rig: Rig) -> None:
+    more = SHOP.replace("connections: 60", "connections: 200")
+    says = "takes 60 connections; its channels come to 120"
+    with pytest.raises(ServerRefused, match=says):
+        await grant(rig, more)
+    assert await drift(rig) == []
+
+
 async def test_a_table_that_a_server_of_others_lacks_changes_nothing(rig: Rig) -> None:
     typo = SHOP.replace("{orders: [select, insert", "{order: [select, insert")
     says = r"^watertight\.yaml:18:5: There is no table `public\.order`"

@@ -12,12 +12,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from watertight.enforcers.postgresql.admin import CONNECT_SECONDS, OPTIONS, Connection
 from watertight.enforcers.postgresql.catalog import Found, read
-from watertight.enforcers.postgresql.compile import database_plan
+from watertight.enforcers.postgresql.compile import DatabasePlan, database_plan
 from watertight.enforcers.postgresql.converge import refuse_absent
 from watertight.enforcers.postgresql.declaration import Kind
 from watertight.enforcers.postgresql.external import statements
+from watertight.enforcers.postgresql.limits import RESERVED
 from watertight.enforcers.postgresql.steps import Absent, grant_steps, says
-from watertight.enforcers.resource import AdminRefused
+from watertight.enforcers.resource import AdminRefused, ServerRefused
 from watertight.errors import WatertightError
 from watertight.model.system import Resource, System
 
@@ -37,6 +38,7 @@ async def grant(
             async with connection.transaction(force_rollback=dry_run):
                 before = await read(connection, plan)
                 refuse_absent(plan, [a for a in grant_steps(before, plan)[1] if not _made(a)])
+                await _has_room(connection, resource, plan)
                 await connection.execute("\n".join(statements(plan)).encode())
                 return _changes(before, await read(connection, plan))
         except psycopg.Error as error:
@@ -45,6 +47,19 @@ async def grant(
                 f"{error.diag.message_primary or error}.",
                 remedy="Nothing was changed. It takes a superuser of the server.",
             ) from error
+
+
+async def _has_room(connection: Connection, resource: Resource, plan: DatabasePlan) -> None:
+    """Shares of a server that others run are shares of what it has. Raises ServerRefused."""
+    row = await (await connection.execute("SHOW max_connections")).fetchone()
+    there, given = int(row[0]) if row else 0, sum(role.connections for role in plan.roles)
+    if given + RESERVED > there:
+        raise ServerRefused(
+            resource.at,
+            f"The server of {resource.name} takes {there} connections; its channels come to "
+            f"{given}.",
+            f"Say what it takes (`connections: {there}`), or have it take more.",
+        )
 
 
 @asynccontextmanager
