@@ -122,6 +122,28 @@ async def test_a_request_is_answered_and_its_reply_subject_stays_outside(rig: Ri
         assert all(reply.startswith("_R_.") for reply in seen)
 
 
+async def test_an_answer_never_comes_to_another_than_who_asked(rig: Rig) -> None:
+    answered = asyncio.Event()
+
+    async def answer(message: Msg) -> None:
+        await message.respond(b"yes")
+        answered.set()
+
+    async with (
+        connected(rig, "ann") as ann,
+        connected(rig, "bob") as bob,
+        connected(rig, "cat") as cat,
+    ):
+        heard = await hears(ann, "_INBOX.ann.>")
+        await bob.nats.subscribe("chat.bob.ask", cb=answer)
+        await flushed(bob)
+        await cat.nats.publish("chat.bob.ask", reply="_INBOX.ann.x")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await answered.wait()
+        await flushed(bob, ann)
+        assert heard == {}
+
+
 async def test_who_asks_when_nobody_listens_is_told_at_once(rig: Rig) -> None:
     if "minimum_tls" in rig.system.resources[rig.resource].options:
         pytest.skip("nats-server 2.9 takes an import for somebody who listens")
