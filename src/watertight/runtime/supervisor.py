@@ -218,7 +218,9 @@ class Supervisor:
         pod = self._pod(service)
         names = {process.name for process in (await self._status(service)).processes}
         process = SERVER if SERVER in names else APP
-        limits = self._spec(service).process(process).limits
+        # Who has only adopted the pod, to prove it, does not know how a server in it is started.
+        known = {spec.name: spec.limits for spec in self._spec(service).processes}
+        limits = known.get(process)
         groups = make_guest_budget(service, limits, self.layout)
         return await pod.execute(process, list(argv), groups)
 
