@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.docs.test_links import REPOSITORY
 from tests.envoy.probes.shop import SHOP
 from tests.rabbitmq.shop import SHOP as JOBS
@@ -85,9 +87,10 @@ def _is_id(text: str) -> bool:
     return bool(ID.fullmatch(text)) and text.partition(".")[0] in FAMILIES
 
 
-def test_every_attack_on_envoys_channels_has_a_line() -> None:
-    attacks = {name for name, probe in PROBES["envoy"].items() if probe.kind == "attack"}
-    assert attacks - named(PAGE, "envoy") == set()
+@pytest.mark.parametrize("kind", sorted(PROBES))
+def test_every_attack_has_a_line(kind: str) -> None:
+    attacks = {name for name, probe in PROBES[kind].items() if probe.kind == "attack"}
+    assert attacks - named(PAGE, kind) == set()
 
 
 def test_every_line_names_a_probe_or_says_why_there_is_none() -> None:

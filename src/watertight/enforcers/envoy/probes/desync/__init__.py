@@ -1,6 +1,7 @@
 """One caller's request never becomes another's: desync attacks, with two identities at once."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.probes import edge
@@ -18,6 +19,8 @@ from watertight.enforcers.envoy.probes.make import attack
 from watertight.enforcers.envoy.probes.ways import FORBIDDEN, Way, covers, granted, ways
 from watertight.model.system import Gateway, Protocol, Route, System
 
+PATIENCE = 3.0
+"""An app that serves one connection at a time has all of these on it at once."""
 HIDDEN = f"/{FORBIDDEN}/hidden"
 WITH_EVERY_METHOD = frozenset({"desync.cl-0", "desync.te-0", "desync.pause"})
 """Tried with each granted method: apps differ in whose bodies they leave unread."""
@@ -65,7 +68,7 @@ def _probes(
         if only is not None and identifier not in only:
             continue
         how = ways_to_try[0].what if len(ways_to_try) == 1 else f"{len(ways_to_try)} ways"
-        yield attack(
+        made = attack(
             identifier,
             channel,
             f"{_what(meeting.attacker)} by {meeting.attacker.name} ({how}) "
@@ -74,6 +77,7 @@ def _probes(
             meeting,
             ways_to_try,
         )
+        yield replace(made, patience=PATIENCE)
 
 
 def _what(attacker: Person) -> str:

@@ -194,6 +194,8 @@ class Duel:
         if odd is not None and self.marks.hidden in _text(odd):
             raise Disturbed(f"the victim was answered {odd.status} with the attacker's own text")
         again = [await self._ask(self.victim) for _ in range(ASKED_AGAIN)]
+        if odd is None and self.witness is not None:
+            return  # an app that serves one connection at a time; had it been robbed, it is seen
         if odd is None or app_is_absent(odd):
             # A connection that broke: told apart from an app that is busy by asking again.
             if all(a is not None and self._is_usual(a) for a in again):
