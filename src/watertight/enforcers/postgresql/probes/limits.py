@@ -1,17 +1,20 @@
 """How much of the server one service can take, and what its own sessions leave behind."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 from watertight.enforcers.attack.login import (
+    PATIENCE_SECONDS,
+    POLL_SECONDS,
     TIMEOUT_SECONDS,
     Busy,
     enter_at_once,
     genuine,
 )
-from watertight.enforcers.attack.tls import TLSWire
+from watertight.enforcers.attack.tls import Hello, TLSWire
 from watertight.enforcers.attack.wire import Closed, SocketWire, dial_unix
-from watertight.enforcers.contract import Arena, Observation, Probe, refused, served
+from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
 from watertight.enforcers.postgresql.probes.attempts import (
     Attempt,
     all_refused,
@@ -23,6 +26,8 @@ from watertight.enforcers.postgresql.probes.privileges import may
 from watertight.enforcers.postgresql.probes.scope import Scope
 from watertight.enforcers.postgresql.probes.session import SSL_REQUEST
 
+TOO_MANY = "53300"
+"""too_many_connections"""
 SPARE = 60
 """A server also counts places for its own workers (manual, section 19.3)."""
 KEPT = 5
@@ -83,14 +88,28 @@ async def _connections(arena: Arena, scope: Scope) -> Observation:
     bound = scope.keys.connections or total - KEPT
     try:
         while len(held) <= bound:
-            held.append(await enter_at_once(arena, DIALECT, scope.login, hello))
+            held.append(await _one_more(arena, scope, hello))
     except Busy as full:
         said = f"{len(held)} of {total}, then: {full}"
+        if TOO_MANY not in str(full):
+            return not_run(said)
         return (refused if f'role "{me}"' in str(full) else served)(said)
     finally:
         for wire in held:
             await wire.close()
     return served(f"{len(held)} sessions of {total}, and no end")
+
+
+async def _one_more(arena: Arena, scope: Scope, hello: Hello) -> TLSWire:
+    """A session, or the server's own word that there is none: a door may be full just now."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await enter_at_once(arena, DIALECT, scope.login, hello)
+        except Busy as full:
+            if TOO_MANY in str(full) or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _places(arena: Arena, scope: Scope) -> int:
