@@ -24,7 +24,7 @@ from tests.ports import free_port
 from tests.system import variations
 from tests.system.running import REPOSITORY
 
-STEP_SECONDS = 150.0
+STEP_SECONDS = 400.0
 CLIENTS = 150
 """At once, before an app whose queue of connections has five places."""
 OURS = "watertight"
@@ -119,7 +119,7 @@ def walk(installed: Path) -> Iterator[Walk]:
         yield Walk(Path(folder), installed)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_what_init_writes_proves_itself_and_loses_no_request(walk: Walk) -> None:
     walk.run("init")
     file = walk.folder / "watertight.yaml"
@@ -154,7 +154,7 @@ async def statuses(folder: Path, port: int) -> list[int]:
         return list(await asyncio.gather(*(one(number) for number in range(CLIENTS))))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "name",
     [

@@ -10,7 +10,7 @@ class Events(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.send_response(200)
-        if self.path == "/page":
+        if self.path != "/ticks":
             self.send_header("content-length", "3000000")
             self.end_headers()
             self.wfile.write(bytes(3_000_000))
