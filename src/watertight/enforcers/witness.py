@@ -19,6 +19,8 @@ class Conversation:
     """False if either of the two was longer than a witness keeps."""
     ended: bool
     """Whether the app has closed its side."""
+    asked_cut: bool = False
+    """Whether more reached the app than ``asked`` holds: then absence in it proves nothing."""
 
 
 class Witness(Protocol):
@@ -28,7 +30,10 @@ class Witness(Protocol):
         """What was seen so far of connections on which ``marker`` reached the app."""
         ...
 
-    @property
-    def missed(self) -> bool:
-        """Whether the kernel had to drop packets: then absence proves nothing."""
+    def moment(self) -> int:
+        """Now, as ``missed_since`` takes it."""
+        ...
+
+    def missed_since(self, moment: int) -> bool:
+        """Whether anything was not seen since then, or is forgotten: absence proves nothing."""
         ...

@@ -18,7 +18,9 @@ from watertight.enforcers.witness import Conversation
 
 KEPT_BYTES = 1_048_576
 """Of each direction of a connection."""
-MOST_CONNECTIONS = 1_024
+MOST_CONNECTIONS = 4_096
+MOST_BYTES = 256 * 1_048_576
+"""Of all connections; those that were silent longest are forgotten, and that is told."""
 PACKET_BYTES = 262_144
 BUFFER_BYTES = 8 * 1_048_576
 OWN_ADDRESSES = (b"\x7f\0\0\1", b"\0" * 15 + b"\1")
@@ -118,6 +120,12 @@ class _Direction:
         self.total = 0
         self.cut = False
 
+    def next_part(self) -> "_Direction":
+        """What follows, with nothing kept yet."""
+        part = _Direction()
+        part._known, part._next, part._waiting = self._known, self._next, self._waiting
+        return part
+
     def _join(self) -> None:
         while (sequence := self._due()) is not None:
             payload = self._waiting.pop(sequence)
@@ -144,6 +152,13 @@ class _Connection:
         """Where requests seem to begin: in what was asked, and in what was answered until then."""
         self.aligned = False
         """Whether it is known where a message began: its first byte was seen, or a request's."""
+        self.heard_at = 0
+        """The tap's moment of its last packet."""
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much of it is held."""
+        return len(self.asked.data) + len(self.answered.data)
 
     def take(self, *, asking: bool, sequence: int, payload: bytes, flags: int) -> None:
         if flags & SYN:
@@ -173,7 +188,19 @@ class _Connection:
             answered_bytes=self.answered.total,
             whole=not (self.asked.cut or self.answered.cut),
             ended=self.answered.ended,
+            asked_cut=self.asked.cut,
         )
+
+    def is_full(self) -> bool:
+        """Whether the next request should be kept in a part of its own."""
+        return max(self.asked.total, self.answered.total) > KEPT_BYTES // 2
+
+    def next_part(self) -> "_Connection":
+        """The same connection from here on, with nothing kept yet."""
+        part = _Connection()
+        part.aligned = True
+        part.asked, part.answered = self.asked.next_part(), self.answered.next_part()
+        return part
 
 
 class Tap:
@@ -183,7 +210,10 @@ class Tap:
         self._socket = tap
         self._port = port
         self._connections: dict[bytes, _Connection] = {}
-        self._missed = False
+        self._moment = 0
+        """How many packets were heard, and times that some were missed."""
+        self._missed_at = 0
+        self._kept_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(tap.fileno(), self._hear)
 
@@ -196,12 +226,27 @@ class Tap:
             if connection.aligned and marker in connection.asked.data
         ]
 
-    @property
-    def missed(self) -> bool:
+    def moment(self) -> int:
         """See ``Witness``."""
-        counted = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
-        self._missed = self._missed or struct.unpack("II", counted)[1] > 0
-        return self._missed
+        self._hear()
+        self._count_dropped()
+        return self._moment
+
+    def missed_since(self, moment: int) -> bool:
+        """See ``Witness``."""
+        self._hear()
+        self._count_dropped()
+        return self._missed_at > moment
+
+    def _count_dropped(self) -> None:
+        with contextlib.suppress(OSError):  # closed: told by what hears
+            counted = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8)
+            if struct.unpack("II", counted)[1] > 0:
+                self._miss()
+
+    def _miss(self) -> None:
+        self._moment += 1
+        self._missed_at = self._moment
 
     def close(self) -> None:
         """Lets go of the socket; never raises."""
@@ -215,7 +260,7 @@ class Tap:
             except BlockingIOError:
                 return
             except OSError:
-                self._missed = True
+                self._miss()
                 return
             with contextlib.suppress(IndexError, struct.error):  # not a whole header
                 self._take(packet)
@@ -237,9 +282,24 @@ class Tap:
         if app not in OWN_ADDRESSES:
             return
         name = client + struct.pack("!H", ports[0] if asking else ports[1]) + app
-        if asking and flags & SYN:
-            self._connections.pop(name, None)  # the same port again is another connection
-        connection = self._connections.setdefault(name, _Connection())
+        if asking and flags & SYN and (earlier := self._connections.pop(name, None)):
+            # The same port again is another connection.
+            self._connections[name + self._moment.to_bytes(8, "big")] = earlier
+        connection = self._connections.pop(name, None) or _Connection()
+        if asking and connection.is_full() and REQUEST_LINE.match(payload):
+            # A pooled connection that others use, too: what follows must still be seen.
+            self._connections[name + self._moment.to_bytes(8, "big")] = connection
+            connection = connection.next_part()
+        before = connection.kept_bytes
         connection.take(asking=asking, sequence=sequence, payload=payload, flags=flags)
-        while len(self._connections) > MOST_CONNECTIONS:
-            del self._connections[next(iter(self._connections))]
+        self._moment += 1
+        connection.heard_at = self._moment
+        self._connections[name] = connection  # the last one: what is silent longest stands first
+        self._kept_bytes += connection.kept_bytes - before
+        while len(self._connections) > MOST_CONNECTIONS or self._kept_bytes > MOST_BYTES:
+            self._forget(next(iter(self._connections)))
+
+    def _forget(self, name: bytes) -> None:
+        connection = self._connections.pop(name)
+        self._kept_bytes -= connection.kept_bytes
+        self._missed_at = max(self._missed_at, connection.heard_at)

@@ -153,6 +153,12 @@ async def _search(arena: Arena, place: Field, deep: Deep) -> Observation:
         if found is not None:
             where = f"case {found.case} of seed {deep.seed}"
             return served(f"{found.complaint}; {where}: {found.command}")
+        if tried == 0:
+            return not_run("there was no time for a single attack")
+        if ground.was_deaf():
+            return not_run("the witness was deaf for a moment: packets were dropped")
+        if all(witnesses.values()) and ground.arrived == 0:
+            return not_run(f"{tried} attacks, and none came as far as an app")
         seen = f"{ground.arrived} requests" if all(witnesses.values()) else "no witness, nothing"
         return refused(f"{tried} attacks; {seen} arrived that may, and none that may not")
 
@@ -164,8 +170,16 @@ class _Ground:
         self._arena = arena
         self._place = place
         self._witnesses = witnesses
+        self._began = {name: w.moment() for name, w in witnesses.items() if w is not None}
         self.arrived = 0
         """How many requests reached an app: a search that never gets there searches nothing."""
+
+    def was_deaf(self) -> bool:
+        """Whether a witness did not see all: then that nothing was seen proves nothing."""
+        return any(
+            witness is not None and witness.missed_since(self._began[name])
+            for name, witness in self._witnesses.items()
+        )
 
     async def hunt(self, deep: Deep) -> tuple[Found | None, int]:
         """A counterexample, made small, and how many attacks were tried."""

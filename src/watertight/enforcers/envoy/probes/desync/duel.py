@@ -39,12 +39,18 @@ ASKED_AFTER = 2
 BUSY_TRIES = 5
 BUSY_SECONDS = 0.3
 ASKED_AGAIN = 3
+FIGHTS = 2
+"""A busy machine may make a witness deaf once; twice is a proof that was not made."""
 IDLE_TIMEOUT = b"HTTP/1.1 408"
 """Some servers say so of their own accord before they close an idle connection."""
 
 
 class Disturbed(Exception):
     """A victim did not get what is its own; the text says what it got."""
+
+
+class Unseen(Exception):
+    """Nothing wrong was seen, but not all was seen; the text says what was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +105,16 @@ class Duel:
     _no_http2: bool = False
     identity: frozenset[str] = frozenset()
     """The headers in which the app is told who calls, as an undisturbed request had them."""
+    _began: int = 0
+    """The witness's moment from which it must have seen all."""
+    _asked: int = 0
+    """How many requests the victim has made; each has a number in its mark."""
+    _silent: list[str] = field(default_factory=list)
+    """The marks of those that were answered nothing."""
 
     async def begin(self) -> str:
         """Looks at both sides undisturbed. Returns why nothing can be tried, if so."""
+        self._began = self.witness.moment() if self.witness is not None else 0
         first = await self._patiently(lambda: self._ask(self.attacker))
         usual = [await self._patiently(self._ask_on) for _ in range(2)]
         for answer, name in ((first, "attacker"), *((a, "victim") for a in usual)):
@@ -114,6 +127,7 @@ class Duel:
         self.identity = frozenset(
             name for heard in mine for name, _ in heard.headers if name in IDENTITY
         )
+        self._silent.clear()  # nobody had attacked yet
         return ""
 
     async def _patiently(self, ask: Callable[[], Awaitable[Answer | None]]) -> Answer | None:
@@ -195,7 +209,7 @@ class Duel:
             raise Disturbed(f"the victim was answered {odd.status} with the attacker's own text")
         again = [await self._ask(self.victim) for _ in range(ASKED_AGAIN)]
         if odd is None and self.witness is not None:
-            return  # an app that serves one connection at a time; had it been robbed, it is seen
+            return  # perhaps a slow app: what the witness saw of the request decides
         if odd is None or app_is_absent(odd):
             # A connection that broke: told apart from an app that is busy by asking again.
             if all(a is not None and self._is_usual(a) for a in again):
@@ -210,15 +224,24 @@ class Duel:
             )
 
     def overhear(self) -> None:
-        """What the witness has to say. Raises :class:`Disturbed`."""
+        """What the witness has to say. Raises :class:`Disturbed`, :class:`Unseen`."""
         if self.witness is None:
             return
-        for conversation in self.witness.conversations(self.marks.token.encode()):
+        conversations = self.witness.conversations(self.marks.token.encode())
+        for conversation in conversations:
             extra = beyond(conversation).strip()
             if extra and not extra.startswith(IDLE_TIMEOUT):
                 raise Disturbed(f"the app answered what no proxy asked: {extra[:40]!r}")
-        for heard in self._heard():
+        every = self._heard()
+        for heard in every:
             self._judge(heard)
+        if self.witness.missed_since(self._began):
+            raise Unseen("the witness was deaf for a moment: packets were dropped")
+        if any(conversation.asked_cut for conversation in conversations):
+            raise Unseen("more reached the app on one connection than the witness keeps")
+        for mark in self._silent:
+            if not any(self._is_by(heard, mark) for heard in every):
+                raise Unseen("the victim was answered nothing, and nobody saw its request arrive")
 
     def _judge(self, heard: Heard) -> None:
         head = f"{heard.method} {heard.target} {heard.headers}"
@@ -250,11 +273,21 @@ class Duel:
         if self._working is None or self._working.ended:
             await self.end()
             self._working = await self.victim.talk()
-        await self._working.say(self.victim.plain())
+        mark, request = self._next_request()
+        await self._working.say(request)
         answer = await self._working.answer(self.victim.base.method, TIMEOUT_SECONDS)
         if answer is None and self._working.ended:
             return await self._ask(self.victim)  # an idle connection may end at any time
+        if answer is None:
+            self._silent.append(mark)
         return answer
+
+    def _next_request(self) -> tuple[str, bytes]:
+        """The victim's request, with a mark that no other has."""
+        self._asked += 1
+        mark = f"{self.marks.victim}{self._asked}."
+        usual = self.marks.victim.encode()
+        return mark, self.victim.plain().replace(usual, mark.encode())
 
     async def end(self) -> None:
         """The victim goes."""
@@ -264,11 +297,15 @@ class Duel:
 
     async def _ask(self, side: Side) -> Answer | None:
         talk = await side.talk()
+        mark, request = self._next_request() if side is self.victim else ("", side.plain())
         try:
-            await talk.say(side.plain())
-            return await talk.answer(side.base.method, TIMEOUT_SECONDS)
+            await talk.say(request)
+            answer = await talk.answer(side.base.method, TIMEOUT_SECONDS)
         finally:
             await talk.close()
+        if answer is None and mark:
+            self._silent.append(mark)
+        return answer
 
     def _is_usual(self, answer: Answer) -> bool:
         """As undisturbed: in its status, and in its body where that is always the same."""
@@ -318,30 +355,37 @@ class Meeting:
 
 
 async def fight(arena: Arena, meeting: Meeting, shapes: Sequence[Shape | Framed]) -> Observation:
-    """Every shape, while the victim works."""
-    async with arena.witness(meeting.app, meeting.port) as witness:
+    """Every shape, while the victim works; again, where the witness did not see all of it."""
+    unseen = ""
+    for _ in range(FIGHTS):
         try:
-            for some in _batches(shapes, meeting.shapes_a_duel):
-                duel = await meeting.duel(arena, witness)
-                if trouble := await duel.begin():
-                    return not_run(trouble)
-                try:
-                    await _try_all(duel, some)
-                finally:
-                    await duel.end()
-                await asyncio.sleep(LATE_SECONDS)
-                duel.overhear()
+            return await _fight(arena, meeting, shapes)
+        except Unseen as missed:
+            unseen = str(missed)
         except NoKey as missing:
             return not_run(f"no signing key of issuer {missing} was lent for the proof")
         except Closed as end:
             return not_run(f"a connection of the right caller was closed: {end}")
         except Disturbed as found:
             return served(str(found))
-        if witness is None:
-            return refused(f"{len(shapes)} ways, each answer its asker's own; no witness")
-        if witness.missed:
-            return refused(f"{len(shapes)} ways, each answer its asker's own; the witness was deaf")
-        return refused(f"{len(shapes)} ways, and the app got what was judged, byte for byte")
+    return not_run(unseen)
+
+
+async def _fight(arena: Arena, meeting: Meeting, shapes: Sequence[Shape | Framed]) -> Observation:
+    async with arena.witness(meeting.app, meeting.port) as witness:
+        for some in _batches(shapes, meeting.shapes_a_duel):
+            duel = await meeting.duel(arena, witness)
+            if trouble := await duel.begin():
+                return not_run(trouble)
+            try:
+                await _try_all(duel, some)
+            finally:
+                await duel.end()
+            await asyncio.sleep(LATE_SECONDS)
+            duel.overhear()
+    if witness is None:
+        return refused(f"{len(shapes)} ways, each answer its asker's own; no witness")
+    return refused(f"{len(shapes)} ways, and the app got what was judged, byte for byte")
 
 
 async def _try_all(duel: Duel, shapes: Sequence[Shape | Framed]) -> None:
