@@ -182,7 +182,7 @@ def test_x9_version_1_has_no_extensions() -> None:
     certificate = x509.load_pem_x509_certificate(case["peer_certificate"].encode())
     (check,) = [c for c in recheck.LEAF_CHECKS if c.name == "version-is-3"]
     with pytest.raises(recheck._Broken, match="only version 3"):
-        check.run(certificate)
+        check.run(recheck.Reading(certificate))
 
 
 def test_a_server_is_verified_by_its_dns_name(ours: Hierarchy) -> None:

@@ -99,8 +99,9 @@ class AuditLog:
         if size and size + len(data) > self._limit:
             self._begin_generation()
             size = os.fstat(self._descriptor).st_size
-        older = _generation(self._path, 1)
-        if not size and older.exists():  # also after a crash between the two steps
+        if (
+            not size and (older := _generation(self._path, 1)).exists()
+        ):  # also after a crash between the two steps
             reserve(self._descriptor, self._limit)
             previous = self._line(CONTINUED, {"previous_sha256": _digest(older)})
             self._write_or_make_room(previous)

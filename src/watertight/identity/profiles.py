@@ -7,6 +7,7 @@ signed (``recheck.py``, which shares no code with this module on purpose).
 import datetime as dt
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -58,6 +59,7 @@ class AuthorityTemplate:
     path_length: int
 
 
+@lru_cache(maxsize=256)
 def subject(common_name: str, unit: str, trust_domain: str) -> x509.Name:
     """``CN=…,OU=…,O=…`` as RFC 4514 writes it (the DER order is O, OU, CN)."""
     return x509.Name(
@@ -75,14 +77,22 @@ def svid(template: LeafTemplate, issuer: x509.Certificate) -> x509.CertificateBu
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(identity))]
     names += [x509.DNSName(name) for name in template.dns_names]
     return (
-        _certificate(template.public_key, template.validity)
+        _certificate(template.public_key, template.validity, _leaf_of(issuer))
         .subject_name(subject(identity.name, template.role, identity.trust_domain))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+    )
+
+
+@lru_cache(maxsize=8)
+def _leaf_of(issuer: x509.Certificate) -> x509.CertificateBuilder:
+    """What all SVIDs below one issuer have in common; a builder never changes, but begets."""
+    return (
+        x509.CertificateBuilder()
         .issuer_name(issuer.subject)
         # Present even though FALSE is the default: conforming clients refuse an SVID without it.
         .add_extension(_NO_CA, critical=True)
         .add_extension(_SIGNS_MESSAGES, critical=True)
         .add_extension(_SERVES_AND_CALLS, critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(_authority_key_identifier(issuer), critical=False)
     )
 
@@ -107,7 +117,7 @@ def _authority(template: AuthorityTemplate, name: x509.Name) -> x509.Certificate
     identity = x509.UniformResourceIdentifier(str(SPIFFEID(template.trust_domain)))
     constraints = x509.BasicConstraints(ca=True, path_length=template.path_length)
     return (
-        _certificate(template.public_key, template.validity)
+        _certificate(template.public_key, template.validity, x509.CertificateBuilder())
         .subject_name(name)
         .add_extension(constraints, critical=True)
         .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
@@ -115,10 +125,11 @@ def _authority(template: AuthorityTemplate, name: x509.Name) -> x509.Certificate
     )
 
 
-def _certificate(public_key: PublicKey, validity: Validity) -> x509.CertificateBuilder:
+def _certificate(
+    public_key: PublicKey, validity: Validity, begun: x509.CertificateBuilder
+) -> x509.CertificateBuilder:
     return (
-        x509.CertificateBuilder()
-        .serial_number(x509.random_serial_number())
+        begun.serial_number(x509.random_serial_number())
         .public_key(public_key)
         .not_valid_before(validity.not_before)
         .not_valid_after(validity.not_after)

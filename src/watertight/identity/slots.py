@@ -92,7 +92,10 @@ class AuthorityState(BaseModel):
 
     def one(self, kind: Kind, status: Status) -> Slot | None:
         """The prepared or active slot of a kind."""
-        return next(iter(self.all(kind, status)), None)
+        for slot in self.slots:
+            if slot.kind is kind and slot.status is status:
+                return slot
+        return None
 
     def slot(self, slot_id: str) -> Slot:
         """The slot with that id. Raises ``RotationRefused`` if there is none."""
