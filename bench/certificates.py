@@ -49,9 +49,11 @@ def _certificate(
     )
 
 
-def _pair(directory: Path, name: str, signer: ec.EllipticCurvePrivateKey) -> Pair:
+def _pair(
+    directory: Path, name: str, signer: ec.EllipticCurvePrivateKey, *, ca: bool = False
+) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _certificate(name, key, signer, ca=False)
+    certificate = _certificate(name, key, signer, ca=ca)
     certificate_pem = certificate.public_bytes(serialization.Encoding.PEM)
     key_pem = key.private_bytes(
         serialization.Encoding.PEM,
@@ -71,8 +73,19 @@ def _pair(directory: Path, name: str, signer: ec.EllipticCurvePrivateKey) -> Pai
 
 def make(directory: Path) -> Certificates:
     """An authority and a certificate for ``caller`` and ``callee``, valid for four hours."""
+    authority, key = _root(directory)
+    return Certificates(authority, _pair(directory, "caller", key), _pair(directory, "callee", key))
+
+
+def make_intermediate(directory: Path) -> tuple[Path, Pair]:
+    """The files of a root and of an authority below it that may sign, valid for four hours."""
+    authority, key = _root(directory)
+    return authority, _pair(directory, "intermediate", key, ca=True)
+
+
+def _root(directory: Path) -> tuple[Path, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
     authority = directory / "authority.pem"
     root = _certificate("bench authority", key, key, ca=True)
     authority.write_bytes(root.public_bytes(serialization.Encoding.PEM))
-    return Certificates(authority, _pair(directory, "caller", key), _pair(directory, "callee", key))
+    return authority, key

@@ -1,6 +1,6 @@
 """Every bench, one after another; writes ``bench/results/*.json`` and ``docs/performance.md``.
 
-    python -m bench.run            # what `make bench` does; about a quarter of an hour
+    python -m bench.run            # what `make bench` does; about half an hour
     python -m bench.run --quick    # a smoke run: its figures say nothing and are not written down
 
 A bench that could not run keeps no old figures: its table says that it did not run.
@@ -36,9 +36,16 @@ class Bench:
 
 BENCHES = (
     Bench("paths", ("--seconds", "4", "--rounds", "3"), ("--seconds", "1", "--rounds", "1"), 900),
-    Bench("identity", ("--seconds", "5"), ("--seconds", "0.2"), 60),
+    Bench("latency", ("--rounds", "3"), ("--seconds", "0.5", "--rounds", "1"), 600),
+    Bench(
+        "identity",
+        ("--seconds", "4", "--rounds", "3", "--build"),
+        ("--seconds", "0.2", "--rounds", "1"),
+        1800,
+    ),
     Bench("xds", (), ("--quick",), 600),
     Bench("system", (), ("--quick",), 600),
+    Bench("scale", (), ("--services", "8"), 3600),
     Bench("resources", (), ("--quick",), 900),
 )
 

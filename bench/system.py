@@ -30,12 +30,46 @@ MADE_BY_RUNNING = (".watertight", "__pycache__", "jwks.json")
 TIGHTER = ("allow: [GET /orders/*, POST /orders]", "allow: [GET /orders/*]")
 
 
-class Shop:
-    """A copy of the shop in a temporary folder, on a free port."""
+class Installation:
+    """A folder with a declaration, and the command in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.declaration = folder / "watertight.yaml"
+
+    def watertight(
+        self, *words: str, good: tuple[int, ...] = (0,), seconds: float = COMMAND_SECONDS
+    ) -> tuple[str, float]:
+        """What a command prints, and how many seconds it took. Raises if its status is not good."""
+        began = time.perf_counter()
+        done = subprocess.run(
+            [WATERTIGHT, *words],
+            cwd=self.folder,
+            check=False,
+            timeout=seconds,
+            capture_output=True,
+            text=True,
+        )
+        spent = time.perf_counter() - began
+        if done.returncode not in good:
+            raise RuntimeError(f"{words} ends with {done.returncode}:\n{done.stderr}")
+        return done.stdout, spent
+
+    @contextlib.contextmanager
+    def up(self) -> Iterator[float]:
+        """The system, sealed; yields the seconds that took. Stops it."""
+        _, spent = self.watertight("up", "--detach")
+        try:
+            yield spent
+        finally:
+            self.watertight("down")
+
+
+class Shop(Installation):
+    """A copy of the shop in a temporary folder, on a free port."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         shutil.copytree(SHOP, folder, ignore=shutil.ignore_patterns(*MADE_BY_RUNNING))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -53,31 +87,6 @@ class Shop:
             timeout=COMMAND_SECONDS,
             stdout=subprocess.DEVNULL,
         )
-
-    def watertight(self, *words: str, good: tuple[int, ...] = (0,)) -> tuple[str, float]:
-        """What a command prints, and how many seconds it took. Raises if its status is not good."""
-        began = time.perf_counter()
-        done = subprocess.run(
-            [WATERTIGHT, *words],
-            cwd=self.folder,
-            check=False,
-            timeout=COMMAND_SECONDS,
-            capture_output=True,
-            text=True,
-        )
-        spent = time.perf_counter() - began
-        if done.returncode not in good:
-            raise RuntimeError(f"{words} ends with {done.returncode}:\n{done.stderr}")
-        return done.stdout, spent
-
-    @contextlib.contextmanager
-    def up(self) -> Iterator[float]:
-        """The system, sealed; yields the seconds that took. Stops it."""
-        _, spent = self.watertight("up", "--detach")
-        try:
-            yield spent
-        finally:
-            self.watertight("down")
 
 
 def memory(run: Path) -> dict[str, float]:

@@ -80,14 +80,57 @@ def _paths(result: Result) -> str:
     return f"{bounds} connections; the median of the rounds.\n\n" + "\n\n".join(parts)
 
 
+def _latency(result: Result) -> str:
+    rows = [
+        (
+            row["name"],
+            *(f"{row[quantile]:.2f}" for quantile in ("p50_ms", "p99_ms")),
+            *(f"{row[f'added_{quantile}']:+.2f}" for quantile in ("p50_ms", "p99_ms")),
+            str(row["errors"]),
+        )
+        for row in result["rows"]
+    ]
+    head = ("path", "p50 ms", "p99 ms", "added p50 ms", "added p99 ms", "errors")
+    load = f"{result['per_second']:,} requests/s on {result['connections']} connections"
+    rounds = f"{result['rounds']} rounds of {result['seconds']:g} s"
+    bounds = f"{rounds}, {load}; the median of the rounds."
+    return f"{bounds}\n\n{table(head, rows)}"
+
+
 def _identity(result: Result) -> str:
     rows = [
         ("authority: validate, sign, check what was signed, record", "issue_per_second"),
         ("with key pair and request", "whole_per_second"),
     ]
-    return table(
+    by_clock = table(
         ("X.509-SVIDs (ECDSA P-256), one thread", "per second"),
         [(what, f"{result[key]:,.0f}") for what, key in rows],
+    )
+    compared = []
+    for name, rate in result["per_processor_second"].items():
+        version = result["versions"].get(name, "")
+        ratio = result["ratios"].get(name)
+        shown = f"{ratio:.2f} ×" if ratio else "—"
+        compared.append((f"{name} {version}".strip(), f"{rate:,.0f}", shown))
+    compared += [(name, "*not measured*", "—") for name in result["not_measured"]]
+    head = ("issuer", "SVIDs for a second of one processor", "authority / this")
+    return f"{by_clock}\n\n{table(head, compared)}"
+
+
+def _scale(result: Result) -> str:
+    rows = result["rows"]
+    lines = (
+        ("channels", "channels", "{:,}"),
+        ("`up --detach` to sealed, s", "up_to_sealed_seconds", "{:.1f}"),
+        ("probes", "probes", "{:,}"),
+        ("… held", "held", "{:,}"),
+        ("… not run", "not_run", "{:,}"),
+        ("seconds of attack", "attack_seconds", "{:,.0f}"),
+        ("processor seconds of the prover", "processor_seconds", "{:,.0f}"),
+    )
+    head = ("services", *(f"{row['services']:,}" for row in rows))
+    return table(
+        head, [(what, *(form.format(row[key]) for row in rows)) for what, key, form in lines]
     )
 
 
@@ -189,7 +232,9 @@ def _number(value: float, form: str) -> str:
 
 RENDERERS: dict[str, Callable[[Result], str]] = {
     "paths": _paths,
+    "latency": _latency,
     "identity": _identity,
+    "scale": _scale,
     "xds": _xds,
     "system": _system,
     "resources": _resources,

@@ -126,8 +126,10 @@ def _field(line: str) -> tuple[str, str]:
     return name.lower(), value.strip()
 
 
-def beyond(conversation: Conversation) -> bytes:
-    """What the app said that nothing which its proxy asked explains."""
-    methods = [heard.method for heard in requests_in(conversation.asked)]
+def beyond(conversation: Conversation, requests: Sequence[Heard] | None = None) -> bytes:
+    """What the app said that nothing which its proxy asked (``requests_in`` it) explains."""
+    if requests is None:
+        requests = requests_in(conversation.asked)
+    methods = [heard.method for heard in requests]
     _answers, rest = answers_in(conversation.answered, methods, ended=conversation.ended)
     return rest

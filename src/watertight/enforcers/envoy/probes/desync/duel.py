@@ -228,11 +228,12 @@ class Duel:
         if self.witness is None:
             return
         conversations = self.witness.conversations(self.marks.token.encode())
-        for conversation in conversations:
-            extra = beyond(conversation).strip()
+        requests = [requests_in(conversation.asked) for conversation in conversations]
+        for conversation, asked in zip(conversations, requests, strict=True):
+            extra = beyond(conversation, asked).strip()
             if extra and not extra.startswith(IDLE_TIMEOUT):
                 raise Disturbed(f"the app answered what no proxy asked: {extra[:40]!r}")
-        every = self._heard()
+        every = [heard for asked in requests for heard in asked]
         for heard in every:
             self._judge(heard)
         if self.witness.missed_since(self._began):
