@@ -93,9 +93,11 @@ def memory(run: Path) -> dict[str, float]:
     """Mean memory a service, in MiB, of its sidecar and of the processes that watch over it.
 
     From /proc/PID/smaps_rollup, resident (Rss) and its own share of it (Pss): pages that several
-    processes have in common count whole in Rss, and divided among them in Pss.
+    processes have in common count whole in Rss, and divided among them in Pss. What all pods are
+    forks of (the nursery) is divided among the services.
     """
-    marks = {"sidecar": f"{run}/xds/", "pod": f"{run}/pods/"}  # each is in an argv
+    # Each is in an argv.
+    marks = {"sidecar": f"{run}/xds/", "pod": f"{run}/pods/", "nursery": f".nursery {run} "}
     found: dict[str, dict[str, float]] = {}
     for process in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
@@ -111,7 +113,11 @@ def memory(run: Path) -> dict[str, float]:
                     size = int(kilobytes[1]) / 1024 if kilobytes else 0.0
                     sizes = found.setdefault(f"{kind} {unit}", {})
                     sizes[service] = sizes.get(service, 0.0) + size
-    return {name: statistics.mean(sizes.values()) for name, sizes in sorted(found.items())}
+    means = {name: statistics.mean(sizes.values()) for name, sizes in sorted(found.items())}
+    for unit in ("Rss", "Pss"):
+        pods = len(found[f"pod {unit}"])
+        means[f"pod {unit}"] += means.pop(f"nursery {unit}") / pods
+    return means
 
 
 def measure(folder: Path, rounds: int, only: str) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Starts a pod: writes down what it is, and starts the process that becomes it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
-import signal
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ POD_MARK = "WATERTIGHT_POD"
 """Without process namespaces: the environment variable by which what a pod left can be found."""
 
 _START_SECONDS = 30.0
+_LONGEST_NAME = 64
 _POD_LOG_BYTES = 1024 * 1024
 """What the init itself says, which is nothing unless it fails."""
 
@@ -144,8 +146,61 @@ def write_hosts(path: Path, hosts: Mapping[str, str]) -> None:
         os.close(descriptor)
 
 
-async def launch(spec: PodSpec, layout: Layout) -> tuple[Pod, int]:
-    """The running pod (with no process started in it yet), and our child to reap when it ends.
+class Nursery:
+    """Our end of :mod:`watertight.runtime.nursery`: started at the first pod, ended by close."""
+
+    def __init__(self, run_directory: Path) -> None:
+        self._run_directory = run_directory
+        self._socket: socket.socket | None = None
+        self._pid = 0
+
+    def ask(self, directory: Path) -> int:
+        """Asks for the pod of ``directory``; returns the pipe on which it says how it went."""
+        reader, writer = os.pipe()
+        try:
+            try:
+                self._send(directory, writer)
+            except (BrokenPipeError, ConnectionResetError):  # somebody ended it
+                self.close()
+                self._send(directory, writer)
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        return reader
+
+    def close(self) -> None:
+        """Ends it. Pods do not end with it."""
+        if self._socket is None:
+            return
+        self._socket.close()
+        self._socket = None
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+
+    def _send(self, directory: Path, writer: int) -> None:
+        if self._socket is None:
+            self._socket = self._start()
+        socket.send_fds(self._socket, [os.fsencode(directory)], [writer])
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            argv = [sys.executable, "-I", "-m", "watertight.runtime.nursery"]
+            self._pid = os.posix_spawn(
+                sys.executable,
+                # The blanks are room for the names of the pods.
+                [*argv, str(self._run_directory), " " * _LONGEST_NAME],
+                {"PATH": os.defpath, "LANG": "C.UTF-8"},
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
+                setsid=True,
+            )
+        return ours
+
+
+async def launch(spec: PodSpec, layout: Layout, nursery: Nursery) -> Pod:
+    """The running pod (with no process started in it yet).
 
     Raises :class:`watertight.runtime.client.PodError` if it does not come up.
     """
@@ -153,61 +208,33 @@ async def launch(spec: PodSpec, layout: Layout) -> tuple[Pod, int]:
     make_budgets(spec, layout)
     write_hosts(directory / "hosts", spec.hosts)
     write_atomically(directory / "spec.json", json.dumps(pod_wire(spec, layout)).encode())
-    child, reader = _start(directory)
+    trim(directory / "pod.log", limit_bytes=_POD_LOG_BYTES)
     try:
-        async with asyncio.timeout(_START_SECONDS):
-            told = json.loads(await _line(reader))
+        reader = nursery.ask(directory)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                told = json.loads(await _line(reader))
+        finally:
+            os.close(reader)  # whoever starts it sees that we have given up
         if "error" in told:
             raise PodError(f"The pod of {spec.name} did not start: {told['error']}")
         pid = int(told["pid"])
-        return Pod(spec.name, directory, pid, start_time(pid) or 0), child
+        return Pod(spec.name, directory, pid, start_time(pid) or 0)
     except BaseException as error:
-        _end(spec.name, directory, child)
+        _end(spec.name, directory)
         if isinstance(error, (OSError, ValueError, TimeoutError)):
             raise PodError(
                 f"The pod of {spec.name} did not start.", remedy=f"Read {directory}/pod.log."
             ) from error
         raise
-    finally:
-        os.close(reader)
 
 
-def _start(directory: Path) -> tuple[int, int]:
-    """The process that becomes the pod, and the pipe on which it says how it went."""
-    trim(directory / "pod.log", limit_bytes=_POD_LOG_BYTES)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    log = os.open(directory / "pod.log", flags, 0o600)
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    reader, writer = os.pipe()
-    try:
-        child = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-m", "watertight.runtime.pod", str(directory)],
-            {"PATH": os.defpath, "LANG": "C.UTF-8"},
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, writer, 1),
-                (os.POSIX_SPAWN_DUP2, log, 2),
-            ],
-            setsid=True,
-        )
-    except BaseException:
-        os.close(reader)
-        raise
-    finally:
-        for descriptor in (writer, log, null):
-            os.close(descriptor)
-    return child, reader
-
-
-def _end(name: str, directory: Path, child: int) -> None:
+def _end(name: str, directory: Path) -> None:
     """Ends a pod that did not come up, as far as it came."""
     unfinished = Pod.recorded(name, directory)
     if unfinished is not None:
         unfinished.kill()
         unfinished.forget()
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
 
 
 async def _line(descriptor: int) -> bytes:

@@ -189,6 +189,16 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1, "PR_SET_CHILD_SUBREAPER")
 
 
+def rename(text: str) -> None:
+    """What ps(1) shows of this process, as far as its arguments had room for it (proc(5))."""
+    stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
+    fields = stat.rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end
+    if 0 < start < end:
+        room = end - start
+        ctypes.memmove(start, os.fsencode(text)[: room - 1].ljust(room, b"\0"), room)
+
+
 def drop_bounding_set(*, but: int | None = None) -> None:
     """Empties the capability bounding set: even user 0 gains nothing by exec (needs SETPCAP)."""
     for capability in range(64):

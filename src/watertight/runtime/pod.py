@@ -1,11 +1,9 @@
-"""The entry of a pod: ``python -I -m watertight.runtime.pod DIRECTORY``.
+"""The beginning of a pod: a fork of the nursery that makes the namespaces and forks the init.
 
 Reads ``DIRECTORY/spec.json``, makes the pod's namespaces, forks its init into them, writes down in
-``DIRECTORY/pod.json`` who that is, and then only waits for it, so that whoever started this process
-can reap it. The init survives this process and the one that started it.
+``DIRECTORY/pod.json`` who that is, says so and ends. The init survives whoever asked for it.
 """
 
-import contextlib
 import gc
 import json
 import os
@@ -14,6 +12,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from watertight.errors import WatertightError
 from watertight.runtime import linux
@@ -25,37 +24,59 @@ from watertight.runtime.wire import PodWire
 
 SPEC = "spec.json"
 RECORD = "pod.json"
+LOG = "pod.log"
 
 
-def main(directory: Path) -> int:
-    """Prints one line of JSON: ``{"pid": …}``, the init's as we see it, or ``{"error"}``."""
+def run_and_exit(directory: str, answers: int) -> NoReturn:
+    """Becomes the pod's first process, in a fork of the nursery. Never returns.
+
+    Says one line of JSON on ``answers``: ``{"pid": …}``, the init's as we see it, or ``{"error"}``.
+    """
+    status = 1
+    try:
+        _make(Path(directory), answers)
+        status = 0
+    except BaseException as error:  # noqa: BLE001  a forked child must not unwind further
+        tell(1, {"error": str(error) or type(error).__name__})
+    finally:
+        os._exit(status)
+
+
+def tell(descriptor: int, answer: dict[str, object]) -> bool:
+    """Says how it went, once; whether anybody still wanted to know."""
+    try:
+        os.write(descriptor, json.dumps(answer).encode() + b"\n")
+    except OSError:
+        return False
+    return True
+
+
+def _make(directory: Path, answers: int) -> None:
+    os.setsid()
     os.umask(0o022)
-    os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])  # what a shell left open
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _take_descriptors(directory / LOG, answers)
+    linux.rename(f"watertight-pod {directory}")
     pod: PodWire = json.loads((directory / SPEC).read_bytes())
     operator_uid, operator_gid = os.geteuid(), os.getegid()
-    try:
-        namespaces = Namespace(pod["namespaces"])
-        if namespaces & Namespace.USER:
-            linux.unshare(Namespace.USER)
-            linux.map_only_this_user(operator_uid, operator_gid)
-        if namespaces & ~Namespace.USER:
-            linux.unshare(namespaces & ~Namespace.USER)
-        pid = _fork_init(pod, operator_uid)
-    except (WatertightError, OSError) as error:
-        _tell({"error": str(error)})
-        return 1
-    _tell({"pid": pid})
-    _, status = os.waitpid(pid, 0)
-    return 0 if status == 0 else 1
+    namespaces = Namespace(pod["namespaces"])
+    if namespaces & Namespace.USER:
+        linux.unshare(Namespace.USER)
+        linux.map_only_this_user(operator_uid, operator_gid)
+    if namespaces & ~Namespace.USER:
+        linux.unshare(namespaces & ~Namespace.USER)
+    pid = _fork_init(pod, operator_uid)
+    if not tell(1, {"pid": pid}):
+        os.kill(pid, signal.SIGKILL)  # whoever asked has given up
 
 
-def _tell(answer: dict[str, object]) -> None:
-    """Speaks to whoever started this pod, once; from then on nothing ties the two."""
-    with contextlib.suppress(OSError):
-        os.write(1, json.dumps(answer).encode() + b"\n")
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 1)
-    os.close(null)
+def _take_descriptors(log: Path, answers: int) -> None:
+    """Nothing is read, 1 answers, 2 is the pod's own log; no other stays open."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    errors = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for number, descriptor in enumerate((null, answers, errors)):
+        os.dup2(descriptor, number)
+    os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def _fork_init(pod: PodWire, operator_uid: int) -> int:
@@ -69,11 +90,8 @@ def _fork_init(pod: PodWire, operator_uid: int) -> int:
         record = {"pid": pid, "start_time": start_time(pid), "boot_id": boot_id()}
         write_atomically(Path(pod["directory"]) / RECORD, json.dumps(record).encode())
         os.write(writer, b"!")
-        os.close(writer)
         failure = os.read(ready_reader, 65536)
-        os.close(ready_reader)
         if failure:
-            os.waitpid(pid, 0)
             raise WatertightError(failure.decode())
         return pid
     os.close(writer)
@@ -94,6 +112,8 @@ def _fork_init(pod: PodWire, operator_uid: int) -> int:
     try:
         init.run()
         status = 0
+    except BaseException:  # noqa: BLE001  it must not unwind into the nursery's loop
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 
@@ -113,7 +133,3 @@ def _prepare(pod: PodWire, operator_uid: int) -> Init:
     init.listen()
     gc.freeze()  # what was imported is never collected, so its pages stay shared with the children
     return init
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

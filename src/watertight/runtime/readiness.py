@@ -2,11 +2,8 @@
 
 import asyncio
 
-import httpx
-
 from watertight.runtime.client import Pod
 from watertight.runtime.spec import AdminReady, HTTPReady, PortReady, Readiness
-from watertight.unix_http import async_transport
 
 _TRY_SECONDS = 2.0
 
@@ -23,16 +20,15 @@ async def ready_once(pod: Pod, readiness: Readiness) -> str:
                 return await _http(pod, readiness)
     except ConnectionRefusedError:
         return "nothing accepts on its port"
-    except (OSError, TimeoutError, httpx.HTTPError) as error:
+    except (OSError, TimeoutError, ValueError) as error:  # a line without end is a ValueError
         return str(error) or type(error).__name__
     return ""
 
 
 async def _admin(readiness: AdminReady) -> str:
-    transport = async_transport(readiness.socket)
-    async with httpx.AsyncClient(transport=transport, timeout=_TRY_SECONDS) as client:
-        answer = await client.get("http://envoy/ready")
-    return "" if answer.status_code == 200 else f"its proxy is {answer.text.strip()}"
+    reader, writer = await asyncio.open_unix_connection(readiness.socket)
+    status = await _status(reader, writer, "envoy", "/ready")
+    return "" if status[:1] == ["200"] else f"its proxy answers {' '.join(status) or 'nothing'}"
 
 
 async def _connect(pod: Pod, port: int) -> None:
@@ -50,14 +46,23 @@ async def _http(pod: Pod, readiness: HTTPReady) -> str:
     except BaseException:
         connection.close()
         raise
+    host = f"127.0.0.1:{readiness.port}"
+    status = await _status(reader, writer, host, readiness.path)
+    if status and status[0].startswith("2"):
+        return ""
+    return f"{readiness.path} answers {' '.join(status) or 'nothing'}"
+
+
+async def _status(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, path: str
+) -> list[str]:
+    """The words of the answer's status line after the version; then hangs up."""
     try:
         writer.write(
-            f"GET {readiness.path} HTTP/1.1\r\nHost: 127.0.0.1:{readiness.port}\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: {host}\r\n"
             "User-Agent: watertight\r\nConnection: close\r\n\r\n".encode("ascii")
         )
-        status = (await reader.readline()).split()
+        line = await reader.readline()
     finally:
         writer.close()
-    if len(status) > 1 and status[1].startswith(b"2"):
-        return ""
-    return f"{readiness.path} answers {b' '.join(status[1:]).decode(errors='replace') or 'nothing'}"
+    return line.decode(errors="replace").split()[1:]

@@ -135,14 +135,22 @@ def _sandboxed(
         return
     if process["view"]:
         linux.unshare(Namespace.MOUNT)
+        os.chdir("/")  # with the program it enters the new root, as what stands in the old one
+    # A fork shares each page that neither has written since. So whatever need not be done here,
+    # in the process that stays, is done there, in the one that becomes another program.
+    program = os.fork()
+    if not program:
+        _run_and_exit(writer, lambda: _enter_and_become(process, root, writer))
+    os.close(writer)
+    _guard(program)
+
+
+def _enter_and_become(process: ProcessWire, root: Path, writer: int) -> None:
+    if process["view"]:
         linux.mount("none", Path("/"), flags=MountFlag.RECURSIVE | MountFlag.PRIVATE)
         build_root(root, [Mount(*step) for step in process["view"]])
         enter_root(root)
-    program = os.fork()
-    if not program:
-        _run_and_exit(writer, lambda: _become(process, writer))
-    os.close(writer)
-    _guard(program)
+    _become(process, writer)
 
 
 def _take_descriptors(stdin: int | None, output: tuple[int, int], writer: int) -> None:
@@ -221,7 +229,11 @@ def _build(root: Path, step: Mount) -> None:
 
 
 def enter_root(root: Path) -> None:
-    """Makes ``root`` the root of this mount namespace; what was there before is gone from it."""
+    """Makes ``root`` the root of this mount namespace; what was there before is gone from it.
+
+    All processes of the namespace whose root and directory were the old root have the new one
+    then (pivot_root(2)).
+    """
     os.chdir(root)
     # Both on one place: the old root then lies on top of the new one, and is taken off it
     # (pivot_root(2), "pivot_root(".", ".")").

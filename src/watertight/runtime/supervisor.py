@@ -18,6 +18,7 @@ from watertight.identity.attestation import Process
 from watertight.runtime.client import Pod, PodError
 from watertight.runtime.host import Isolation
 from watertight.runtime.launch import (
+    Nursery,
     launch,
     make_budgets,
     make_guest_budget,
@@ -56,7 +57,7 @@ class Supervisor:
         self.layout = layout
         self._pods: dict[str, Pod] = {}
         self._specs: dict[str, PodSpec] = {}
-        self._children: dict[str, int] = {}
+        self._nursery = Nursery(layout.run)
 
     @property
     def pods(self) -> Mapping[str, Pod]:
@@ -74,8 +75,7 @@ class Supervisor:
             self._clear(spec.name)
         if spec.name in self._pods:
             raise PodError(f"The pod of {spec.name} runs already.")
-        pod, child = await launch(spec, self.layout)
-        self._pods[spec.name], self._children[spec.name] = pod, child
+        self._pods[spec.name] = await launch(spec, self.layout, self._nursery)
         self._specs[spec.name] = spec
 
     async def configure(self, spec: PodSpec) -> None:
@@ -145,6 +145,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             for name in list(self._pods):
                 group.create_task(self.stop_pod(name, grace_seconds=grace_seconds))
+        self._nursery.close()
 
     async def adopt(self, specs: Mapping[str, PodSpec]) -> Sequence[str]:
         """Takes over the pods of ``specs`` that a dead control process left running."""
@@ -184,7 +185,7 @@ class Supervisor:
         """Lets everything run on, for another control process to adopt."""
         for name in list(self._pods):
             self._pods.pop(name).forget()
-        self._children.clear()
+        self._nursery.close()
 
     def remove_run_directory(self) -> None:
         """Removes the run directory, once nothing runs."""
@@ -287,10 +288,6 @@ class Supervisor:
 
     def _let_go(self, name: str) -> None:
         self._pods.pop(name).forget()
-        child = self._children.pop(name, None)
-        if child is not None:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(child, 0)
 
     def _clear(self, name: str) -> None:
         """Removes what a pod that has ended left in the run directory."""
