@@ -29,6 +29,17 @@ def nurseries(host: Host) -> list[int]:
     return [p for p, argv in processes_that_name(host.layout.run).items() if NURSERY in argv]
 
 
+def held_by(pid: int) -> set[str]:
+    """What its descriptors are of."""
+    return {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+def environment_of(pid: int) -> set[bytes]:
+    """The names that its environment has."""
+    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return {word.partition(b"=")[0] for word in words if word}
+
+
 async def test_all_pods_come_from_one(home: Path, capabilities: HostCapabilities) -> None:
     """And ps(1) tells them apart."""
     async with running(home, two(), capabilities) as host:
@@ -61,18 +72,11 @@ async def test_an_init_has_nothing_of_it(home: Path, capabilities: HostCapabilit
     async with running(home, two(), capabilities) as host:
         await host.up("orders", "app")
         (nursery,) = nurseries(host)
-        asked = os.readlink(f"/proc/{nursery}/fd/0")
-        assert asked.startswith("socket:")
+        (asked,) = {held for held in held_by(nursery) if held.startswith("socket:")}
         pod = host.supervisor.pods["orders"]
-        warden = descendants(pod.pid)[0]
-        for pid in (pod.pid, warden):
-            held = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-            assert asked not in held
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-            assert {v.partition(b"=")[0] for v in environment.split(b"\0") if v} == {
-                b"PATH",
-                b"LANG",
-            }
+        for pid in (pod.pid, descendants(pod.pid)[0]):
+            assert asked not in held_by(pid)
+            assert environment_of(pid) == {b"PATH", b"LANG"}
 
 
 async def test_who_gives_up_gets_no_pod(home: Path, capabilities: HostCapabilities) -> None:
