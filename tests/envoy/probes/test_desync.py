@@ -13,7 +13,8 @@ from watertight.enforcers.envoy.probes.ways import FORBIDDEN
 
 
 def slow(server: str) -> object:
-    return pytest.param(server, marks=pytest.mark.slow) if server != "http.server" else server
+    marks = (pytest.mark.slow, pytest.mark.timeout(900))
+    return pytest.param(server, marks=marks) if server != "http.server" else server
 
 
 @pytest.mark.parametrize("server", [slow(server) for server in SERVERS])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from watertight.enforcers.contract import Applied, Capability, Placement, Probe
+from watertight.enforcers.contract import Applied, Capability, Deep, Placement, Probe
 from watertight.enforcers.postgresql.declaration import KIND, check, server_shares
 from watertight.enforcers.resource import (
     Client,
@@ -103,3 +103,9 @@ class PostgreSQLEnforcer:
         from watertight.enforcers.postgresql.probes import postgresql_probes
 
         return postgresql_probes(system)
+
+    def deep_probes(self, system: System, deep: Deep) -> Iterable[Probe]:
+        """See ``probes.deep``."""
+        from watertight.enforcers.postgresql.probes import deep as deep_probes
+
+        return deep_probes.probes(system, deep)

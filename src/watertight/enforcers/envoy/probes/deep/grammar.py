@@ -130,8 +130,15 @@ def _forged(sender: Sender) -> str:
     return f"{FORGED}{sender.token}"
 
 
+def _right(choices: Choices) -> bool:
+    """Half of each part is right: an attack that is wrong all over is refused at its first word."""
+    return choices.below(2) == 0
+
+
 def _method(choices: Choices, sender: Sender) -> str:
     granted = tuple(dict.fromkeys(grant.method for grant in sender.grants))
+    if _right(choices):
+        return choices.one(granted)
     return choices.one(granted * 3 + METHODS + (MORE_METHODS if choices.rarely(3) else ()))
 
 
@@ -147,6 +154,8 @@ def _target(choices: Choices, sender: Sender) -> str:
 
 def _path(choices: Choices, sender: Sender) -> str:
     path = fill(choices.one(sender.grants).path)
+    if _right(choices):
+        return path
     kind = choices.below(5)
     if kind == 1:
         path = f"/{FORBIDDEN}"
@@ -202,7 +211,7 @@ def _header(choices: Choices, sender: Sender) -> bytes:
 
 def _framing(choices: Choices, sender: Sender, depth: int) -> tuple[list[bytes], bytes]:
     """Header lines that say how long the body is, rightly or not, and the body."""
-    kind = choices.below(8)
+    kind = 0 if _right(choices) else choices.below(8)
     if kind == 0:
         return [], b""
     body = _body(choices, sender, depth)

@@ -194,7 +194,10 @@ class Duel:
             return refusal(answer, self.wordless) is not None
         extra = await talk.answer(method, LATE_SECONDS / 10) if self.forbidden else None
         if extra is not None and not refusal(extra, self.wordless | {400}):
-            raise Disturbed(f"one request was answered twice: {answer.status}, {extra.status}")
+            raise Disturbed(
+                f"one request was answered twice: {answer.status}, {extra.status}, "
+                f"{extra.body[:40]!r}"
+            )
         return False
 
     async def _work(self) -> None:
