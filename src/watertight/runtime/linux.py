@@ -191,8 +191,7 @@ def adopt_orphans() -> None:
 
 def rename(text: str) -> None:
     """What ps(1) shows of this process, as far as its arguments had room for it (proc(5))."""
-    stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
-    fields = stat.rpartition(")")[2].split()
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end
     if 0 < start < end:
         room = end - start

@@ -7,6 +7,7 @@ paid once then, and shared by all inits and wardens. It knows no secret: it has 
 the packets say. It ends with the control process; pods do not end with it.
 """
 
+import codecs
 import gc
 import os
 import signal
@@ -39,6 +40,7 @@ def main() -> None:
     linux.adopt_orphans()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    codecs.lookup("ascii")  # else each fork imports it for itself
     gc.collect()
     gc.freeze()  # what was imported is never collected, so its pages stay shared
     serve(socket.socket(fileno=os.dup(0)))
