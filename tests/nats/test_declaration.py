@@ -88,6 +88,16 @@ def test_grants_are_read_as_written() -> None:
             codes.RESOURCE_KEY,
             "resources.events.streams",
         ),
+        (
+            "buckets: {kept: {discard: old}}",
+            codes.RESOURCE_KEY,
+            "resources.events.buckets.kept.discard",
+        ),
+        (
+            "streams: {A: {subjects: [a], max_age: 30s, duplicate_window: 2m}}",
+            codes.RESOURCE_KEY,
+            "resources.events.streams.A.duplicate_window",
+        ),
         ("max_payload: 65MiB", codes.OUT_OF_RANGE, "resources.events.max_payload"),
         ("minimum_tls: 1.1", codes.BAD_CHOICE, "resources.events.minimum_tls"),
     ],

@@ -143,7 +143,7 @@ class ServerKeys(Shape):
 
 
 class StreamKeys(Shape):
-    """A JetStream stream: kept on disk, the oldest messages make room for new ones."""
+    """A JetStream stream, kept on disk."""
 
     subjects: list[Subject] = Field(min_length=1)
     """What it keeps."""
@@ -153,6 +153,14 @@ class StreamKeys(Shape):
     """How long it keeps a message (`7d`); for as long as there is room unless stated."""
     history: Annotated[int | None, _number(MAX_HISTORY)] = None
     """Of a bucket: how many values it keeps of each key; 1 unless stated."""
+    discard: Literal["old", "new"] | None = None
+    """What happens once it is full. ``new``: a message is refused, and its publisher told.
+    ``old``: the oldest make room. Unless stated ``old``, but ``new`` where several services
+    publish into it, and for a bucket."""
+    duplicate_window: Annotated[int | None, PlainValidator(_age)] = None
+    """How long a message with an id (``Nats-Msg-Id``) that it had before is taken for a repetition
+    and dropped, whoever sent the first: 2m unless stated, but the server's least (100 ms) where
+    several services publish into it."""
 
 
 class ChannelKeys(Shape):
@@ -188,6 +196,10 @@ class Stream:
     max_age_seconds: int | None
     history: int | None = None
     """How many values of each key; None: it is no key-value bucket."""
+    discard: Literal["old", "new"] | None = None
+    """None: by who publishes into it."""
+    duplicate_window_seconds: int | None = None
+    """None: by who publishes into it."""
 
     @property
     def is_bucket(self) -> bool:
@@ -260,6 +272,7 @@ def check(system: System, resource: Resource) -> Iterator[Flaw]:
         yield from _overlapping(found, resource)
         yield from _room(found, resource)
         yield from _pending(found, resource)
+        yield from _shared_windows(system, resource, found)
     declared = _stream_keys(resource)
     for path, channel in channels_to(system, resource.name):
         said, flaws = keys(ChannelKeys, path, channel.options)
@@ -289,7 +302,15 @@ def _read_server(resource: Resource) -> tuple[Server | None, tuple[Flaw, ...]]:
         options = value if isinstance(value, Mapping) else {"subjects": value}
         one, flaws = keys(StreamKeys, where, options)
         if one is not None:
-            made = Stream(name, tuple(one.subjects), one.max_size, one.max_age, _history(one))
+            made = Stream(
+                name,
+                tuple(one.subjects),
+                one.max_size,
+                one.max_age,
+                _history(one),
+                one.discard,
+                one.duplicate_window,
+            )
             flaws = (*flaws, *_bucket(made, one, where))
             streams[name] = made
         short = not isinstance(value, Mapping)
@@ -341,6 +362,21 @@ def _bucket(stream: Stream, said: StreamKeys, path: DocumentPath) -> Iterator[Fl
             "Delete `history`.",
             on_key=True,
         )
+    if stream.is_bucket and said.discard == "old":
+        yield Flaw(
+            codes.RESOURCE_KEY,
+            (*path, "discard"),
+            f"{quoted(stream.name)} is a bucket: to make room, it would lose keys.",
+            "Delete `discard`, or limit how long it keeps them by `max_age`.",
+        )
+    if said.duplicate_window and said.max_age and said.duplicate_window > said.max_age:
+        yield Flaw(
+            codes.RESOURCE_KEY,
+            (*path, "duplicate_window"),
+            "`duplicate_window` is longer than `max_age`, and the server remembers no id longer "
+            "than the message.",
+            "Make it as short, or delete it.",
+        )
 
 
 def _short_form(flaw: Flaw, path: DocumentPath) -> Flaw:
@@ -389,6 +425,37 @@ def _pending(found: Server, resource: Resource) -> Iterator[Flaw]:
             f"`max_payload` ({size_text(found.max_payload_bytes)}).",
             "Raise `max_pending`, or lower `max_payload`.",
         )
+
+
+def publishers(system: System, resource: Resource, stream: Stream) -> Sequence[str]:
+    """The services that may publish into a stream; the channels passed :func:`check`."""
+    return [
+        channel.source
+        for _, channel in channels_to(system, resource.name)
+        if any(overlap(s, kept) for s in _published(channel) for kept in stream.subjects)
+    ]
+
+
+def _published(channel: Channel) -> Sequence[str]:
+    """Nothing, of a channel that is wrong."""
+    return () if keys(ChannelKeys, (), channel.options)[0] is None else grants(channel).publish
+
+
+def _shared_windows(system: System, resource: Resource, found: Server) -> Iterator[Flaw]:
+    """Ids count for a stream, whoever sends them (nats-server ``checkMsgId``)."""
+    said, _ = keys(ServerKeys, (), resource.options)
+    for name, _, path in _each_stream(said, ()) if said else ():
+        stream = found.streams[name]
+        sharing = publishers(system, resource, stream)
+        if stream.duplicate_window_seconds and len(sharing) > 1:
+            yield Flaw(
+                codes.SHARED_MESSAGE_IDS,
+                ("resources", resource.name, *path, "duplicate_window"),
+                f"{' and '.join(map(quoted, sharing))} publish into {quoted(name)}: who sends an "
+                "id first has the server drop what another sends with it, and acknowledge that.",
+                "Delete `duplicate_window`, or give each a stream of its own.",
+                Severity.WARNING,
+            )
 
 
 def _answered_twice(system: System, resource: Resource) -> Iterator[Flaw]:

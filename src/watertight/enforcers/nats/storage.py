@@ -8,13 +8,17 @@ that pushes delivers to a subject of its maker's choice in the account where the
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from watertight.enforcers.nats.declaration import Grants, Server, Stream, grants
+from watertight.enforcers.nats.declaration import Grants, Server, Stream, grants, publishers
 from watertight.enforcers.nats.subjects import covers, overlap
 from watertight.enforcers.resource import channels_to
 from watertight.model.system import Resource, System
 
 _API = "$JS.API"
 _NANOSECONDS = 1_000_000_000
+_USUAL_WINDOW_SECONDS = 120
+"""StreamDefaultDuplicatesWindow in nats-server."""
+_LEAST_WINDOW = _NANOSECONDS // 10
+"""Nanoseconds. nats-server refuses less, and takes 0 for the usual one: none is not to be had."""
 
 
 def api_subjects(service: str, granted: Grants, said: Server) -> Sequence[str]:
@@ -70,7 +74,11 @@ def streams(system: System, resource: Resource, said: Server) -> Mapping[str, Ma
     """Name → configuration, as ``$JS.API.STREAM.CREATE`` takes it."""
     every = [grants(channel) for _, channel in channels_to(system, resource.name)]
     return {
-        name: _configuration(stream, rollup=_may_roll_up(stream, every))
+        name: _configuration(
+            stream,
+            rollup=_may_roll_up(stream, every),
+            shared=len(publishers(system, resource, stream)) > 1,
+        )
         for name, stream in said.streams.items()
     }
 
@@ -82,15 +90,26 @@ def _may_roll_up(stream: Stream, every: Sequence[Grants]) -> bool:
     return stream.is_bucket and all(writes_all(stream, g) for g in writers)
 
 
-def _configuration(stream: Stream, *, rollup: bool) -> Mapping[str, Any]:
-    """Limits that are not set are -1."""
+def _window(stream: Stream, *, shared: bool) -> int:
+    """Nanoseconds. Ids count for the stream: where several publish, one could send the ids of
+    another first, and the other's messages would be dropped and acknowledged."""
+    if stream.duplicate_window_seconds is None and shared:
+        return _LEAST_WINDOW
+    seconds = stream.duplicate_window_seconds or _USUAL_WINDOW_SECONDS
+    return min(seconds, stream.max_age_seconds or seconds) * _NANOSECONDS
+
+
+def _configuration(stream: Stream, *, rollup: bool, shared: bool) -> Mapping[str, Any]:
+    """Limits that are not set are -1. ``shared``: several services publish into it, and none may
+    have the server throw away what it has acknowledged to another."""
     bucket = stream.is_bucket
     made: dict[str, Any] = {
         "name": stream.name,
         "subjects": list(stream.subjects),
         "retention": "limits",
         "storage": "file",
-        "discard": "new" if bucket else "old",
+        "discard": stream.discard or ("new" if bucket or shared else "old"),
+        "duplicate_window": _window(stream, shared=shared),
         "max_bytes": stream.max_bytes,
         "max_age": (stream.max_age_seconds or 0) * _NANOSECONDS,
         "max_msgs": -1,

@@ -13,7 +13,7 @@ from watertight.enforcers.nats.storage import consumer_configuration
 from watertight.enforcers.resource import ServerPlan
 
 API = "$JS.API"
-_SERVERS_OWN = frozenset({"metadata", "duplicate_window", "name"})
+_SERVERS_OWN = frozenset({"metadata", "name"})
 """Fields that the server fills in."""
 _NOTHING: tuple[object, ...] = (None, False, 0, -1, "", "none", [], {})
 """Values that a field which we do not set may have."""

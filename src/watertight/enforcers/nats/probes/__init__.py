@@ -11,6 +11,7 @@ from watertight.enforcers.nats.probes import (
     greeting,
     identity,
     limits,
+    shared,
     streams,
     through,
     uses,
@@ -32,5 +33,5 @@ def nats_probes(system: System) -> Iterator[Probe]:
             sockets=lambda _arena, _resource: (),
             resources=[resource],
         )
-        for part in (uses, greeting, grants, streams, through, limits, claims):
+        for part in (uses, greeting, grants, streams, shared, through, limits, claims):
             yield from part.probes(dialect, system, resource)

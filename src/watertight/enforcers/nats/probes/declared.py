@@ -86,9 +86,14 @@ def takes_in(grant: str, pattern: str) -> bool:
 
 
 def _same(wide: Sequence[str], narrow: Sequence[str]) -> bool:
-    return all(
-        theirs != ">" and ours in ("*", theirs) for ours, theirs in zip(wide, narrow, strict=True)
-    )
+    """A ``>`` of ``narrow`` is one token: as such a server takes it in a publication, and as such
+    it judges a subscription. ``ask.*`` so lets ``SUB ask.>`` in; what arrives is held elsewhere."""
+    return all(ours in ("*", theirs) for ours, theirs in zip(wide, narrow, strict=True))
+
+
+def meets(one: str, other: str) -> bool:
+    """Whether some subject is of both patterns, as far as examples tell."""
+    return takes_in(one, example(other)) or takes_in(other, example(one))
 
 
 def example(pattern: str) -> str:

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from functools import partial
 
 from watertight.enforcers.contract import Probe
-from watertight.enforcers.nats.probes.declared import LEAF, Caller, callers
+from watertight.enforcers.nats.declaration import Stream
+from watertight.enforcers.nats.probes.declared import (
+    LEAF,
+    Caller,
+    callers,
+    example,
+    meets,
+    takes_in,
+)
 from watertight.enforcers.nats.probes.dialect import NATSDialect, publish
 from watertight.model.system import Resource, System
 
@@ -50,12 +58,44 @@ CONSUMER = (
 def probes(dialect: NATSDialect, system: System, resource: Resource) -> Iterator[Probe]:
     """For each channel; those on streams, for each stream."""
     for caller in callers(dialect, system, resource):
-        for identifier, subject in _attempts(caller):
+        for identifier, subject in _forbidden(caller):
             yield caller.attack(
                 identifier,
                 f"a request to {subject} as {caller.service} (not carried out)",
                 partial(publish, subject=subject),
             )
+
+
+def _forbidden(caller: Caller) -> Iterator[tuple[str, str]]:
+    granted = {s for stream in caller.streams if stream.is_bucket for s in _of(stream, caller)}
+    return ((what, subject) for what, subject in _attempts(caller) if subject not in granted)
+
+
+def _of(bucket: Stream, caller: Caller) -> Iterator[str]:
+    """What the documentation lets a user of a bucket ask, as the client's ``status``, ``get`` and
+    emptying it need it."""
+    said = caller.granted
+    reads = bucket.name in said.consume
+    own = [s for s in (*said.publish, *said.subscribe) if any(meets(s, k) for k in bucket.subjects)]
+    if reads or own:
+        yield f"{API}.STREAM.INFO.{bucket.name}"
+    if reads:
+        yield f"{API}.STREAM.MSG.GET.{bucket.name}"
+        yield f"{API}.DIRECT.GET.{bucket.name}"
+    for subject in map(example, _keys(bucket, caller)):
+        if reads or caller.may_subscribe(subject):
+            yield f"{API}.DIRECT.GET.{bucket.name}.{subject}"
+    if all(any(takes_in(grant, kept) for grant in said.publish) for kept in bucket.subjects):
+        yield f"{API}.STREAM.PURGE.{bucket.name}"
+
+
+def _keys(bucket: Stream, caller: Caller) -> Iterator[str]:
+    """Whatever is named of a bucket at this server."""
+    yield from bucket.subjects
+    for one in (caller, *caller.others):
+        for subject in (*one.granted.publish, *one.granted.subscribe):
+            if any(meets(subject, kept) for kept in bucket.subjects):
+                yield subject
 
 
 def _attempts(caller: Caller) -> Iterator[tuple[str, str]]:
@@ -67,6 +107,9 @@ def _attempts(caller: Caller) -> Iterator[tuple[str, str]]:
             yield "streams.administer", f"{API}.{form.format(stream=stream.name)}"
         for form in READ:
             yield "streams.read", f"{API}.{form.format(stream=stream.name)}"
+        if stream.is_bucket:
+            for subject in dict.fromkeys(map(example, _keys(stream, caller))):
+                yield "streams.read", f"{API}.DIRECT.GET.{stream.name}.{subject}"
         for form in CONSUMER:
             subject = form.format(stream=stream.name, name=caller.service)
             yield "streams.consumers", f"{API}.{subject}"
