@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from watertight.enforcers.contract import Applied, Capability, Placement, Probe
+from watertight.enforcers.contract import Applied, Capability, Deep, Placement, Probe
 from watertight.enforcers.nats.declaration import KIND, check
 from watertight.enforcers.resource import (
     Client,
@@ -79,3 +79,9 @@ class NATSEnforcer:
         from watertight.enforcers.nats.probes import nats_probes
 
         return nats_probes(system)
+
+    def deep_probes(self, system: System, deep: Deep) -> Iterable[Probe]:
+        """See ``probes.deep``."""
+        from watertight.enforcers.nats.probes import deep as deep_probes
+
+        return deep_probes.probes(system, deep)
