@@ -171,13 +171,15 @@ def _system(result: Result) -> str:
             f"{result['revoke_seconds'] * 1000:.0f}",
         ),
         ("`verify`: probes", f"{proof['probes']:,}"),
+        ("… held", f"{proof['held']:,}"),
+        ("… not run", f"{proof['not_run']:,}"),
         ("`verify`: seconds of attack", f"{proof['seconds']:.1f}"),
         ("probes a second", f"{proof['probes_per_second']:.0f}"),
         ("a sidecar's resident memory, MiB", f"{memory['sidecar Rss']:.0f}"),
         ("… its own share (Pss)", f"{memory['sidecar Pss']:.0f}"),
         ("the processes that watch over one service, MiB (Pss)", f"{memory['pod Pss']:.0f}"),
     )
-    return table(("the shop: 7 services, 7 channels, a gateway", "measured"), rows)
+    return table((f"the shop: {proof['channels']} channels, a gateway", "measured"), rows)
 
 
 def _resources(result: Result) -> str:
