@@ -3,7 +3,7 @@
 import pytest
 
 from tests.nats.shop import OLD_SHOP, SHOP
-from watertight.enforcers.nats.declaration import Grants, check, grants, server
+from watertight.enforcers.nats.declaration import Grants, check, grants, max_pending_bytes, server
 from watertight.enforcers.nats.subjects import common, covers, crossing, overlap, widest
 from watertight.model import codes
 from watertight.model.document import path_text
@@ -46,6 +46,27 @@ def test_what_is_not_said_has_a_sane_default() -> None:
     assert said.streams["ORDERS"].max_bytes == 1 << 30
     assert said.streams["ORDERS"].max_age_seconds is None
     assert said.streams["AUDIT"].max_age_seconds == 7 * 86_400
+
+
+def test_what_may_wait_follows_from_the_memory_and_the_connections() -> None:
+    def pending(resource: str, channel: str = "publish: [a]") -> int:
+        system = load_text(PLAIN.format(resource=resource, channel=channel))
+        found = system.resources["events"]
+        return max_pending_bytes(system, found, server(found))
+
+    assert pending("limits: {memory: 2GiB}") == 8 << 20
+    assert pending("limits: {memory: 1GiB}") == 4 << 20
+    assert pending("limits: {memory: 1GiB}", "publish: [a], connections: 16") == 16 << 20
+    assert pending("limits: {memory: 128MiB}") == 2 << 20  # two messages
+    assert pending("max_pending: 5MiB") == 5 << 20
+
+
+@pytest.mark.parametrize(
+    "resource", ["max_pending: 16MiB", "limits: {memory: 128MiB}", "max_payload: 16MiB"]
+)
+def test_more_that_may_wait_than_the_memory_holds_is_a_warning(resource: str) -> None:
+    (flaw,) = flaws(resource)
+    assert (flaw.code, flaw.severity) == (codes.PENDING_OVER_MEMORY, Severity.WARNING)
 
 
 def test_grants_are_read_as_written() -> None:
@@ -207,7 +228,7 @@ def test_a_bucket_is_granted_by_keys_or_as_a_whole(channel: str) -> None:
             "publish: [a]",
             "resources.events.streams.A.history",
         ),
-        ("max_payload: 16MiB", "publish: [a]", "resources.events"),
+        ("max_payload: 4MiB, max_pending: 4MiB", "publish: [a]", "resources.events"),
         ("storage: 1GiB", "publish: [a.*.c, a.b.*]", "channels[0].publish[1]"),
         ("storage: 1GiB", "publish: [a], connections: 0", "channels[0].connections"),
         ("storage: 1GiB", "publish: [a], subscriptions: yes", "channels[0].subscriptions"),

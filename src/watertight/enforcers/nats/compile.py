@@ -12,7 +12,7 @@ from typing import Any
 
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.nats.accounts import accounts, quoted
-from watertight.enforcers.nats.declaration import KIND, Server, server
+from watertight.enforcers.nats.declaration import KIND, Server, max_pending_bytes, server
 from watertight.enforcers.nats.storage import consumers, streams
 from watertight.enforcers.resource import (
     BUNDLE,
@@ -37,6 +37,8 @@ class NATSGrants:
     """Name → configuration, as JetStream's API takes and returns it."""
     consumers: Mapping[str, tuple[str, ...]]
     """Stream → the services that read it, each by a durable consumer of its own name."""
+    memory_bytes: int
+    """What the server may have."""
 
 
 def compile_plans(system: System, placement: Placement) -> Mapping[str, ServerPlan]:
@@ -53,7 +55,7 @@ def _plan(system: System, resource: Resource, placement: Placement) -> ServerPla
             f"server_name: {quoted(resource.name)}",
             f"listen: {quoted(f'127.0.0.1:{resource.port}')}",
             f"max_payload: {said.max_payload_bytes}",
-            f"max_pending: {said.max_pending_bytes}",
+            f"max_pending: {max_pending_bytes(system, resource, said)}",
             *tls(
                 said,
                 certificate=str(credentials / CERTIFICATE),
@@ -75,6 +77,7 @@ def _plan(system: System, resource: Resource, placement: Placement) -> ServerPla
             said.tls_first,
             streams(system, resource, said),
             consumers(system, resource, said),
+            resource.limits.memory_bytes,
         ),
         at=resource.at,
     )

@@ -29,6 +29,7 @@ MAX_STREAM_NAME = 255
 MAX_PAYLOAD_BYTES = 64 << 20
 """MAX_PAYLOAD_MAX_SIZE in nats-server."""
 GIB = 1 << 30
+MOST_PENDING_BYTES = 16 << 20
 MAX_HISTORY = 64
 """KeyValueMaxHistory in every client."""
 CONNECTIONS, MAX_CONNECTIONS = 64, 10_000
@@ -134,9 +135,10 @@ class ServerKeys(Shape):
     """How much all streams may keep on disk; 10GiB unless stated."""
     max_payload: Annotated[int, PlainValidator(_payload)] = 1 << 20
     """The largest message; 1MiB unless stated."""
-    max_pending: Annotated[int, PlainValidator(_size)] = 16 << 20
-    """How much may wait for one connection that reads too slowly, before it is cut off; 16MiB
-    unless stated."""
+    max_pending: Annotated[int | None, PlainValidator(_size)] = None
+    """How much may wait for one connection that reads too slowly, before it is cut off. Unless
+    stated, what a quarter of the server's memory has for each connection that channels allow, at
+    least two messages of `max_payload` and at most 16MiB."""
     minimum_tls: Annotated[str, PlainValidator(_minimum_tls)] = "1.3"
     """1.3 needs nats-server 2.11 or newer and has TLS from the first byte; 1.2 is for older
     ones, which cannot be held to 1.3 and say their INFO in the clear first."""
@@ -214,7 +216,8 @@ class Server:
     streams: Mapping[str, Stream]
     storage_bytes: int
     max_payload_bytes: int
-    max_pending_bytes: int
+    max_pending_bytes: int | None
+    """None: by its memory and the connections (:func:`max_pending_bytes`)."""
     minimum_tls: Literal["1.2", "1.3"]
 
     @property
@@ -271,7 +274,7 @@ def check(system: System, resource: Resource) -> Iterator[Flaw]:
     if found is not None:
         yield from _overlapping(found, resource)
         yield from _room(found, resource)
-        yield from _pending(found, resource)
+        yield from _pending(system, resource, found)
         yield from _shared_windows(system, resource, found)
     declared = _stream_keys(resource)
     for path, channel in channels_to(system, resource.name):
@@ -415,9 +418,38 @@ def _room(found: Server, resource: Resource) -> Iterator[Flaw]:
         )
 
 
-def _pending(found: Server, resource: Resource) -> Iterator[Flaw]:
-    """A message that may not wait cannot be delivered."""
-    if found.max_pending_bytes < 2 * found.max_payload_bytes:
+def max_pending_bytes(system: System, resource: Resource, said: Server) -> int:
+    """How much may wait for each connection: with every one that is allowed at its most, the
+    server stays within its memory, of which it needs more than what waits (62 connections with
+    16 MiB each were seen to end a server of 2 GiB)."""
+    if said.max_pending_bytes is not None:
+        return said.max_pending_bytes
+    share = resource.limits.memory_bytes // 4 // max(1, _connections(system, resource))
+    return min(MOST_PENDING_BYTES, max(2 * said.max_payload_bytes, share))
+
+
+def _connections(system: System, resource: Resource) -> int:
+    """How many all channels allow together."""
+    read = (keys(ChannelKeys, (), c.options)[0] for _, c in channels_to(system, resource.name))
+    return sum(said.connections for said in read if said)
+
+
+def _pending(system: System, resource: Resource, found: Server) -> Iterator[Flaw]:
+    """A message that may not wait cannot be delivered; and all that may wait is held in memory."""
+    pending = max_pending_bytes(system, resource, found)
+    every, memory = _connections(system, resource), resource.limits.memory_bytes
+    if not resource.external and every * pending >= memory // 2:
+        yield Flaw(
+            codes.PENDING_OVER_MEMORY,
+            ("resources", resource.name),
+            f"{every} connections are allowed, for each of which {size_text(pending)} may wait: "
+            f"{size_text(every * pending)}, and {quoted(resource.name)} has "
+            f"{size_text(memory)} of memory. Who reads slowly can end the server.",
+            "Allow fewer (`connections` of its channels), lower `max_pending` or `max_payload`, or "
+            "give it more `limits: {memory: }`.",
+            Severity.WARNING,
+        )
+    if found.max_pending_bytes and found.max_pending_bytes < 2 * found.max_payload_bytes:
         yield Flaw(
             codes.RESOURCE_KEY,
             ("resources", resource.name),

@@ -34,7 +34,10 @@ def locate_server(plan: ServerPlan, placement: Placement, search_path: str) -> S
         if version is not None and version >= oldest:
             configuration = placement.server_directory(plan.resource) / CONFIGURATION
             return ServerProcess(
-                argv=(str(program), "--config", str(configuration)), programs=(program,)
+                argv=(str(program), "--config", str(configuration)),
+                # Go lets what it has double before it collects, past what the server may have.
+                environment={"GOMEMLIMIT": str(grants.memory_bytes * 3 // 4)},
+                programs=(program,),
             )
         unfit.append(f"{program} is {_text(version) if version else 'of no version'}")
     raise ServerMissing(

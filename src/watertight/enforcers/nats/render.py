@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from watertight.enforcers.nats.accounts import accounts
 from watertight.enforcers.nats.compile import tls
-from watertight.enforcers.nats.declaration import Server, server
+from watertight.enforcers.nats.declaration import Server, max_pending_bytes, server
 from watertight.enforcers.nats.storage import consumer_configuration, consumers, streams
 from watertight.model.system import Resource, System
 
@@ -23,7 +23,7 @@ def render(system: System, resource: Resource) -> Mapping[str, str]:
         "# Close or secure every other port: http, cluster, gateway, leafnodes, websocket, mqtt.",
         f"port: {resource.port}",
         f"max_payload: {said.max_payload_bytes}",
-        f"max_pending: {said.max_pending_bytes}",
+        f"max_pending: {max_pending_bytes(system, resource, said)}",
         *tls(
             said,
             certificate="/etc/nats/certificate.pem",
