@@ -99,10 +99,11 @@ async def broken_uses(plane: ControlPlane, kind: str) -> dict[str, str]:
 @pytest.mark.parametrize("disk", [TOO_SMALL_MIB], indirect=True)
 async def test_a_database_that_does_not_fit_is_made_once_there_is_space(disk: Disk) -> None:
     declaration = DATABASE.write(disk.directory)
-    with pytest.raises(WatertightError, match=r"orders-db cannot be made: .*No space left") as full:
+    with pytest.raises(WatertightError, match="orders-db cannot be made: the disk is full") as full:
         async with sealed(declaration):
             pass
     assert "\n" not in full.value.message
+    assert "data/orders-db" in full.value.remedy
     assert not list((disk.directory / ".watertight" / "data" / "orders-db").iterdir())
     disk.grow(ENOUGH_MIB)
     async with sealed(declaration) as plane:

@@ -4,6 +4,7 @@
 done. So what bears the final name is whole, and what bears the other never held anybody's data.
 """
 
+import re
 from pathlib import Path
 
 from watertight.enforcers.postgresql.compile import OPERATOR
@@ -14,6 +15,10 @@ from watertight.errors import WatertightError
 UNFINISHED = ".unfinished"
 INITDB_SECONDS = 300.0
 """A slow disk takes long to make 40 MB durable."""
+
+_FULL = re.compile(r"No space left on device|Disk quota exceeded|wrote only \d+ of \d+ bytes")
+"""A write that finds a little space is cut short, and its error names no reason
+(src/backend/storage/smgr/md.c, mdextend)."""
 
 
 async def initialise(host: ServerHost) -> bool:
@@ -57,6 +62,13 @@ def refuse_root(host: ServerHost) -> None:
 async def _must(host: ServerHost, *argv: str) -> None:
     done = await host.run(argv, timeout_seconds=INITDB_SECONDS)
     if done.status != 0:
+        if _FULL.search(done.output):
+            raise WatertightError(
+                f"The data directory of {host.resource} cannot be made: the disk is full: "
+                f"{_reason(done.output)}",
+                remedy=f"Make space where {host.placement.server_data(host.resource)} lies (a new "
+                "database takes 50 MB), then apply again.",
+            )
         raise WatertightError(
             f"The data directory of {host.resource} cannot be made: {Path(argv[0]).name}: "
             f"{_reason(done.output)}"
