@@ -57,6 +57,14 @@ resources:
 channels:
   - {from: app, to: db, tables: {items: [select, insert]}, temporary: true}
 """
+FAREWELL = """
+trust_domain: case.internal
+services:
+  ledger: {run: [python, ledger.py], listens: {http: 9503}}
+  worker: {run: [python, farewell.py]}
+channels:
+  - {from: worker, to: ledger, allow: [POST /ready, POST /farewell/*]}
+"""
 KEY = ECKey.generate_key("P-256", {"kid": "k1", "alg": "ES256", "use": "sig"})
 
 
@@ -217,3 +225,17 @@ def test_a_batch_goes_by_way_of_a_temporary_table(
     (project / "schema.sql").write_text("CREATE TABLE IF NOT EXISTS items (id int, name text);\n")
     with running(project, DATABASE):
         assert written(project, "app") == "[(1,)]"
+
+
+def test_what_a_service_says_while_it_ends_arrives(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """https://github.com/istio/istio/issues/7136"""
+    project = project_for_all_to_read(tmp_path_factory, "farewell")
+    told = project / ".watertight" / "data" / "ledger" / "told.txt"
+    with running(project, FAREWELL):
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not told.exists():
+            assert time.monotonic() < deadline, "the worker never came up"
+            time.sleep(0.1)
+    assert told.read_text().split() == ["/ready", "/farewell/0", "/farewell/1", "/farewell/2"]

@@ -29,12 +29,14 @@ from watertight.runtime.child import Child
 from watertight.runtime.linux import SystemCallError
 from watertight.runtime.logfile import RotatingLog
 from watertight.runtime.sandbox import describe_exit, spawn
-from watertight.runtime.wire import PodWire, ProcessWire
+from watertight.runtime.wire import PROXY, PodWire, ProcessWire
 
 CONTROL_SOCKET = "pod.sock"
 _LONGEST_REQUEST_BYTES = 4 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
 _TERM_GRACE_SECONDS = 5.0
+_PROXY_GRACE_SECONDS = 2.0
+"""A proxy has nothing to finish once its app is gone."""
 
 
 _Told = Callable[[dict[str, str] | None], None]
@@ -88,6 +90,8 @@ class Init:
             if self._terminated and not self._leaving:
                 self._leave(_TERM_GRACE_SECONDS)
             self._reap()
+            if self._leaving:
+                self._let_the_proxy_go()
             self._do_what_is_due(time.monotonic())
             self._settle()
         self._settle()
@@ -377,11 +381,21 @@ class Init:
         connection.socket.close()
 
     def _leave(self, grace_seconds: float) -> None:
+        """The proxy goes last: what an app still has to say while it ends goes through it."""
         self._leaving = True
         for pid in self._guests:
             self._kill(pid, signal.SIGKILL)
         for child in self._children.values():
-            self._stop(child, grace_seconds)
+            if child.wire["name"] != PROXY:
+                self._stop(child, grace_seconds)
+
+    def _let_the_proxy_go(self) -> None:
+        proxy = self._children.get(PROXY)
+        others = (child for name, child in self._children.items() if name != PROXY)
+        if proxy is None or proxy.state in {"stopping", "stopped"}:
+            return
+        if all(child.pid is None for child in others):
+            self._stop(proxy, _PROXY_GRACE_SECONDS)
 
     def _terminate(self) -> None:
         self._terminated = True

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from watertight.model.system import Limits
+from watertight.runtime import wire
 from watertight.runtime.wire import Credentials, Mount
 
-PROXY = "proxy"
+PROXY = wire.PROXY
 APP = "app"
 SERVER = "server"
 """A database or broker: the one process beside the proxy in the pod of a resource."""

@@ -6,6 +6,9 @@ mode 0600 and never in an argument list, for environments may hold secrets.
 
 from typing import Any, Literal, NamedTuple, TypedDict
 
+PROXY = "proxy"
+"""The name of the process that goes last when its pod ends."""
+
 MountKind = Literal["bind", "tmpfs", "proc", "directory", "symlink", "empty"]
 
 
