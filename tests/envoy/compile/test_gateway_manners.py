@@ -217,6 +217,7 @@ async def test_what_proxies_say_never_comes_from_a_client(client: Outside) -> No
         *("x-envoy-original-path", "x-envoy-external-address", "x-envoy-anything", "x-real-ip"),
         *("x-watertight-subject", "x-watertight-client", "x-watertight-anything"),
         *("x-forwarded-client-cert", "x-original-url", "x-http-method-override"),
+        *("client-cert", "ssl-client-verify", "remote-user", "x-auth-request-user"),
     )
     seen = await client.get("/page", *(f"{name}: mine" for name in names))
     assert seen.status == 200

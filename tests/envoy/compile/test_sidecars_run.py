@@ -92,6 +92,8 @@ LIES = {
     "x-forwarded-user": "root",
     "forwarded": "for=203.0.113.9",
     "x-real-ip": "203.0.113.9",
+    "client-cert": ":AAAA:",
+    "ssl-client-verify": "SUCCESS",
     "x-watertight-subject": "root",
     "x-watertight-coding": "chunked",
     "x-envoy-retry-on": "5xx",

@@ -2,9 +2,11 @@
 
 An app that leaves a request's body unread takes it for the next request on its connection, whoever
 sent that body. So a request that has a body goes on a connection of its own, and says so: the app
-closes it after the answer and reads no further. Two other kinds go alone as well: an upgrade,
-behind which bytes follow that are no HTTP, and HEAD, since an app that answers it with a body would
-speak into the next request's answer. All others share connections (docs/adr/0008).
+closes it after the answer and reads no further. Others go alone as well: an upgrade, behind which
+bytes follow that are no HTTP; HEAD, since an app that answers it with a body would speak into the
+next request's answer; and each method that is not safe, since what is sent on a connection that the
+app is just closing is lost, and only what is safe may be sent again. All else shares connections
+(docs/adr/0008).
 """
 
 from collections.abc import Callable
@@ -24,6 +26,8 @@ from watertight.model.system import Listen, Protocol
 SHARED = "app"
 ALONE = "app|alone"
 """The same app, with one request a connection."""
+SAFE = "GET|HEAD|OPTIONS"
+"""RFC 9110 section 9.2.1; QUERY, REPORT and their like are rare, and come with a body."""
 IDLE_SECONDS = 1.0
 """Below the keep-alive of every common server (gunicorn's is 2 s), so that we never send a
 request into a connection that the app is just closing."""
@@ -42,6 +46,9 @@ class Way:
     """``headers`` of the route's match: all must fit."""
     closes: bool = True
     """Whether the app is told that this is the last request of its connection."""
+    again: bool = False
+    """Whether a request is sent once more whose connection ended before any answer: the app was
+    closing it, or has crashed (RFC 9110 section 9.2.2)."""
 
     def adds(self) -> list[Json]:
         """``request_headers_to_add``."""
@@ -68,12 +75,18 @@ def _asks_for_no_body() -> list[Json]:
     return [{"name": ":method", "string_match": {"exact": "HEAD"}}]
 
 
+def _is_not_safe() -> list[Json]:
+    safe = {"safe_regex": {"regex": SAFE}}
+    return [{"name": ":method", "string_match": safe, "invert_match": True}]
+
+
 WAYS = (
     Way(ALONE, _has_length),
     Way(ALONE, _is_chunked),
     Way(ALONE, _upgrades, closes=False),
     Way(ALONE, _asks_for_no_body),
-    Way(SHARED, list, closes=False),
+    Way(ALONE, _is_not_safe),
+    Way(SHARED, list, closes=False, again=True),
 )
 """In the order in which they are tried."""
 

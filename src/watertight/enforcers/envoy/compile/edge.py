@@ -24,10 +24,12 @@ from watertight.enforcers.envoy.compile.blocks import (
 )
 from watertight.enforcers.envoy.compile.edge_routes import ROUTES, route_configuration
 from watertight.enforcers.envoy.compile.headers import (
+    CERTIFICATES,
     FORWARDING,
     OVERRIDES,
     PROXIES,
     SUBJECT_HEADER,
+    USERS,
     copy_framing,
     early,
     removals,
@@ -35,6 +37,8 @@ from watertight.enforcers.envoy.compile.headers import (
 from watertight.enforcers.envoy.compile.http import HTTP1, common_options, manager, router
 from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.model.system import GATEWAY, Gateway, Route, System
+
+_NOT_FOR_STRANGERS = (*CERTIFICATES, *FORWARDING, *OVERRIDES, *USERS)
 
 LISTENER = "https"
 IDLE_CONNECTION_SECONDS = 300.0
@@ -142,7 +146,7 @@ def _listener(gateway: Gateway) -> Json:
                 upgrade_configs=[{"upgrade_type": "websocket"}],
                 # Before anything else: what only we say, and what makes another request of one.
                 early_header_mutation_extensions=[
-                    early([*removals((*FORWARDING, *OVERRIDES), PROXIES), copy_framing()])
+                    early([*removals(_NOT_FOR_STRANGERS, PROXIES), copy_framing()])
                 ],
                 access_log=logs.every_request(ACCESS_LOG),
             )

@@ -35,6 +35,25 @@ FORWARDING = (
 """By which proxies say where a request comes from, beside all that begin with ``x-forwarded-``;
 ``proxy`` becomes ``HTTP_PROXY`` in CGI (CVE-2016-5385)."""
 
+CERTIFICATES = (
+    *("client-cert", "client-cert-chain", "ssl-client-cert", "ssl-client-dn"),
+    *("ssl-client-issuer-dn", "ssl-client-s-dn", "ssl-client-subject-dn", "ssl-client-verify"),
+    *("x-client-cert", "x-client-dn", "x-client-verify", "x-ssl-cert", "x-ssl-client-cert"),
+    *("x-ssl-client-cn", "x-ssl-client-dn", "x-ssl-client-s-dn", "x-ssl-client-subject"),
+    *("x-ssl-client-verify", "x-ssl-issuer", "x-arr-clientcert", "x-tls-client-cert"),
+)
+"""By which proxies say which certificate a client has shown (RFC 9440, and older ones)."""
+
+USERS = (
+    *("remote-groups", "remote-user", "x-auth-request-email", "x-auth-request-groups"),
+    *("x-auth-request-preferred-username", "x-auth-request-user"),
+    *("x-authenticated-user", "x-authenticated-userid", "x-authentik-username"),
+    *("x-goog-authenticated-user-email", "x-goog-authenticated-user-id", "x-pomerium-claim-email"),
+    *("x-remote-group", "x-remote-user", "x-webauth-user", "x-ms-client-principal"),
+)
+"""By which proxies that log users in say who asks. Nobody outside may; a service that does so for
+another one may."""
+
 PROXIES = ("x-envoy-", "x-forwarded-", "x-watertight-")
 """Beginnings of the names of headers that one proxy writes and another one obeys, or an app."""
 
@@ -46,8 +65,10 @@ NEVER_TRAILERS = (
     "host",
     "te",
     "transfer-encoding",
+    *CERTIFICATES,
     *FORWARDING,
     *OVERRIDES,
+    *USERS,
 )
 """What must not come after the body, since some servers take trailers for headers (RFC 9110
 section 6.5.1): framing, routing, who asks."""

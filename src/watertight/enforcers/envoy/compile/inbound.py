@@ -15,6 +15,7 @@ from watertight.enforcers.envoy.compile.blocks import (
 )
 from watertight.enforcers.envoy.compile.door import Door
 from watertight.enforcers.envoy.compile.headers import (
+    CERTIFICATES,
     CODING_HEADER,
     FORWARDING,
     OVERRIDES,
@@ -128,7 +129,7 @@ def _forged(door: Door) -> list[Json]:
     """The gateway says by some of these headers where a request comes from, and is believed."""
     if door.caller == GATEWAY:
         return removals([CODING_HEADER], ["x-envoy-"])
-    return removals(FORWARDING, PROXIES)
+    return removals((*CERTIFICATES, *FORWARDING), PROXIES)
 
 
 def _routes(door: Door, lives: Lifetimes, peer: str) -> Json:
@@ -156,7 +157,7 @@ def _route(door: Door, lives: Lifetimes, peer: str, way: app.Way) -> Json:
             "timeout": seconds(door.timeout_seconds or 0),
             "idle_timeout": "0s",
             "max_stream_duration": {"max_stream_duration": seconds(lives.stream)},
-            "retry_policy": {"retry_on": UNSEEN, "num_retries": TRIES},
+            "retry_policy": {"retry_on": _again(door, way), "num_retries": TRIES},
         },
         "typed_per_filter_config": rbac.policies(
             {name: ([permission], principals) for name, permission in permissions.items()}
@@ -164,6 +165,12 @@ def _route(door: Door, lives: Lifetimes, peer: str, way: app.Way) -> Json:
         "request_headers_to_add": [told, *way.adds()],
         "request_headers_to_remove": _removed(door),
     }
+
+
+def _again(door: Door, way: app.Way) -> str:
+    """When a request is tried again; no gRPC method says whether it is safe."""
+    safe = way.again and door.listens.protocol is Protocol.HTTP
+    return f"{UNSEEN},reset" if safe else UNSEEN
 
 
 def _permissions(door: Door) -> dict[str, Json]:
