@@ -6,7 +6,8 @@ from tests.careless import COMPILED, SERVERS
 from tests.envoy.probes.range import not_held
 from tests.envoy.probes.raw import DESYNC_SABOTAGES, downgraded, naive, straight_through
 from tests.envoy.probes.scene import scene, system
-from tests.envoy.probes.weaken import Json, manager
+from tests.envoy.probes.weaken import manager
+from tests.envoy.probes.weakenings import without_hidden_body
 from watertight.enforcers.contract import Verdict
 from watertight.enforcers.envoy.probes import desync
 from watertight.enforcers.envoy.probes.ways import FORBIDDEN
@@ -62,10 +63,3 @@ async def test_a_body_whose_length_is_hidden_is_refused_and_one_weakening_brings
             (found,) = await guarded.run([probe])
         assert found.verdict is Verdict.BROKEN
         assert not_held(await guarded.run([probe])) == {}
-
-
-def without_hidden_body(body: Json) -> None:
-    """Connection manager: nobody looks whether a body came that no route knows of."""
-    kept = [f for f in body["http_filters"] if f["name"] != "watertight.hidden_body"]
-    assert len(kept) == len(body["http_filters"]) - 1
-    body["http_filters"] = kept

@@ -123,8 +123,16 @@ def by_prefix(body: Json) -> None:
 
 
 def targets_obeyed(body: Json) -> None:
-    """The door's manager lets CONNECT through …"""
+    """The door's manager lets CONNECT through, and nobody waits for the end of its body …"""
     body["upgrade_configs"].append({"upgrade_type": "CONNECT"})
+    without_hidden_body(body)
+
+
+def without_hidden_body(body: Json) -> None:
+    """The door's manager does not look for bodies of which its routes know nothing."""
+    kept = [f for f in body["http_filters"] if f["name"] != "watertight.hidden_body"]
+    assert len(kept) == len(body["http_filters"]) - 1
+    body["http_filters"] = kept
 
 
 def targets_reached(body: Json) -> None:
