@@ -32,7 +32,7 @@ from watertight.model.system import (
 from watertight.model.values import NAME, VARIABLE
 
 names = st.from_regex(NAME, fullmatch=True).filter(
-    lambda name: name not in {"gateway", "outside", "anyone"}
+    lambda name: name not in {"gateway", "outside", "anyone", "localhost"}
 )
 texts = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12

@@ -40,6 +40,7 @@ _RESERVED = {
     GATEWAY: "under it the gateway has its identity",
     OUTSIDE: "in reports it means whoever comes in through the gateway",
     "anyone": "in reports it means whoever finds a port open",
+    "localhost": "it is the machine itself, so that no call would leave it",
 }
 _HOSTNAME = re.compile(
     r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
