@@ -174,3 +174,24 @@ def test_a_claim_that_is_true_is_not_one_that_is_1() -> None:
     true, one = Claim(("a",), True), Claim(("a",), 1)
     assert true != one
     assert len({true, one, Claim(("a",), True)}) == 2
+
+
+def test_each_grant_at_a_resource_that_is_lost_or_won_is_named() -> None:
+    text = """
+trust_domain: shop.internal
+services: {orders: {}}
+resources: {events: {kind: nats}}
+channels: [{from: orders, to: events, %s}]
+"""
+    before = load_text(text % "publish: [a, b], buckets: {kept: [read, write]}, connections: 4")
+    after = load_text(
+        text % "publish: [a, c], buckets: {kept: [read]}, connections: 4, reply: true"
+    )
+    changes = compare(before, after)
+    assert [(c.sign, c.what) for c in changes] == [
+        ("-", "grant orders -> events: publish b"),
+        ("-", "grant orders -> events: buckets kept write"),
+        ("+", "grant orders -> events: publish c"),
+        ("+", "grant orders -> events: reply true"),
+    ]
+    assert all(c.tightens for c in changes if c.sign == "-")
