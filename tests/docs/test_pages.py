@@ -13,7 +13,7 @@ PAGES = {
 RUN = [name for name, page in PAGES.items() if any(isinstance(s, Command) for s in page.steps)]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", RUN)
 async def test_the_page_does_what_it_shows(name: str, tmp_path: Path) -> None:
     project, home = tmp_path / "project", tmp_path / "home"

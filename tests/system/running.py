@@ -20,7 +20,7 @@ from tests.ports import free_port
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHOP = REPOSITORY / "examples" / "shop"
 NOBODY = 65534
-START_SECONDS = 120.0
+START_SECONDS = 400.0
 
 
 class RunningSystem:
