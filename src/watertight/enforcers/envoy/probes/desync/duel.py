@@ -39,6 +39,8 @@ ASKED_AFTER = 2
 BUSY_TRIES = 5
 BUSY_SECONDS = 0.3
 ASKED_AGAIN = 3
+APP_FAILED = frozenset({500, 503})
+"""What an app says of trouble of its own. It takes the half of a request for a 400 or a 501."""
 FIGHTS = 2
 """A busy machine may make a witness deaf once; twice is a proof that was not made."""
 IDLE_TIMEOUT = b"HTTP/1.1 408"
@@ -111,6 +113,8 @@ class Duel:
     """How many requests the victim has made; each has a number in its mark."""
     _silent: list[str] = field(default_factory=list)
     """The marks of those that were answered nothing."""
+    _failed: list[str] = field(default_factory=list)
+    """What the app answered the victim when it failed, as apps do."""
 
     async def begin(self) -> str:
         """Looks at both sides undisturbed. Returns why nothing can be tried, if so."""
@@ -220,11 +224,16 @@ class Duel:
             return
         usual = self.usual[0]
         self.usual += [answer for answer in again if answer is not None]
-        if not self._is_usual(odd):
-            was = f"{usual.status}, {len(usual.body)} bytes"
-            raise Disturbed(
-                f"the victim was answered {odd.status}, {len(odd.body)} bytes, instead of {was}"
-            )
+        if self._is_usual(odd):
+            return
+        seen = (
+            f"the victim was answered {odd.status}, {len(odd.body)} bytes, instead of "
+            f"{usual.status}, {len(usual.body)} bytes"
+        )
+        if odd.status in APP_FAILED and self.witness is not None:
+            self._failed.append(seen)  # its database, say: what the witness saw decides
+            return
+        raise Disturbed(seen)
 
     def overhear(self) -> None:
         """What the witness has to say. Raises :class:`Disturbed`, :class:`Unseen`."""
@@ -246,6 +255,8 @@ class Duel:
         for mark in self._silent:
             if not any(self._is_by(heard, mark) for heard in every):
                 raise Unseen("the victim was answered nothing, and nobody saw its request arrive")
+        if self._failed:
+            raise Unseen(f"{self._failed[0]}, and nothing that reached the app explains it")
 
     def _judge(self, heard: Heard) -> None:
         head = f"{heard.method} {heard.target} {heard.headers}"
