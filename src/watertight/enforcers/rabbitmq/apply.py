@@ -160,7 +160,7 @@ async def find_drift(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
     if not await host.running():
         return [*found, "the server does not run"]
     try:
-        state = await look(plan, host)
+        state = await _look(plan, host)
     except CookieRefused:
         return [*found, OTHER_COOKIE]
     grants: RabbitMQGrants = plan.grants

@@ -94,6 +94,8 @@ async def _connections(arena: Arena, scope: Scope) -> Observation:
         if TOO_MANY not in str(full):
             return not_run(said)
         return (refused if f'role "{me}"' in str(full) else served)(said)
+    except Closed as end:
+        return not_run(f"{len(held)} of {total}, then: {end}")  # neither the bound nor its absence
     finally:
         for wire in held:
             await wire.close()
