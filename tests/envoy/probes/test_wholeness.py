@@ -84,6 +84,7 @@ async def test_a_stream_that_loses_bytes_or_its_end_is_seen(target: Range) -> No
     """A relay that reaches the app, but passes on neither all bytes nor the end."""
     stock = target.mesh.system.services["stock"].listens
     assert stock is not None
+    over = asyncio.Event()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back, forth = await asyncio.open_connection("127.0.0.1", stock.port)
@@ -93,7 +94,7 @@ async def test_a_stream_that_loses_bytes_or_its_end_is_seen(target: Range) -> No
         writer.write(said if losing == "end" else said[:-1])
         await writer.drain()
         if losing == "end":
-            await asyncio.sleep(2 * wholeness.END_SECONDS)  # the fault itself
+            await over.wait()  # the fault itself
         writer.close()
         forth.close()
 
@@ -109,4 +110,5 @@ async def test_a_stream_that_loses_bytes_or_its_end_is_seen(target: Range) -> No
         assert result.observed == "15 of 16 bytes came"
         losing = "end"
         (result,) = await target.run(on(target, "orders -> stock"))
+        over.set()
         assert result.observed == "16 bytes came, and the app's end did not"

@@ -19,6 +19,7 @@ Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
 MAINTENANCE = "postgres"
 """A database that every server has."""
 CONNECT_SECONDS = 5
+STARTING_SECONDS = 30.0
 OPTIONS = "-c search_path=pg_catalog -c lock_timeout=10s -c jit=off"
 """Nothing of the users' shadows what we call; a busy table makes us fail, not hang; and what is
 asked once is not worth compiling."""
@@ -44,11 +45,17 @@ def _socket(directory: Path, port: int) -> Path:
 async def administer(
     plan: ServerPlan, host: ServerHost, database: str = MAINTENANCE
 ) -> AsyncIterator[Connection]:
-    """A session of the superuser, in autocommit. Raises WatertightError if there is none."""
+    """A session of the superuser, in autocommit; of a server that is just starting, once it has.
+
+    Raises WatertightError if there is none.
+    """
     try:
         connection = await _connect(plan, host, database)
     except psycopg.Error as error:
-        raise unreachable(plan, error) from error
+        if not _is_starting(error):
+            raise unreachable(plan, error) from error
+        await until_ready(plan, host, STARTING_SECONDS)
+        connection = await _connect(plan, host, database)
     try:
         yield connection
     finally:
@@ -82,6 +89,10 @@ async def _connect(plan: ServerPlan, host: ServerHost, database: str) -> Connect
     )
 
 
+def _is_starting(error: psycopg.Error) -> bool:
+    return any(words in str(error) for words in _STARTING)
+
+
 async def until_ready(plan: ServerPlan, host: ServerHost, seconds: float) -> None:
     """Returns once the server takes commands: it accepts connections before that."""
     deadline = time.monotonic() + seconds
@@ -89,7 +100,7 @@ async def until_ready(plan: ServerPlan, host: ServerHost, seconds: float) -> Non
         try:
             await (await _connect(plan, host, MAINTENANCE)).close()
         except psycopg.Error as error:
-            soon = any(words in str(error) for words in _STARTING) and await host.running()
+            soon = _is_starting(error) and await host.running()
             if not soon or time.monotonic() > deadline:
                 raise unreachable(plan, error) from error
             await asyncio.sleep(POLL_SECONDS)
