@@ -61,6 +61,20 @@ async def test_a_stream_is_a_wire() -> None:
     assert [answer.status for answer in got.answers] == [200]
 
 
+async def test_a_stream_that_is_closed_twice_closes_nobody_else_s() -> None:
+    """A descriptor is given again at once; another's words would go where they do not belong."""
+    async with server(OK) as port, foothold() as inside:
+        first = (await inside.call("open", host="127.0.0.1", port=port))["stream"]
+        await inside.call("close", stream=first)
+        second = (await inside.call("open", host="127.0.0.1", port=port))["stream"]
+        await inside.call("close", stream=first)
+        data = base64.b64encode(b"GET / HTTP/1.1\r\n\r\n").decode()
+        assert await inside.call("send", stream=second, data=data) == {}
+        answer = await inside.call("receive", stream=second, timeout_seconds=5)
+        assert base64.b64decode(answer["data"]) == OK
+        assert "error" in await inside.call("send", stream=first, data=data)
+
+
 async def test_a_silent_stream_times_out_and_a_closed_one_says_so() -> None:
     async with foothold() as inside, server(b"") as port:
         wire = await dial_inside(inside, "127.0.0.1", port, timeout_seconds=5)

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import contextlib
 import ctypes
+import itertools
 import json
 import mmap
 import os
@@ -31,6 +32,8 @@ STRUCTURE = -1
 """In the arguments of a system call: the address of zeros."""
 
 _streams: dict[int, socket.socket] = {}
+"""By numbers that are never given again: who closes his own twice must not close another's."""
+_numbers = itertools.count(1)
 _reading: dict[int, set["asyncio.Future[dict[str, Any]]"]] = {}
 
 
@@ -116,9 +119,9 @@ async def _raw(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _open(arguments: dict[str, Any]) -> dict[str, Any]:
-    sock = await _connected(arguments)
-    _streams[sock.fileno()] = sock
-    return {"stream": sock.fileno()}
+    number = next(_numbers)
+    _streams[number] = await _connected(arguments)
+    return {"stream": number}
 
 
 async def _send(arguments: dict[str, Any]) -> dict[str, Any]:
