@@ -8,6 +8,7 @@ import fcntl
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 LONGEST_FIRST = (
     "tests/system/test_shop",
@@ -45,3 +46,10 @@ def host_loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with (tmp_path_factory.getbasetemp().parent / "host_loopback.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@pytest.fixture(autouse=True)
+def logs_to_nobody_s_stream() -> Iterator[None]:
+    """A command that ran in this process has sent its log to a stream that is closed by now."""
+    yield
+    structlog.reset_defaults()

@@ -86,7 +86,14 @@ def test_the_table_of_the_whole_system() -> None:
         "up_to_sealed_seconds": 4.56,
         "apply_command_seconds": 0.987,
         "revoke_seconds": 0.0123,
-        "proof": {"probes": 1234, "seconds": 12.0, "probes_per_second": 102.8},
+        "proof": {
+            "probes": 1234,
+            "held": 1234,
+            "broken": 0,
+            "not_run": 0,
+            "seconds": 12.0,
+            "probes_per_second": 102.8,
+        },
         "mebibytes": {"sidecar Rss": 66.1, "sidecar Pss": 17.9, "pod Pss": 12.7},
     }
     text = tables.render("system", result)

@@ -48,15 +48,16 @@ def test_what_is_not_said_has_a_sane_default() -> None:
     assert said.streams["AUDIT"].max_age_seconds == 7 * 86_400
 
 
-def test_what_may_wait_follows_from_the_memory_and_the_connections() -> None:
+def test_what_may_wait_follows_from_the_memory_and_from_no_channel() -> None:
     def pending(resource: str, channel: str = "publish: [a]") -> int:
         system = load_text(PLAIN.format(resource=resource, channel=channel))
         found = system.resources["events"]
-        return max_pending_bytes(system, found, server(found))
+        return max_pending_bytes(found, server(found))
 
-    assert pending("limits: {memory: 2GiB}") == 8 << 20
-    assert pending("limits: {memory: 1GiB}") == 4 << 20
-    assert pending("limits: {memory: 1GiB}", "publish: [a], connections: 16") == 16 << 20
+    assert pending("limits: {memory: 2GiB}") == 2 << 20
+    assert pending("limits: {memory: 4GiB}") == 4 << 20
+    assert pending("limits: {memory: 4GiB}", "publish: [a], connections: 16") == 4 << 20
+    assert pending("limits: {memory: 64GiB}") == 16 << 20
     assert pending("limits: {memory: 128MiB}") == 2 << 20  # two messages
     assert pending("max_pending: 5MiB") == 5 << 20
 

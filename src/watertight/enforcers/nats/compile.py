@@ -55,7 +55,7 @@ def _plan(system: System, resource: Resource, placement: Placement) -> ServerPla
             f"server_name: {quoted(resource.name)}",
             f"listen: {quoted(f'127.0.0.1:{resource.port}')}",
             f"max_payload: {said.max_payload_bytes}",
-            f"max_pending: {max_pending_bytes(system, resource, said)}",
+            f"max_pending: {max_pending_bytes(resource, said)}",
             *tls(
                 said,
                 certificate=str(credentials / CERTIFICATE),

@@ -30,6 +30,8 @@ MAX_PAYLOAD_BYTES = 64 << 20
 """MAX_PAYLOAD_MAX_SIZE in nats-server."""
 GIB = 1 << 30
 MOST_PENDING_BYTES = 16 << 20
+USUAL_CONNECTIONS = 256
+"""Four services with the connections that a channel has by default."""
 MAX_HISTORY = 64
 """KeyValueMaxHistory in every client."""
 CONNECTIONS, MAX_CONNECTIONS = 64, 10_000
@@ -418,13 +420,14 @@ def _room(found: Server, resource: Resource) -> Iterator[Flaw]:
         )
 
 
-def max_pending_bytes(system: System, resource: Resource, said: Server) -> int:
-    """How much may wait for each connection: with every one that is allowed at its most, the
-    server stays within its memory, of which it needs more than what waits (62 connections with
-    16 MiB each were seen to end a server of 2 GiB)."""
+def max_pending_bytes(resource: Resource, said: Server) -> int:
+    """How much may wait for each connection: with many at their most, the server stays within its
+    memory, of which it needs more than what waits (62 connections with 16 MiB each were seen to
+    end a server of 2 GiB). It does not follow the channels: a server takes another bound by a
+    restart alone, and a service that comes or goes must cut nobody."""
     if said.max_pending_bytes is not None:
         return said.max_pending_bytes
-    share = resource.limits.memory_bytes // 4 // max(1, _connections(system, resource))
+    share = resource.limits.memory_bytes // 4 // USUAL_CONNECTIONS
     return min(MOST_PENDING_BYTES, max(2 * said.max_payload_bytes, share))
 
 
@@ -436,7 +439,7 @@ def _connections(system: System, resource: Resource) -> int:
 
 def _pending(system: System, resource: Resource, found: Server) -> Iterator[Flaw]:
     """A message that may not wait cannot be delivered; and all that may wait is held in memory."""
-    pending = max_pending_bytes(system, resource, found)
+    pending = max_pending_bytes(resource, found)
     every, memory = _connections(system, resource), resource.limits.memory_bytes
     if not resource.external and every * pending >= memory // 2:
         yield Flaw(

@@ -23,7 +23,7 @@ def render(system: System, resource: Resource) -> Mapping[str, str]:
         "# Close or secure every other port: http, cluster, gateway, leafnodes, websocket, mqtt.",
         f"port: {resource.port}",
         f"max_payload: {said.max_payload_bytes}",
-        f"max_pending: {max_pending_bytes(system, resource, said)}",
+        f"max_pending: {max_pending_bytes(resource, said)}",
         *tls(
             said,
             certificate="/etc/nats/certificate.pem",
