@@ -87,6 +87,7 @@ def test_the_table_of_the_whole_system() -> None:
         "apply_command_seconds": 0.987,
         "revoke_seconds": 0.0123,
         "proof": {
+            "channels": 12,
             "probes": 1234,
             "held": 1234,
             "broken": 0,
