@@ -192,7 +192,7 @@ async def test_a_killed_server_comes_back_with_what_it_kept(rig: Rig) -> None:
     async with connected(rig, "orders") as orders:
         kept = await orders.nats.jetstream().publish("orders.placed", b"kept")
     await rig.host.signal(signal.SIGKILL)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while await rig.host.running():  # noqa: ASYNC110 (there is no event to wait for)
             await asyncio.sleep(0.01)
     assert await drift(rig) == ["the server does not run"]
@@ -241,7 +241,7 @@ async def test_revocation_cuts_every_session_at_once(rig: Rig) -> None:
         connected(rig, "orders") as orders,
     ):
         assert await rig.enforcer.revoke(left, rig.host, "mailer") == 2
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while one.nats.is_connected or two.nats.is_connected:  # noqa: ASYNC110  no event
                 await asyncio.sleep(0.01)
         await orders.nats.flush()

@@ -149,7 +149,7 @@ async def test_a_port_mapper_that_obeys_is_found(rig: Rig, monkeypatch: pytest.M
     )
     monkeypatch.setattr(siblings, "mapper_port", lambda _: port)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await accepts(port):  # noqa: ASYNC110  another process starts
                 await asyncio.sleep(0.02)
         found = await broken(rig, {"siblings.mapper"}, "anyone -> jobs")

@@ -34,7 +34,7 @@ async def state_of(host: Host, pod: str, process: str) -> ProcessState:
 
 async def until(host: Host, pod: str, state: str, *, restarts: int) -> ProcessState:
     """The app, once it is in ``state`` and was restarted so often."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             found = await state_of(host, pod, "app")
             if found.state == state and found.restarts >= restarts:

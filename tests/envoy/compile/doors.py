@@ -7,7 +7,7 @@ from pathlib import Path
 
 from watertight.enforcers.contract import Credential
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 
 def tls(credential: Credential) -> ssl.SSLContext:

@@ -26,7 +26,7 @@ from watertight.model.system import (
     System,
 )
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 SHOP = System(
     "shop.internal",

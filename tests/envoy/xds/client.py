@@ -36,7 +36,7 @@ class Proxy:
 
     async def answer(self) -> Any:
         """The next response. Raises ``grpc.aio.AioRpcError`` if the server ended the stream."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             response = await self._call.read()
         if response is grpc.aio.EOF:
             raise ConnectionError(await self._call.code())

@@ -11,7 +11,7 @@ from watertight.identity.workload_api import messages
 from watertight.identity.workload_api.service import SECURITY_HEADER
 
 RIGHT = (SECURITY_HEADER,)
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60.0
 
 
 class Client:

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-DEADLINE_SECONDS = 15
+DEADLINE_SECONDS = 60
+"""A guard against waiting for ever; a busy machine must not reach it."""
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
