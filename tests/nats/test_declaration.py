@@ -3,7 +3,8 @@
 import pytest
 
 from tests.nats.shop import OLD_SHOP, SHOP
-from watertight.enforcers.nats.declaration import Grants, check, grants, max_pending_bytes, server
+from watertight.enforcers.nats.check import check
+from watertight.enforcers.nats.declaration import Grants, grants, max_pending_bytes, server
 from watertight.enforcers.nats.subjects import common, covers, crossing, overlap, widest
 from watertight.model import codes
 from watertight.model.document import path_text

@@ -3,7 +3,6 @@
 Read by both sides, as the model is: by the compiler, and by the probes that attack its work.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -11,24 +10,26 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator
 
 from watertight.enforcers.nats.buckets import named, stream_of, subjects_of
-from watertight.enforcers.nats.subjects import covers, crossing, overlap, parse_subject
+from watertight.enforcers.nats.subjects import overlap
+from watertight.enforcers.nats.values import (
+    GIB,
+    Subject,
+    parse_age,
+    parse_bucket_name,
+    parse_minimum_tls,
+    parse_payload,
+    parse_size,
+    parse_stream_name,
+    whole_number,
+)
 from watertight.enforcers.resource import channels_to, keys
 from watertight.model import codes
 from watertight.model.declaration import Shape
 from watertight.model.document import DocumentPath, quoted
-from watertight.model.findings import Severity
-from watertight.model.nearest import did_you_mean
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Resource, System
-from watertight.model.units import size_text
-from watertight.model.values import Malformed
 
 KIND = "nats"
-MAX_STREAM_NAME = 255
-"""Characters; a stream is a directory, too (JSMaxNameLen in nats-server)."""
-MAX_PAYLOAD_BYTES = 64 << 20
-"""MAX_PAYLOAD_MAX_SIZE in nats-server."""
-GIB = 1 << 30
 MOST_PENDING_BYTES = 16 << 20
 USUAL_CONNECTIONS = 256
 """Four services with the connections that a channel has by default."""
@@ -36,112 +37,26 @@ MAX_HISTORY = 64
 """KeyValueMaxHistory in every client."""
 CONNECTIONS, MAX_CONNECTIONS = 64, 10_000
 SUBSCRIPTIONS, MAX_SUBSCRIPTIONS = 1024, 1_000_000
-_STREAM = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_STREAM_NAME}}}")
-_SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB|TiB)")
-_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": GIB, "TiB": 1 << 40}
-_AGE = re.compile(r"([0-9]{1,6})(s|m|h|d)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def _size(value: Any) -> int:
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    size = int(match[1]) * _BYTES[match[2]] if match else 0
-    if not size:
-        raise Malformed(
-            codes.BAD_SIZE,
-            f"{quoted(value)} is not a size.",
-            "Write a whole number above 0 and `B`, `KiB`, `MiB`, `GiB` or `TiB`: `10GiB`.",
-        )
-    return size
-
-
-def _payload(value: Any) -> int:
-    size = _size(value)
-    if size > MAX_PAYLOAD_BYTES:
-        raise Malformed(
-            codes.OUT_OF_RANGE, f"`max_payload` is {quoted(value)}: at most 64MiB is allowed."
-        )
-    return size
-
-
-def _number(most: int) -> PlainValidator:
-    """A whole number from 1."""
-
-    def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise Malformed(
-                codes.OUT_OF_RANGE, f"{quoted(value)} is not a whole number from 1 to {most}."
-            )
-        return value
-
-    return PlainValidator(parse)
-
-
-def _age(value: Any) -> int:
-    match = _AGE.fullmatch(value) if isinstance(value, str) else None
-    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
-    if not seconds:
-        raise Malformed(
-            codes.BAD_DURATION,
-            f"{quoted(value)} is not an age.",
-            "Write a whole number above 0 and `s`, `m`, `h` or `d`: `7d`.",
-        )
-    return seconds
-
-
-def _minimum_tls(value: Any) -> str:
-    """Also as YAML's number, which it is without quotes."""
-    if str(value) not in ("1.2", "1.3"):
-        raise Malformed(
-            codes.BAD_CHOICE, f"`minimum_tls` is {quoted(value)}; allowed: `1.2`, `1.3`."
-        )
-    return str(value)
-
-
-def _stream_name(value: Any) -> str:
-    if not isinstance(value, str) or not _STREAM.fullmatch(value):
-        raise Malformed(
-            codes.RESOURCE_NAME,
-            f"{quoted(value)} is not a stream's name.",
-            f"Use up to {MAX_STREAM_NAME} letters, digits, `_` and `-`: `ORDERS`.",
-            on_key=True,
-        )
-    return value
-
-
-def _bucket_name(value: Any) -> str:
-    longest = MAX_STREAM_NAME - len("OBJ_")
-    if not isinstance(value, str) or len(value) > longest or not _STREAM.fullmatch(value):
-        raise Malformed(
-            codes.RESOURCE_NAME,
-            f"{quoted(value)} is not a bucket's name.",
-            f"Use up to {longest} letters, digits, `_` and `-`: `settings`.",
-            on_key=True,
-        )
-    return value
-
-
-Subject = Annotated[str, PlainValidator(parse_subject)]
 
 
 class ServerKeys(Shape):
     """A NATS server."""
 
-    streams: dict[Annotated[str, PlainValidator(_stream_name)], Any] = Field(default={})
+    streams: dict[Annotated[str, PlainValidator(parse_stream_name)], Any] = Field(default={})
     """The JetStream streams, by name: the subjects that each keeps, or its keys."""
-    buckets: dict[Annotated[str, PlainValidator(_bucket_name)], Any] = Field(default={})
+    buckets: dict[Annotated[str, PlainValidator(parse_bucket_name)], Any] = Field(default={})
     """The key-value buckets, by name: `{settings: {}}`, or with keys of a stream."""
-    object_stores: dict[Annotated[str, PlainValidator(_bucket_name)], Any] = Field(default={})
+    object_stores: dict[Annotated[str, PlainValidator(parse_bucket_name)], Any] = Field(default={})
     """The object stores, by name."""
-    storage: Annotated[int, PlainValidator(_size)] = 10 * GIB
+    storage: Annotated[int, PlainValidator(parse_size)] = 10 * GIB
     """How much all streams may keep on disk; 10GiB unless stated."""
-    max_payload: Annotated[int, PlainValidator(_payload)] = 1 << 20
+    max_payload: Annotated[int, PlainValidator(parse_payload)] = 1 << 20
     """The largest message; 1MiB unless stated."""
-    max_pending: Annotated[int | None, PlainValidator(_size)] = None
+    max_pending: Annotated[int | None, PlainValidator(parse_size)] = None
     """How much may wait for one connection that reads too slowly, before it is cut off. Unless
     stated, what a quarter of the server's memory has for each connection that channels allow, at
     least two messages of `max_payload` and at most 16MiB."""
-    minimum_tls: Annotated[str, PlainValidator(_minimum_tls)] = "1.3"
+    minimum_tls: Annotated[str, PlainValidator(parse_minimum_tls)] = "1.3"
     """1.3 needs nats-server 2.11 or newer and has TLS from the first byte; 1.2 is for older
     ones, which cannot be held to 1.3 and say their INFO in the clear first."""
 
@@ -151,17 +66,17 @@ class StreamKeys(Shape):
 
     subjects: list[Subject] = Field(min_length=1)
     """What it keeps."""
-    max_size: Annotated[int, PlainValidator(_size)] = GIB
+    max_size: Annotated[int, PlainValidator(parse_size)] = GIB
     """How much it keeps; 1GiB unless stated."""
-    max_age: Annotated[int | None, PlainValidator(_age)] = None
+    max_age: Annotated[int | None, PlainValidator(parse_age)] = None
     """How long it keeps a message (`7d`); for as long as there is room unless stated."""
-    history: Annotated[int | None, _number(MAX_HISTORY)] = None
+    history: Annotated[int | None, whole_number(MAX_HISTORY)] = None
     """Of a bucket: how many values it keeps of each key; 1 unless stated."""
     discard: Literal["old", "new"] | None = None
     """What happens once it is full. ``new``: a message is refused, and its publisher told.
     ``old``: the oldest make room. Unless stated ``old``, but ``new`` where several services
     publish into it, and for a bucket."""
-    duplicate_window: Annotated[int | None, PlainValidator(_age)] = None
+    duplicate_window: Annotated[int | None, PlainValidator(parse_age)] = None
     """How long a message with an id (``Nats-Msg-Id``) that it had before is taken for a repetition
     and dropped, whoever sent the first: 2m unless stated, but the server's least (100 ms) where
     several services publish into it."""
@@ -182,11 +97,11 @@ class ChannelKeys(Shape):
     """Buckets that it may read or write as a whole: `{settings: [read, write]}`."""
     object_stores: dict[str, list[Literal["read", "write"]]] = Field(default={})
     """Object stores that it may read or write as a whole."""
-    connections: Annotated[int, _number(MAX_CONNECTIONS)] = CONNECTIONS
+    connections: Annotated[int, whole_number(MAX_CONNECTIONS)] = CONNECTIONS
     """How many connections it may have open; 64 unless stated."""
-    subscriptions: Annotated[int, _number(MAX_SUBSCRIPTIONS)] = SUBSCRIPTIONS
+    subscriptions: Annotated[int, whole_number(MAX_SUBSCRIPTIONS)] = SUBSCRIPTIONS
     """How many subscriptions each may have; 1024 unless stated."""
-    max_payload: Annotated[int | None, PlainValidator(_payload)] = None
+    max_payload: Annotated[int | None, PlainValidator(parse_payload)] = None
     """The largest message that it may publish; the server's unless stated."""
 
 
@@ -243,15 +158,15 @@ class Grants:
 
 
 def server(resource: Resource) -> Server:
-    """What a resource that passed :func:`check` says."""
-    found, flaws = _read_server(resource)
+    """What a resource in which ``check`` found nothing says."""
+    found, flaws = read_server(resource)
     if found is None:
         raise ValueError("; ".join(f.message for f in flaws))
     return found
 
 
 def grants(channel: Channel) -> Grants:
-    """What a channel that passed :func:`check` says."""
+    """What a channel in which ``check`` found nothing says."""
     found, flaws = keys(ChannelKeys, (), channel.options)
     if found is None:
         raise ValueError("; ".join(f.message for f in flaws))
@@ -269,41 +184,14 @@ def grants(channel: Channel) -> Grants:
     )
 
 
-def check(system: System, resource: Resource) -> Iterator[Flaw]:
-    """What is wrong with the resource's own keys, and with the channels to it."""
-    found, flaws = _read_server(resource)
-    yield from flaws
-    if found is not None:
-        yield from _overlapping(found, resource)
-        yield from _room(found, resource)
-        yield from _pending(system, resource, found)
-        yield from _shared_windows(system, resource, found)
-    declared = _stream_keys(resource)
-    for path, channel in channels_to(system, resource.name):
-        said, flaws = keys(ChannelKeys, path, channel.options)
-        yield from flaws
-        if said is not None:
-            yield from _channel(path, channel, said, declared)
-    if found is not None and not found.tls_first:
-        yield from _answered_twice(system, resource)
-
-
-def _stream_keys(resource: Resource) -> Sequence[str]:
-    def names(key: str) -> Mapping[str, object]:
-        said = resource.options.get(key)
-        return {str(name): None for name in said} if isinstance(said, Mapping) else {}
-
-    return [*names("streams"), *named(names("buckets"), names("object_stores"))]
-
-
-def _read_server(resource: Resource) -> tuple[Server | None, tuple[Flaw, ...]]:
+def read_server(resource: Resource) -> tuple[Server | None, tuple[Flaw, ...]]:
     path: DocumentPath = ("resources", resource.name)
     said, flaws = keys(ServerKeys, path, resource.options)
     if said is None:
         return None, flaws
     streams = {}
     wrong: list[Flaw] = []
-    for name, value, where in _each_stream(said, path):
+    for name, value, where in each_stream(said, path):
         options = value if isinstance(value, Mapping) else {"subjects": value}
         one, flaws = keys(StreamKeys, where, options)
         if one is not None:
@@ -326,7 +214,7 @@ def _read_server(resource: Resource) -> tuple[Server | None, tuple[Flaw, ...]]:
     return Server(streams, said.storage, said.max_payload, said.max_pending, minimum), ()
 
 
-def _each_stream(said: ServerKeys, path: DocumentPath) -> Iterator[tuple[str, Any, DocumentPath]]:
+def each_stream(said: ServerKeys, path: DocumentPath) -> Iterator[tuple[str, Any, DocumentPath]]:
     """Name, value and place of each stream; a bucket's value with the subjects that it has."""
     for name, value in said.streams.items():
         yield name, value, (*path, "streams", name)
@@ -390,36 +278,6 @@ def _short_form(flaw: Flaw, path: DocumentPath) -> Flaw:
     return Flaw(flaw.code, (*path, *inner), flaw.message, flaw.remedy)
 
 
-def _overlapping(found: Server, resource: Resource) -> Iterator[Flaw]:
-    """The server would refuse the second: a message is kept once."""
-    seen: list[tuple[str, str]] = []
-    for stream in found.streams.values():
-        for subject in stream.subjects:
-            other = next((o for o in seen if overlap(o[1], subject)), None)
-            if other is not None:
-                yield Flaw(
-                    codes.RESOURCE_KEY,
-                    ("resources", resource.name, "streams", stream.name),
-                    f"{quoted(subject)} overlaps {quoted(other[1])} of the stream "
-                    f"{quoted(other[0])}: a message is kept by one stream, once.",
-                    "Take it out of one of them.",
-                )
-            seen.append((stream.name, subject))
-
-
-def _room(found: Server, resource: Resource) -> Iterator[Flaw]:
-    wanted = sum(stream.max_bytes for stream in found.streams.values())
-    if wanted > found.storage_bytes:
-        yield Flaw(
-            codes.RESOURCE_KEY,
-            ("resources", resource.name, "streams"),
-            f"The streams may keep {size_text(wanted)} together, "
-            f"and `storage` is {size_text(found.storage_bytes)}.",
-            "Raise `storage`, or lower the `max_size` of streams (1GiB each unless stated).",
-            on_key=True,
-        )
-
-
 def max_pending_bytes(resource: Resource, said: Server) -> int:
     """How much may wait for each connection: with many at their most, the server stays within its
     memory, of which it needs more than what waits (62 connections with 16 MiB each were seen to
@@ -429,37 +287,6 @@ def max_pending_bytes(resource: Resource, said: Server) -> int:
         return said.max_pending_bytes
     share = resource.limits.memory_bytes // 4 // USUAL_CONNECTIONS
     return min(MOST_PENDING_BYTES, max(2 * said.max_payload_bytes, share))
-
-
-def _connections(system: System, resource: Resource) -> int:
-    """How many all channels allow together."""
-    read = (keys(ChannelKeys, (), c.options)[0] for _, c in channels_to(system, resource.name))
-    return sum(said.connections for said in read if said)
-
-
-def _pending(system: System, resource: Resource, found: Server) -> Iterator[Flaw]:
-    """A message that may not wait cannot be delivered; and all that may wait is held in memory."""
-    pending = max_pending_bytes(resource, found)
-    every, memory = _connections(system, resource), resource.limits.memory_bytes
-    if not resource.external and every * pending >= memory // 2:
-        yield Flaw(
-            codes.PENDING_OVER_MEMORY,
-            ("resources", resource.name),
-            f"{every} connections are allowed, for each of which {size_text(pending)} may wait: "
-            f"{size_text(every * pending)}, and {quoted(resource.name)} has "
-            f"{size_text(memory)} of memory. Who reads slowly can end the server.",
-            "Allow fewer (`connections` of its channels), lower `max_pending` or `max_payload`, or "
-            "give it more `limits: {memory: }`.",
-            Severity.WARNING,
-        )
-    if found.max_pending_bytes and found.max_pending_bytes < 2 * found.max_payload_bytes:
-        yield Flaw(
-            codes.RESOURCE_KEY,
-            ("resources", resource.name),
-            f"`max_pending` is {size_text(found.max_pending_bytes)}, less than two messages of "
-            f"`max_payload` ({size_text(found.max_payload_bytes)}).",
-            "Raise `max_pending`, or lower `max_payload`.",
-        )
 
 
 def publishers(system: System, resource: Resource, stream: Stream) -> Sequence[str]:
@@ -474,140 +301,3 @@ def publishers(system: System, resource: Resource, stream: Stream) -> Sequence[s
 def _published(channel: Channel) -> Sequence[str]:
     """Nothing, of a channel that is wrong."""
     return () if keys(ChannelKeys, (), channel.options)[0] is None else grants(channel).publish
-
-
-def _shared_windows(system: System, resource: Resource, found: Server) -> Iterator[Flaw]:
-    """Ids count for a stream, whoever sends them (nats-server ``checkMsgId``)."""
-    said, _ = keys(ServerKeys, (), resource.options)
-    for name, _, path in _each_stream(said, ()) if said else ():
-        stream = found.streams[name]
-        sharing = publishers(system, resource, stream)
-        if stream.duplicate_window_seconds and len(sharing) > 1:
-            yield Flaw(
-                codes.SHARED_MESSAGE_IDS,
-                ("resources", resource.name, *path, "duplicate_window"),
-                f"{' and '.join(map(quoted, sharing))} publish into {quoted(name)}: who sends an "
-                "id first has the server drop what another sends with it, and acknowledge that.",
-                "Delete `duplicate_window`, or give each a stream of its own.",
-                Severity.WARNING,
-            )
-
-
-def _answered_twice(system: System, resource: Resource) -> Iterator[Flaw]:
-    """Before 2.11, an account imports a subject from one other."""
-    answering: dict[str, str] = {}
-    for path, channel in channels_to(system, resource.name):
-        said, _ = keys(ChannelKeys, path, channel.options)
-        for number, subject in enumerate(said.subscribe if said and said.reply else ()):
-            other = answering.setdefault(subject, channel.source)
-            if other != channel.source:
-                yield Flaw(
-                    codes.RESOURCE_GRANT,
-                    (*path, "subscribe", number),
-                    f"{quoted(other)} answers {quoted(subject)} already, and a nats-server older "
-                    "than 2.11 cannot pass one request on to two services.",
-                    "Delete `minimum_tls: 1.2`, or let one of them answer.",
-                )
-
-
-def _channel(
-    path: DocumentPath, channel: Channel, said: ChannelKeys, streams: Sequence[str]
-) -> Iterator[Flaw]:
-    if not (said.publish or said.subscribe or said.consume or said.buckets or said.object_stores):
-        yield Flaw(
-            codes.GRANTS_NOTHING,
-            path,
-            f"The channel `{channel.name}` grants nothing: {quoted(channel.source)} may log in, "
-            "and that is all.",
-            "Give it `publish`, `subscribe` or `consume`.",
-            Severity.WARNING,
-        )
-    if said.reply and not said.subscribe:
-        yield Flaw(
-            codes.RESOURCE_GRANT,
-            (*path, "reply"),
-            f"{quoted(channel.source)} subscribes to nothing, so there is nothing to reply to.",
-            "Give it `subscribe`, or delete `reply`.",
-            on_key=True,
-        )
-    for key, listed in (("publish", said.publish), ("subscribe", said.subscribe)):
-        yield from _repeated((*path, key), listed)
-        yield from _crossing((*path, key), listed)
-        yield from _of_no_bucket((*path, key), channel, listed, streams)
-    for key, whole in (
-        ("buckets", named(said.buckets, {})),
-        ("object_stores", named({}, said.object_stores)),
-    ):
-        for name in whole:
-            if name not in streams:
-                yield _no_bucket((*path, key, name.partition("_")[2]), channel, name, streams)
-    for number, name in enumerate(said.consume):
-        if name not in streams:
-            yield Flaw(
-                codes.RESOURCE_GRANT,
-                (*path, "consume", number),
-                f"{quoted(channel.target)} has no stream {quoted(name)}.",
-                did_you_mean(name, streams)
-                or f"Declare it: `streams: {{{name}: [SUBJECT]}}` of {quoted(channel.target)}.",
-            )
-        elif name in said.consume[:number]:
-            yield _twice((*path, "consume", number), name)
-
-
-def _repeated(path: DocumentPath, listed: Sequence[str]) -> Iterator[Flaw]:
-    for number, subject in enumerate(listed):
-        if subject in listed[:number]:
-            yield _twice((*path, number), subject)
-            continue
-        wider = next((w for w in listed if w != subject and covers(w, subject)), None)
-        if wider is not None:
-            yield Flaw(
-                codes.COVERED_GRANT,
-                (*path, number),
-                f"{quoted(wider)} grants all that {quoted(subject)} does.",
-                "Delete one of them.",
-                Severity.WARNING,
-            )
-
-
-def _crossing(path: DocumentPath, listed: Sequence[str]) -> Iterator[Flaw]:
-    """What lies in both would cross between accounts twice."""
-    pair = crossing(listed)
-    if pair is not None:
-        yield Flaw(
-            codes.RESOURCE_GRANT,
-            (*path, listed.index(pair[1])),
-            f"{quoted(pair[1])} overlaps {quoted(pair[0])}, and neither takes in the other: what "
-            "matches both would arrive twice.",
-            "Write them so that they have no subject in common, or as one.",
-        )
-
-
-def _of_no_bucket(
-    path: DocumentPath, channel: Channel, listed: Sequence[str], streams: Sequence[str]
-) -> Iterator[Flaw]:
-    for number, subject in enumerate(listed):
-        name = stream_of(subject)
-        if name is not None and name not in streams:
-            yield _no_bucket((*path, number), channel, name, streams)
-
-
-def _no_bucket(path: DocumentPath, channel: Channel, stream: str, streams: Sequence[str]) -> Flaw:
-    kind, _, bucket = stream.partition("_")
-    key, what = ("buckets", "bucket") if kind == "KV" else ("object_stores", "object store")
-    return Flaw(
-        codes.RESOURCE_GRANT,
-        path,
-        f"{quoted(channel.target)} has no {what} {quoted(bucket)}.",
-        did_you_mean(stream, streams)
-        or f"Declare it: `{key}: {{{bucket}: {{}}}}` of {quoted(channel.target)}.",
-    )
-
-
-def _twice(path: DocumentPath, what: str) -> Flaw:
-    return Flaw(
-        codes.DUPLICATE_GRANT,
-        path,
-        f"The grant {quoted(what)} stands here already.",
-        "Delete one of them.",
-    )

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from watertight.enforcers.contract import Applied, Capability, Deep, Placement, Probe
-from watertight.enforcers.nats.declaration import KIND, check
+from watertight.enforcers.nats.check import check
+from watertight.enforcers.nats.declaration import KIND
 from watertight.enforcers.resource import (
     Client,
     ClientSettings,
