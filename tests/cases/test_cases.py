@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from tests.cases.edge import Edge
+from tests.folders import public_folder
 from tests.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(__file__).with_name("programs")
 DEADLINE_SECONDS = 120.0
+NOTHING: Mapping[str, str] = {}
 
 LIMIT = "{per: address, rate: 1000/s}"
 GATEWAY = """
@@ -81,48 +83,53 @@ def watertight(project: Path, *words: str) -> None:
 
 
 @contextlib.contextmanager
-def running(project: Path, declaration: str) -> Iterator[Path]:
-    """The system of a case, sealed; stopped in the end."""
-    project.chmod(0o755)
+def started(project: Path, declaration: str) -> Iterator[None]:
+    """The system of a case in a folder, sealed; stopped in the end."""
     shutil.copytree(PROGRAMS, project, dirs_exist_ok=True)
     (project / "watertight.yaml").write_text(declaration)
     try:
         watertight(project, "up", "--detach")
-        yield project
+        yield
     finally:
         watertight(project, "down")
+
+
+@contextlib.contextmanager
+def running(declaration: str, files: Mapping[str, str] = NOTHING) -> Iterator[Path]:
+    """The folder of a system of its own, with more files in it."""
+    with public_folder() as project:
+        for name, text in files.items():
+            (project / name).write_text(text)
+        with started(project, declaration):
+            yield project
+
+
+def until(condition: Callable[[], bool], complaint: str) -> None:
+    """Returns once ``condition`` holds."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.1)
 
 
 def written(project: Path, service: str) -> Any:
     """What the program of a service wrote down, once it is there."""
     path = project / ".watertight" / "data" / service / "result.json"
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{service} wrote nothing down"
-        time.sleep(0.1)
+    until(path.exists, f"{service} wrote nothing down")
     return json.loads(path.read_text())
 
 
-def project_for_all_to_read(factory: pytest.TempPathFactory, name: str) -> Path:
-    """Apps run as users of their own, so that each folder above must let them pass."""
-    project = factory.mktemp(name)
-    for folder in (project, *project.parents[:3]):
-        folder.chmod(folder.stat().st_mode | 0o055)
-    return project
-
-
 @pytest.fixture(scope="module")
-def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    project = project_for_all_to_read(tmp_path_factory, "gateway")
-    (project / "jwks.json").write_text(json.dumps({"keys": [KEY.as_dict(private=False)]}))
+def edge() -> Iterator[Edge]:
     port = free_port()
-    with running(project, GATEWAY.format(port=port, limit=LIMIT)):
+    keys = json.dumps({"keys": [KEY.as_dict(private=False)]})
+    with running(GATEWAY.format(port=port, limit=LIMIT), {"jwks.json": keys}) as project:
         yield Edge(port, project / ".watertight" / "ca.pem")
 
 
 @pytest.fixture(scope="module")
-def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with running(project_for_all_to_read(tmp_path_factory, "files"), FILES) as project:
+def read() -> Iterator[dict[str, Any]]:
+    with running(FILES) as project:
         yield written(project, "reader")
 
 
@@ -217,25 +224,17 @@ def test_a_quiet_websocket_stays(edge: Edge) -> None:
         assert connection.recv(100) == b"still here"
 
 
-def test_a_batch_goes_by_way_of_a_temporary_table(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
+def test_a_batch_goes_by_way_of_a_temporary_table() -> None:
     """https://github.com/CartoDB/cartodb-postgresql/issues/366"""
-    project = project_for_all_to_read(tmp_path_factory, "database")
-    (project / "schema.sql").write_text("CREATE TABLE IF NOT EXISTS items (id int, name text);\n")
-    with running(project, DATABASE):
+    schema = "CREATE TABLE IF NOT EXISTS items (id int, name text);\n"
+    with running(DATABASE, {"schema.sql": schema}) as project:
         assert written(project, "app") == "[(1,)]"
 
 
-def test_what_a_service_says_while_it_ends_arrives(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
+def test_what_a_service_says_while_it_ends_arrives() -> None:
     """https://github.com/istio/istio/issues/7136"""
-    project = project_for_all_to_read(tmp_path_factory, "farewell")
-    told = project / ".watertight" / "data" / "ledger" / "told.txt"
-    with running(project, FAREWELL):
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not told.exists():
-            assert time.monotonic() < deadline, "the worker never came up"
-            time.sleep(0.1)
-    assert told.read_text().split() == ["/ready", "/farewell/0", "/farewell/1", "/farewell/2"]
+    with public_folder() as project:
+        told = project / ".watertight" / "data" / "ledger" / "told.txt"
+        with started(project, FAREWELL):
+            until(told.exists, "the worker never came up")
+        assert told.read_text().split() == ["/ready", "/farewell/0", "/farewell/1", "/farewell/2"]

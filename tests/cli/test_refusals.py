@@ -6,7 +6,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from typer.main import get_group
 from typer.testing import CliRunner, Result
 
+from tests.folders import public_folder
 from tests.system.running import RunningSystem
 from watertight.cli.app import app
 from watertight.control.client import AdminClient, NotRunning
@@ -30,9 +30,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two 
 @pytest.fixture
 def system() -> Iterator[RunningSystem]:
     """One quiet service, not started, where every user may look."""
-    with tempfile.TemporaryDirectory(prefix="watertight-refusals-") as directory:
-        project = Path(directory)
-        project.chmod(0o755)
+    with public_folder() as project:
         (project / "watertight.yaml").write_text(SMALL)
         (project / "watertight.yaml").chmod(0o644)
         yield RunningSystem(project, as_root=os.geteuid() == 0)

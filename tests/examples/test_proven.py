@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.examples.plain import declaration
+from tests.folders import public_folder
 from tests.ports import free_port
 from tests.system.running import NOBODY, RunningSystem
 
@@ -19,22 +18,20 @@ def unmodified(request: pytest.FixtureRequest) -> Iterator[RunningSystem]:
     as_root = request.param == "root"
     if as_root and os.geteuid() != 0:
         pytest.skip("needs root")
-    folder = Path(tempfile.mkdtemp(prefix="wt-unmodified-"))
-    folder.chmod(0o755)
-    project = folder / "unmodified"
-    source = declaration("unmodified")
-    shutil.copytree(source.parent, project, ignore=shutil.ignore_patterns(".watertight"))
-    text = source.read_text().replace("127.0.0.1:8444", f"127.0.0.1:{free_port()}")
-    (project / "watertight.yaml").write_text(text)
-    if os.geteuid() == 0 and not as_root:
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, NOBODY, NOBODY)
-    system = RunningSystem(project, as_root=as_root)
-    try:
-        yield system
-    finally:
-        system.end()
-        shutil.rmtree(folder, ignore_errors=True)
+    with public_folder() as folder:
+        project = folder / "unmodified"
+        source = declaration("unmodified")
+        shutil.copytree(source.parent, project, ignore=shutil.ignore_patterns(".watertight"))
+        text = source.read_text().replace("127.0.0.1:8444", f"127.0.0.1:{free_port()}")
+        (project / "watertight.yaml").write_text(text)
+        if os.geteuid() == 0 and not as_root:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+        system = RunningSystem(project, as_root=as_root)
+        try:
+            yield system
+        finally:
+            system.end()
 
 
 @pytest.mark.timeout(300)

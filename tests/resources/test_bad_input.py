@@ -1,16 +1,15 @@
 """What a machine can get wrong for a real server: one error says it, and nothing is lost."""
 
 import os
-import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.folders import public_folder
 from tests.planes import probes_of, proven, sealed
 from tests.ports import free_port
 from tests.servers import not_held
@@ -54,10 +53,8 @@ JOBS = Declared("jobs", "kind: rabbitmq, exchanges: {work: direct}", "publish: {
 
 @pytest.fixture
 def project() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="wt-", dir="/tmp"))
-    directory.chmod(0o755)  # servers run under uids of their own
-    yield directory
-    shutil.rmtree(directory)
+    with public_folder() as directory:
+        yield directory
 
 
 class Disk:

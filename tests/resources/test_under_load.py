@@ -5,10 +5,8 @@ import asyncio
 import contextlib
 import json
 import re
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.folders import public_folder
 from tests.planes import arena_of, probes_of, proven, said_inside, sealed
 from tests.servers import not_held
 from watertight.control.plane import ControlPlane
@@ -75,12 +74,10 @@ CUT_SECONDS = 5
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="wt-pods-", dir="/tmp"))
-    directory.chmod(0o755)
-    (directory / "watertight.yaml").write_text(DECLARATION)
-    (directory / "schema.sql").write_text(SCHEMA)
-    yield directory
-    shutil.rmtree(directory)
+    with public_folder() as directory:
+        (directory / "watertight.yaml").write_text(DECLARATION)
+        (directory / "schema.sql").write_text(SCHEMA)
+        yield directory
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

@@ -4,12 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.folders import public_folder
 from tests.ports import free_port
 
 STEP_SECONDS = 200.0
@@ -35,9 +35,7 @@ gateway:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Where the apps' users may look, too, with a running system in it."""
-    with tempfile.TemporaryDirectory(prefix="deep-") as name:
-        place = Path(name)
-        place.chmod(0o755)
+    with public_folder() as place:
         text = DECLARATION.replace("GATEWAY_PORT", str(free_port()))
         (place / "watertight.yaml").write_text(text)
         run(place, "up", "--detach")

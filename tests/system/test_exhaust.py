@@ -1,7 +1,5 @@
 """The probes that use things up, on a whole system: held, and each shown to bite."""
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,6 +10,7 @@ import pytest
 import pytest_asyncio
 import structlog
 
+from tests.folders import public_folder
 from tests.planes import arena_of, sealed
 from tests.ports import free_port
 from watertight.control import eventlog
@@ -47,21 +46,19 @@ INSIDE = {
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="wt-", dir="/tmp"))
-    directory.chmod(0o755)
-    declaration = directory / "watertight.yaml"
-    declaration.write_text(
-        "trust_domain: shop.internal\n"
-        "services:\n"
-        "  web: {run: [python, -m, http.server, '8000', --bind, 127.0.0.1],"
-        f" listens: {{http: 8000}}, limits: {LIMITS}}}\n"
-        "gateway:\n"
-        "  hostname: shop.example\n"
-        f"  listen: 127.0.0.1:{free_port()}\n"
-        "  routes: [{path: /, to: web, require: anyone}]\n"
-    )
-    yield declaration
-    shutil.rmtree(directory)
+    with public_folder() as directory:
+        declaration = directory / "watertight.yaml"
+        declaration.write_text(
+            "trust_domain: shop.internal\n"
+            "services:\n"
+            "  web: {run: [python, -m, http.server, '8000', --bind, 127.0.0.1],"
+            f" listens: {{http: 8000}}, limits: {LIMITS}}}\n"
+            "gateway:\n"
+            "  hostname: shop.example\n"
+            f"  listen: 127.0.0.1:{free_port()}\n"
+            "  routes: [{path: /, to: web, require: anyone}]\n"
+        )
+        yield declaration
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

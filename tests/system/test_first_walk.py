@@ -12,7 +12,6 @@ import ssl
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.folders import public_folder
 from tests.ports import free_port
 from tests.system import variations
 from tests.system.running import REPOSITORY
@@ -75,9 +75,8 @@ def installed() -> Iterator[Path]:
 
     The wheels that it depends on are those of the tests' environment, not fetched again.
     """
-    with tempfile.TemporaryDirectory(prefix="installed-") as place:
-        Path(place).chmod(0o755)
-        yield _install(Path(place))
+    with public_folder() as place:
+        yield _install(place)
 
 
 def _install(place: Path) -> Path:
@@ -114,9 +113,8 @@ def _share(there: Path, here: Path) -> None:
 @pytest.fixture
 def walk(installed: Path) -> Iterator[Walk]:
     """Where the apps' users may look, too."""
-    with tempfile.TemporaryDirectory(prefix="walk-") as folder:
-        Path(folder).chmod(0o755)
-        yield Walk(Path(folder), installed)
+    with public_folder() as folder:
+        yield Walk(folder, installed)
 
 
 @pytest.mark.timeout(600)

@@ -3,9 +3,7 @@
 import asyncio
 import json
 import os
-import shutil
 import ssl
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.folders import public_folder
 from tests.planes import said_inside, sealed
 from tests.ports import free_port
 from watertight.control.plane import ControlPlane
@@ -29,22 +28,20 @@ MEBIBYTE = 1 << 20
 @pytest.fixture(scope="module")
 def project() -> Iterator[Path]:
     """A declaration in a directory of its own."""
-    directory = Path(tempfile.mkdtemp(prefix="wt-", dir="/tmp"))
-    directory.chmod(0o755)
-    declaration = directory / "watertight.yaml"
-    declaration.write_text(
-        "trust_domain: shop.internal\n"
-        "services:\n"
-        "  web: {run: [python, -m, http.server, '8000', --bind, 127.0.0.1],"
-        " listens: {http: 8000}}\n"
-        "gateway:\n"
-        "  hostname: shop.example\n"
-        f"  listen: 127.0.0.1:{free_port()}\n"
-        "  routes:\n"
-        "    - {path: /, to: web, require: anyone}\n"
-    )
-    yield declaration
-    shutil.rmtree(directory)
+    with public_folder() as directory:
+        declaration = directory / "watertight.yaml"
+        declaration.write_text(
+            "trust_domain: shop.internal\n"
+            "services:\n"
+            "  web: {run: [python, -m, http.server, '8000', --bind, 127.0.0.1],"
+            " listens: {http: 8000}}\n"
+            "gateway:\n"
+            "  hostname: shop.example\n"
+            f"  listen: 127.0.0.1:{free_port()}\n"
+            "  routes:\n"
+            "    - {path: /, to: web, require: anyone}\n"
+        )
+        yield declaration
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
