@@ -1,6 +1,7 @@
 """docs/attacks.md names every attack that the proof makes, and none that it does not make."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,7 @@ def named(text: str, kind: str) -> set[str]:
     }
 
 
+@functools.cache
 def written(kind: str) -> set[str]:
     """Ids that stand in the sources: of probes that neither of the two shops calls for."""
     files = [*(SOURCES / kind / "probes").rglob("*.py"), *(SOURCES / "attack").glob("*.py")]
