@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from watertight.enforcers.attack.patience import keep_measuring, measure, patience
+from watertight.enforcers.attack.places import Place, Places
 from watertight.enforcers.contract import Arena, Gap, Observation, Probe, not_run
 from watertight.errors import WatertightError
 from watertight.model.findings import Finding
@@ -41,11 +42,11 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
     """
     listed = _distinct(probes)
     started = time.monotonic()
-    gate = asyncio.Semaphore(concurrency)
+    places = Places(concurrency)
     positions = _positions(arena.system)
 
-    async def one(probe: Probe) -> Result:
-        async with gate:
+    async def one(probe: Probe, place: Place) -> Result:
+        with place.kept():
             begun = time.monotonic()
             deadline = probe.deadline_seconds or deadline_seconds_per_probe * probe.patience
             seen = await _observe(arena, probe, deadline)
@@ -58,14 +59,16 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
     await measure()
     async with asyncio.TaskGroup() as group:
         measuring = group.create_task(keep_measuring())
-        tasks = [group.create_task(one(probe)) for probe in listed]
-        await asyncio.gather(*tasks)
+        tasks: dict[int, asyncio.Task[Result]] = {}
+        for number in _longest_first(listed):
+            tasks[number] = group.create_task(one(listed[number], await places.take()))
+        await asyncio.gather(*tasks.values())
         measuring.cancel()
     return Evidence(
         trust_domain=arena.system.trust_domain,
         seconds=time.monotonic() - started,
         channels=len(arena.system.channels),
-        results=tuple(task.result() for task in tasks),
+        results=tuple(tasks[number].result() for number in range(len(listed))),
         findings=tuple(findings),
         gaps=tuple(gaps),
         selection=selection,
@@ -81,6 +84,11 @@ async def _observe(arena: Arena, probe: Probe, quiet_seconds: float) -> Observat
         return not_run(f"no answer within {deadline_seconds:.3g} s")
     except Exception as error:  # noqa: BLE001 - a probe that fails has proven nothing, and says so
         return not_run(f"{type(error).__name__}: {error}")
+
+
+def _longest_first(probes: Sequence[Probe]) -> Sequence[int]:
+    """The order to begin in: whoever takes long would else be waited for alone at the end."""
+    return sorted(range(len(probes)), key=lambda number: -probes[number].patience)
 
 
 def _distinct(probes: Iterable[Probe]) -> tuple[Probe, ...]:

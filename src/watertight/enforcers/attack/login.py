@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.tls import Alert, Hello, TLSWire, handshake
 from watertight.enforcers.attack.wire import Absent, Closed, Wire, dial_unix
 from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
@@ -109,7 +110,8 @@ async def enter(
         except Busy:
             if time.monotonic() > deadline:
                 raise
-        await asyncio.sleep(POLL_SECONDS)
+        with idle():
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def enter_at_once(

@@ -26,6 +26,7 @@ from watertight.enforcers.attack.login import (
     tried_to_enter,
 )
 from watertight.enforcers.attack.make import ProbeMaker
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.tls import Alert, Hello
 from watertight.enforcers.attack.wire import Absent, Closed, dial_unix
 from watertight.enforcers.contract import (
@@ -253,7 +254,8 @@ async def _after_expiry(
     except (Closed, TimeoutError) as end:
         return not_run(f"an SVID of {BRIEF_SECONDS} s is turned away while valid: {end}")
     try:
-        await asyncio.sleep(BRIEF_SECONDS + 1.5)  # the attack itself: the SVID must have expired
+        with idle():
+            await asyncio.sleep(BRIEF_SECONDS + 1.5)  # the attack itself: the SVID must be expired
         return await tried_to_enter(arena, dialect, login, hello, earlier=first)
     finally:
         await first.close()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from watertight.enforcers.attack.http import MAX_ANSWER_BYTES, Answer
 from watertight.enforcers.attack.overheard import answers_in
 from watertight.enforcers.attack.patience import patiently
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.wire import Closed, Wire
 
 
@@ -61,5 +62,6 @@ async def play(talk: Talk, pieces: Sequence[bytes | float], method: str) -> Answ
         if isinstance(piece, bytes):
             await talk.say(piece)
         elif answered is None:
-            answered = await talk.answer(method, piece)
+            with idle():
+                answered = await talk.answer(method, piece)
     return answered

@@ -9,6 +9,7 @@ from pathlib import Path
 from watertight.enforcers.attack.http import exchange, request_bytes
 from watertight.enforcers.attack.http2 import HTTP2, connect
 from watertight.enforcers.attack.inside import dial_socket
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.contract import Arena, Inside, Observation, Probe, refused, served
 from watertight.enforcers.contract import not_run as cannot
 from watertight.enforcers.envoy.probes import edge
@@ -281,7 +282,8 @@ async def _requests(gateway: Gateway, source: str | None, count: int) -> int:
 async def _grown(growth: Callable[[], int], bound_bytes: int) -> Observation:
     seconds = 0.0
     while (grown := growth()) <= bound_bytes and seconds < FLUSH_SECONDS:
-        await asyncio.sleep(POLL_SECONDS)
+        with idle():
+            await asyncio.sleep(POLL_SECONDS)
         seconds += POLL_SECONDS
     said = f"the logs grew by {max(grown, 0) >> 10} KiB"
     return served(said) if grown > bound_bytes else refused(said)

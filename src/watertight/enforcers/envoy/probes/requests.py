@@ -7,6 +7,7 @@ from watertight.enforcers.attack.http import Answer, Headers, exchange, request_
 from watertight.enforcers.attack.http2 import HTTP2, Tunnel, connect
 from watertight.enforcers.attack.inside import dial_inside
 from watertight.enforcers.attack.patience import patiently
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.tls import Alert, Hello, TLSWire, handshake
 from watertight.enforcers.attack.wire import Closed, Wire, dial_unix
 from watertight.enforcers.contract import Arena
@@ -95,7 +96,9 @@ async def _held(secure: TLSWire, word: bytes) -> None:
     if word:
         await secure.send(word)
     try:
-        if not await secure.receive(SETTLE_SECONDS):
+        with idle():
+            data = await secure.receive(SETTLE_SECONDS)
+        if not data:
             raise Closed("closed")
     except TimeoutError:
         return

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from watertight.enforcers.attack.http import exchange, request_bytes
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.tls import Hello, TLSWire, handshake
 from watertight.enforcers.attack.wire import Closed, Wire, dial_unix
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
@@ -113,7 +114,8 @@ async def _silent_forever(arena: Arena, way: Way) -> Observation:
     started = time.monotonic()
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):  # by the clock of the door, however busy
-            data = await wire.receive(PATIENCE_SECONDS)
+            with idle():
+                data = await wire.receive(PATIENCE_SECONDS)
     except TimeoutError:
         return served(f"still held after {PATIENCE_SECONDS:g} s")
     except Closed as end:
@@ -129,7 +131,8 @@ async def _silent_then_plaintext(arena: Arena, way: Way) -> Observation:
     wire = await dial_unix(arena.door(way.callee, way.caller))
     data = request_bytes("GET", "/", [("host", way.authority), ("connection", "close")])
     try:
-        await asyncio.sleep(SILENCE_SECONDS)  # the attack itself
+        with idle():
+            await asyncio.sleep(SILENCE_SECONDS)  # the attack itself
         got = await exchange(wire, data, ["GET"], timeout_seconds=TIMEOUT_SECONDS)
     finally:
         await wire.close()
@@ -150,7 +153,8 @@ async def _elsewhere_late(arena: Arena, way: Way, wire: Wire) -> Seen:
     speaks = way.listens.protocol
     try:
         secure = await past_tls(wire, await genuine(arena, way), speaks)
-        await asyncio.sleep(SILENCE_SECONDS)  # the attack itself
+        with idle():
+            await asyncio.sleep(SILENCE_SECONDS)  # the attack itself
         return await ask_for_tunnel(secure, speaks, f"{FORBIDDEN}:{way.listens.port}")
     except Closed as end:
         return Nothing(str(end), closed=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from watertight.enforcers.attack.inside import dial_inside
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.enforcers.contract import Arena, Observation, Probe, refused, served
 from watertight.enforcers.envoy.probes.control import permitted
@@ -73,7 +74,8 @@ async def _stream(arena: Arena, way: Way) -> Observation:
     except Absent as gone:
         return refused(str(gone))
     try:
-        data = await wire.receive(SETTLE_SECONDS)
+        with idle():
+            data = await wire.receive(SETTLE_SECONDS)
     except TimeoutError:
         return served("open")
     except Closed as end:

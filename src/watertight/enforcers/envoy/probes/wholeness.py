@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from watertight.enforcers.attack.http import Answer
 from watertight.enforcers.attack.inside import InsideWire, dial_inside
 from watertight.enforcers.attack.overheard import answers_in, requests_in
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
 from watertight.enforcers.envoy.probes import edge
@@ -142,8 +143,9 @@ async def _until_silence(wire: InsideWire) -> tuple[bytes, bool]:
     """What came, and whether its end came."""
     received = b""
     try:
-        while data := await wire.receive(END_SECONDS):
-            received += data
+        with idle():
+            while data := await wire.receive(END_SECONDS):
+                received += data
     except (TimeoutError, Closed):
         return received, False
     return received, True

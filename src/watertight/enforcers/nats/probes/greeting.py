@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from watertight.enforcers.attack.login import Login, controlled
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.wire import Closed, dial_unix
 from watertight.enforcers.contract import Arena, Observation, Probe, served
 from watertight.enforcers.nats.probes.dialect import MAKE, NATSDialect
@@ -30,7 +31,8 @@ def probes(dialect: NATSDialect, system: System, resource: Resource) -> Iterator
 async def _listen(arena: Arena, dialect: NATSDialect, login: Login) -> Observation:
     wire = await dial_unix(arena.door(login.resource.name, login.service))
     try:
-        data = await wire.receive(SILENT_SECONDS)
+        with idle():
+            data = await wire.receive(SILENT_SECONDS)
     except TimeoutError:
         return await controlled(arena, dialect, login, f"not a word in {SILENT_SECONDS:g} s")
     except Closed as end:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from watertight.enforcers.attack.login import POLL_SECONDS, Login, as_itself
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
 from watertight.enforcers.postgresql.declaration import Kind, Target
@@ -81,7 +82,8 @@ async def run(session: Session, attempt: Attempt) -> Answer:
         while not (found := await session.query(attempt.lookup)).rows:
             if time.monotonic() > deadline:
                 raise Absent(f"nothing to try it on: {attempt.lookup}")
-            await asyncio.sleep(POLL_SECONDS)
+            with idle():
+                await asyncio.sleep(POLL_SECONDS)
         sql = sql.replace("{}", str(found.rows[0][0]))
     if attempt.begin:
         await session.query(attempt.begin)

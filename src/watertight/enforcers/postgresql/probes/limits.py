@@ -12,6 +12,7 @@ from watertight.enforcers.attack.login import (
     enter_at_once,
     genuine,
 )
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.tls import Hello, TLSWire
 from watertight.enforcers.attack.wire import Closed, SocketWire, dial_unix
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
@@ -111,7 +112,8 @@ async def _one_more(arena: Arena, scope: Scope, hello: Hello) -> TLSWire:
         except Busy as full:
             if TOO_MANY in str(full) or time.monotonic() > deadline:
                 raise
-        await asyncio.sleep(POLL_SECONDS)
+        with idle():
+            await asyncio.sleep(POLL_SECONDS)
 
 
 async def _places(arena: Arena, scope: Scope) -> int:

@@ -14,6 +14,7 @@ from watertight.enforcers.attack.login import (
     genuine,
     tried_to_enter,
 )
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.server import right
 from watertight.enforcers.attack.tls import Alert, Hello
 from watertight.enforcers.attack.wire import Closed
@@ -173,7 +174,8 @@ async def _until(
     while (seen := await tried()).outcome not in {wished, unless}:
         if time.monotonic() > deadline:
             break
-        await asyncio.sleep(POLL_SECONDS)
+        with idle():
+            await asyncio.sleep(POLL_SECONDS)
     return seen
 
 
