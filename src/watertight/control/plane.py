@@ -261,14 +261,35 @@ class ControlPlane:
         certificate, self.secrets.certificate = self.secrets.certificate, wanted.certificate
         await self._admit(wanted.declared)
         try:
-            await self._start_proxies(added, wanted.specs, wanted.plan)
-            applied = await self.deployment.apply(wanted.plan)
-            await self._converge_servers(wanted)
+            applied = await self._converge_channels(added, wanted)
         except BaseException:
             await self._take_back(added, certificate)
             raise
         self._keys = dict(wanted.keys)
         return applied
+
+    async def _converge_channels(self, added: list[str], wanted: _Wanted) -> Applied:
+        """Proxies come before servers, for what they refuse no server may grant; but servers that
+        nobody can have used yet start beside them."""
+        servers = [name for name in wanted.servers.servers if name in added]
+        await _all(self._start_pod(wanted.specs[name]) for name in servers)
+
+        applied: list[Applied] = []
+
+        async def proxies() -> None:
+            await self._start_proxies(added, wanted.specs, wanted.plan)
+            applied.append(await self.deployment.apply(wanted.plan))
+
+        if len(servers) == len(wanted.servers.servers):
+            await _all((proxies(), self._converge_servers(wanted)))
+        else:
+            await proxies()
+            await self._converge_servers(wanted)
+        return applied[0]
+
+    async def _start_pod(self, spec: PodSpec) -> None:
+        await self.supervisor.start_pod(spec)
+        self._specs[spec.name] = spec
 
     async def _converge_servers(self, wanted: _Wanted) -> None:
         """Databases and brokers come before whoever uses them."""
@@ -322,8 +343,8 @@ class ControlPlane:
 
         async def start(name: str) -> None:
             async with gate:
-                await self.supervisor.start_pod(specs[name])
-                self._specs[name] = specs[name]
+                if self._specs.get(name) is not specs[name]:
+                    await self._start_pod(specs[name])
                 await self._open_doors(name)
                 self._write_bootstrap(name, plan.proxies[name].bootstrap)
                 await self.supervisor.start_process(name, PROXY)
