@@ -8,12 +8,14 @@ it for a leaf, its SPIFFE validator takes any extended key usage, and neither re
 on 1.40). No profile of our authority allows either.
 """
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from watertight.enforcers.attack.tls import Hello
+from watertight.enforcers.attack.tls import Hello, alerts
 from watertight.enforcers.contract import (
     Arena,
     Forgery,
@@ -24,12 +26,15 @@ from watertight.enforcers.contract import (
 )
 from watertight.enforcers.envoy.probes.control import judged_at_door, permitted
 from watertight.enforcers.envoy.probes.make import attack
-from watertight.enforcers.envoy.probes.requests import WORD, at_door
+from watertight.enforcers.envoy.probes.requests import ALPN, WORD, at_door
 from watertight.enforcers.envoy.probes.tls import handshaken
 from watertight.enforcers.envoy.probes.ways import Way, ways
 from watertight.model.system import System
 
 DAY_SECONDS = 86_400
+LOOK_SECONDS = 1.0
+BATCH = 32
+"""Handshakes between two looks at whether the probe's time is up."""
 
 
 def forgeries(system: System, way: Way) -> dict[str, tuple[str, Forgery]]:
@@ -116,11 +121,16 @@ async def _forged(arena: Arena, way: Way, forgery: Forgery) -> Observation:
 
 
 async def _others(arena: Arena, way: Way, others: Sequence[str]) -> Observation:
-    """One after another; what differs from a refusal is told of each."""
-    seen = {
-        other: await handshaken(arena, way, Hello(credential=await arena.svid(other)))
-        for other in others
-    }
+    """One after another; what differs from a refusal is told of each.
+
+    A quick look takes a TLS alert for what it is. From the first on that is met by anything else,
+    each is looked at as a caller would: it may have been let in.
+    """
+    hellos = {other: await _genuine(arena, way, other) for other in others}
+    seen = await _turned_away(arena.door(way.callee, way.caller), hellos)
+    for other in others:
+        if other not in seen:
+            seen[other] = await handshaken(arena, way, hellos[other])
     for outcome in (Outcome.SERVED, Outcome.NOT_RUN):
         told = [f"{other}: {o.detail}" for other, o in seen.items() if o.outcome is outcome]
         if told:
@@ -128,3 +138,21 @@ async def _others(arena: Arena, way: Way, others: Sequence[str]) -> Observation:
     return refused(
         f"{len(others)} turned away: {', '.join(sorted({o.detail for o in seen.values()}))}"
     )
+
+
+async def _genuine(arena: Arena, way: Way, service: str) -> Hello:
+    return Hello(credential=await arena.svid(service), alpn=ALPN[way.listens.protocol])
+
+
+async def _turned_away(door: Path, hellos: Mapping[str, Hello]) -> dict[str, Observation]:
+    """Those whom the door refuses with an alert, up to the first whom it does not."""
+    seen: dict[str, Observation] = {}
+    names = list(hellos)
+    while batch := names[len(seen) : len(seen) + BATCH]:
+        words = await asyncio.to_thread(
+            alerts, door, [hellos[name] for name in batch], timeout_seconds=LOOK_SECONDS
+        )
+        seen |= {name: refused(word) for name, word in zip(batch, words, strict=False)}
+        if len(words) < len(batch):
+            break
+    return seen
