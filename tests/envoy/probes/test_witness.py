@@ -13,7 +13,8 @@ import pytest
 from watertight.enforcers.attack.wire import Wire, dial_tcp
 from watertight.enforcers.contract import Arena, Observation, Outcome
 from watertight.enforcers.envoy.probes.desync import duel
-from watertight.enforcers.envoy.probes.desync.duel import Duel, Marks, Meeting, fight
+from watertight.enforcers.envoy.probes.desync.duel import Duel, Marks
+from watertight.enforcers.envoy.probes.desync.meeting import Meeting, fight
 from watertight.enforcers.envoy.probes.desync.shapes import Base, Pieces, Shape
 from watertight.enforcers.envoy.probes.desync.sides import Side
 from watertight.verify import tap

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.probes import edge
-from watertight.enforcers.envoy.probes.desync.duel import Meeting, fight
 from watertight.enforcers.envoy.probes.desync.framed import Framed, framed
+from watertight.enforcers.envoy.probes.desync.meeting import Meeting, fight
 from watertight.enforcers.envoy.probes.desync.shapes import Shape, shapes
 from watertight.enforcers.envoy.probes.desync.sides import (
     Caller,

@@ -7,22 +7,19 @@ request that was judged, and the app must have answered no more often than it wa
 
 import asyncio
 import secrets
-import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from watertight.enforcers.attack.http import Answer
 from watertight.enforcers.attack.http2 import connect
 from watertight.enforcers.attack.overheard import Heard, beyond, requests_in
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.talk import Talk, play
 from watertight.enforcers.attack.wire import Closed
-from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
 from watertight.enforcers.envoy.probes.desync.framed import Framed
 from watertight.enforcers.envoy.probes.desync.shapes import FORGED, IDENTITY, Shape
-from watertight.enforcers.envoy.probes.desync.sides import NoKey, Outsider, Person, Side
+from watertight.enforcers.envoy.probes.desync.sides import Side
 from watertight.enforcers.envoy.probes.replies import (
-    AT_THE_EDGE,
-    MALFORMED,
     app_is_absent,
     refusal,
 )
@@ -41,8 +38,6 @@ BUSY_SECONDS = 0.3
 ASKED_AGAIN = 3
 APP_FAILED = frozenset({500, 503})
 """What an app says of trouble of its own. It takes the half of a request for a 400 or a 501."""
-FIGHTS = 2
-"""A busy machine may make a witness deaf once; twice is a proof that was not made."""
 IDLE_TIMEOUT = b"HTTP/1.1 408"
 """Some servers say so of their own accord before they close an idle connection."""
 
@@ -113,6 +108,7 @@ class Duel:
     """How many requests the victim has made; each has a number in its mark."""
     _silent: list[str] = field(default_factory=list)
     """The marks of those that were answered nothing."""
+    _owes: bool = False
     _failed: list[str] = field(default_factory=list)
     """What the app answered the victim when it failed, as apps do."""
 
@@ -140,22 +136,27 @@ class Duel:
         for _ in range(BUSY_TRIES):
             if answer is not None and not app_is_absent(answer):
                 break
-            await asyncio.sleep(BUSY_SECONDS)
+            with idle():
+                await asyncio.sleep(BUSY_SECONDS)
             answer = await ask()
         return answer
 
-    async def try_shape(self, shape: Shape | Framed) -> None:
-        """One way, hiding a whole request and one without an end. Raises :class:`Disturbed`."""
+    async def try_shape(self, shape: Shape | Framed, *, owing: bool = False) -> None:
+        """One way, hiding a whole request and one without an end. Raises :class:`Disturbed`.
+
+        The victim works after each. ``owing``: if the enforcer turned the message away, it works
+        later (:meth:`catch_up`), for most ways end so, and the witness sees what passes in truth.
+        """
         host = dict(self.attacker.base.lines)["host"]
         for hidden in (self.marks.whole(host), self.marks.open(host)):
             if isinstance(shape, Framed):
                 turned_away = await self._attack_framed(shape, hidden)
-                await self._work()
+                await self._work_after(later=owing and turned_away)
             else:
                 talk = await self.attacker.talk()
                 try:
                     turned_away = await self._attack(shape, hidden, talk)
-                    await self._work()
+                    await self._work_after(later=owing and turned_away)
                 finally:
                     await talk.close()
             if turned_away:
@@ -204,7 +205,19 @@ class Duel:
             )
         return False
 
+    async def catch_up(self) -> None:
+        """The work that the victim still owes. Raises :class:`Disturbed`."""
+        if self._owes:
+            await self._work()
+
+    async def _work_after(self, *, later: bool) -> None:
+        if later:
+            self._owes = True
+        else:
+            await self._work()
+
     async def _work(self) -> None:
+        self._owes = False
         for _ in range(ASKED_AFTER):
             answer = await self._ask_on()
             if answer is None or not self._is_usual(answer):
@@ -245,15 +258,16 @@ class Duel:
             extra = beyond(conversation, asked).strip()
             if extra and not extra.startswith(IDLE_TIMEOUT):
                 raise Disturbed(f"the app answered what no proxy asked: {extra[:40]!r}")
-        every = [heard for asked in requests for heard in asked]
-        for heard in every:
+        token, forged = self.marks.token.encode(), FORGED.encode()
+        heard_of = [h for asked in requests for h in asked if h.holds(token) or h.holds(forged)]
+        for heard in heard_of:  # of others that share a connection, those in a duel judge theirs
             self._judge(heard)
         if self.witness.missed_since(self._began):
             raise Unseen("the witness was deaf for a moment: packets were dropped")
         if any(conversation.asked_cut for conversation in conversations):
             raise Unseen("more reached the app on one connection than the witness keeps")
         for mark in self._silent:
-            if not any(self._is_by(heard, mark) for heard in every):
+            if not any(self._is_by(heard, mark) for heard in heard_of):
                 raise Unseen("the victim was answered nothing, and nobody saw its request arrive")
         if self._failed:
             raise Unseen(f"{self._failed[0]}, and nothing that reached the app explains it")
@@ -278,7 +292,9 @@ class Duel:
         if self.witness is None:
             return []
         seen = self.witness.conversations(self.marks.token.encode())
-        return [heard for conversation in seen for heard in requests_in(conversation.asked)]
+        token = self.marks.token.encode()
+        heard = (h for conversation in seen for h in requests_in(conversation.asked))
+        return [h for h in heard if h.holds(token)]
 
     def _is_by(self, heard: Heard, mark: str) -> bool:
         return any(mark in value for _, value in heard.headers)
@@ -341,80 +357,3 @@ class Broken(Disturbed):
 
 def _text(answer: Answer) -> str:
     return f"{answer.headers}{answer.body.decode('latin-1')}"
-
-
-@dataclass(frozen=True, slots=True)
-class Meeting:
-    """Who attacks, who works meanwhile, and where they meet."""
-
-    attacker: Person
-    victim: Person
-    app: str
-    port: int
-    forbidden: bool
-    """Whether what the attacker hides is forbidden to it."""
-
-    async def duel(self, arena: Arena, witness: Witness | None) -> Duel:
-        """Both sides ready; each time with fresh identities where those can be had."""
-        marks = Marks()
-        attacker = await self.attacker.side(arena, marks.attacker)
-        victim = await self.victim.side(arena, marks.victim)
-        wordless = AT_THE_EDGE if isinstance(self.attacker, Outsider) else MALFORMED
-        return Duel(attacker, victim, marks, witness, wordless, self.forbidden)
-
-    @property
-    def shapes_a_duel(self) -> int:
-        """Outsiders are limited in rate: a subject and an address last for one shape."""
-        outside = isinstance(self.attacker, Outsider) or isinstance(self.victim, Outsider)
-        return 1 if outside else sys.maxsize
-
-
-async def fight(arena: Arena, meeting: Meeting, shapes: Sequence[Shape | Framed]) -> Observation:
-    """Every shape, while the victim works; again, where the witness did not see all of it."""
-    unseen = ""
-    for _ in range(FIGHTS):
-        try:
-            return await _fight(arena, meeting, shapes)
-        except Unseen as missed:
-            unseen = str(missed)
-        except NoKey as missing:
-            return not_run(f"no signing key of issuer {missing} was lent for the proof")
-        except Closed as end:
-            return not_run(f"a connection of the right caller was closed: {end}")
-        except Disturbed as found:
-            return served(str(found))
-    return not_run(unseen)
-
-
-async def _fight(arena: Arena, meeting: Meeting, shapes: Sequence[Shape | Framed]) -> Observation:
-    async with arena.witness(meeting.app, meeting.port) as witness:
-        for some in _batches(shapes, meeting.shapes_a_duel):
-            duel = await meeting.duel(arena, witness)
-            if trouble := await duel.begin():
-                return not_run(trouble)
-            try:
-                await _try_all(duel, some)
-            finally:
-                await duel.end()
-            await asyncio.sleep(LATE_SECONDS)
-            duel.overhear()
-    if witness is None:
-        return refused(f"{len(shapes)} ways, each answer its asker's own; no witness")
-    return refused(f"{len(shapes)} ways, and the app got what was judged, byte for byte")
-
-
-async def _try_all(duel: Duel, shapes: Sequence[Shape | Framed]) -> None:
-    for shape in shapes:
-        for last in (False, True):
-            try:
-                await duel.try_shape(shape)
-                break
-            except Broken as found:
-                if last:
-                    raise Disturbed(f"{shape.what}: {found}, twice") from None
-            except Disturbed as found:
-                raise Disturbed(f"{shape.what}: {found}") from None
-
-
-def _batches(shapes: Sequence[Shape | Framed], size: int) -> Iterator[Sequence[Shape | Framed]]:
-    yield from (shapes[at : at + size] for at in range(0, len(shapes), size))
