@@ -111,3 +111,19 @@ async def test_no_more_run_at_once_than_allowed() -> None:
 async def test_two_probes_of_one_name_are_refused() -> None:
     with pytest.raises(DuplicateProbe):
         await prove(ARENA, [probe("x", refused("no")), probe("x", served("yes"))])
+
+
+async def test_who_waits_begins_first_then_who_takes_longest() -> None:
+    begun: list[str] = []
+
+    def named(name: str) -> Probe:
+        async def run(_arena: Arena) -> Observation:
+            begun.append(name)
+            return refused("no")
+
+        return Probe(name, "envoy", "a -> b", "attack", "tried", Outcome.REFUSED, run)
+
+    probes = [named("short"), named("long").attempting(100), named("waits").waiting()]
+    evidence = await prove(ARENA, probes, concurrency=1)
+    assert begun == ["waits", "long", "short"]
+    assert [r.id for r in evidence.results] == ["short", "long", "waits"]

@@ -88,6 +88,13 @@ class Probe:
     deadline_seconds: float | None = None
     """How long it may take, where it says so itself."""
 
+    waits: bool = False
+    """Whether it does little but wait: it begins before the others, which work meanwhile."""
+
+    def waiting(self) -> "Probe":
+        """The same probe, as one that waits."""
+        return replace(self, waits=True)
+
     def standing_for(self, pairs: Iterable[str]) -> "Probe":
         """The same probe, for these channels, one attempt each."""
         every = tuple(pairs)

@@ -88,7 +88,12 @@ async def _observe(arena: Arena, probe: Probe, quiet_seconds: float) -> Observat
 
 def _longest_first(probes: Sequence[Probe]) -> Sequence[int]:
     """The order to begin in: whoever takes long would else be waited for alone at the end."""
-    return sorted(range(len(probes)), key=lambda number: -probes[number].patience)
+
+    def turn(number: int) -> tuple[bool, float]:
+        probe = probes[number]
+        return not probe.waits, -(probe.deadline_seconds or DEADLINE_SECONDS * probe.patience)
+
+    return sorted(range(len(probes)), key=turn)
 
 
 def _distinct(probes: Iterable[Probe]) -> tuple[Probe, ...]:

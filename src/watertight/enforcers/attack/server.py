@@ -229,7 +229,7 @@ def _sessions(dialect: Dialect, login: Login) -> Iterator[Probe]:
             dialect,
             login,
             version,
-        )
+        ).waiting()
         yield attack(
             "sessions.resumption-after-revoke",
             login.channel,

@@ -38,29 +38,17 @@ def probes(system: System) -> Iterator[Probe]:
             f"a connection that never says anything, held for {PATIENCE_SECONDS:g} s",
             _silent_forever,
             way,
-        )
+        ).waiting()
     for way in ways(system):
-        yield attack(
-            "sessions.ticket",
-            way.channel,
-            "a session ticket is asked for with the right SVID",
-            _ticket,
-            way,
-        )
-        yield attack(
-            "sessions.resumption",
-            way.channel,
-            "an earlier session is resumed, so that no certificate is looked at",
-            _resumption,
-            way,
-        )
+        for probe in _resumed(way):
+            yield probe if way.speaks_http else probe.waiting()
         yield attack(
             "sessions.silent-then-plaintext",
             way.channel,
             f"nothing for {SILENCE_SECONDS:g} s, then a request in the clear",
             _silent_then_plaintext,
             way,
-        )
+        ).waiting()
         if way.speaks_http:
             yield attack(
                 "sessions.silent-then-elsewhere",
@@ -68,7 +56,24 @@ def probes(system: System) -> Iterator[Probe]:
                 f"TLS, nothing for {SILENCE_SECONDS:g} s, then CONNECT to what was not granted",
                 _silent_then_elsewhere,
                 way,
-            )
+            ).waiting()
+
+
+def _resumed(way: Way) -> Iterator[Probe]:
+    yield attack(
+        "sessions.ticket",
+        way.channel,
+        "a session ticket is asked for with the right SVID",
+        _ticket,
+        way,
+    )
+    yield attack(
+        "sessions.resumption",
+        way.channel,
+        "an earlier session is resumed, so that no certificate is looked at",
+        _resumption,
+        way,
+    )
 
 
 async def _session(arena: Arena, way: Way, hello: Hello, earlier: TLSWire | None = None) -> TLSWire:

@@ -28,13 +28,14 @@ OLD_VERSIONS = {
 def probes(system: System) -> Iterator[Probe]:
     """For every door: plaintext, no certificate, TLS 1.2, TLS 1.1 and below."""
     for way in ways(system):
-        yield attack(
+        clear = attack(
             "tls.plaintext",
             way.channel,
             f"HTTP/2, then HTTP/1.1, in the clear at {way.callee}'s door for {way.caller}",
             _plaintext,
             way,
         )
+        yield clear if way.speaks_http else clear.waiting()
         yield attack(
             "tls.no-certificate",
             way.channel,

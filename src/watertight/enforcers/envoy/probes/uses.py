@@ -24,13 +24,14 @@ from watertight.model.system import Protocol, System
 def probes(system: System) -> Iterator[Probe]:
     """One use for each grant, from inside; one for each way, with the right SVID at the door."""
     for way in ways(system):
-        yield use(
+        door = use(
             "use.door",
             way.channel,
             f"{way.caller}'s own SVID at {way.callee}'s door for it",
             _door,
             way,
         )
+        yield door if way.speaks_http else door.waiting()
         if not way.from_service:
             continue
         if way.listens.protocol is Protocol.TCP:
@@ -40,7 +41,7 @@ def probes(system: System) -> Iterator[Probe]:
                 f"a TCP connection from inside {way.caller} to {way.authority}",
                 _stream,
                 way,
-            )
+            ).waiting()
         elif not way.grants:
             yield _inside("use.identity", way, permitted(way), "any request (identity only)")
         for declared, grant in zip(way.grants, way.http_grants, strict=True):
