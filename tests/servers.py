@@ -66,6 +66,8 @@ class PlainHost:
         self.operator = pwd.getpwuid(os.geteuid()).pw_name
         self.user = "nobody" if os.geteuid() == 0 else self.operator
         self.port = plan.port
+        self.groups: Sequence[str] = ()
+        """Control groups that the server is put into when it is started."""
         self._running: asyncio.subprocess.Process | None = None
         self._log = placement.run_directory / f"{plan.resource}.log"
 
@@ -139,8 +141,10 @@ class PlainHost:
             return
         with self._log.open("ab") as log:
             self._running = await self._spawn(
-                self.process.argv, self.process.environment, log.fileno()
+                self._bounded(), self.process.environment, log.fileno()
             )
+        for group in self.groups:
+            (Path(group) / "cgroup.procs").write_text(str(self.pid))
         deadline = time.monotonic() + self.process.start_seconds
         while True:
             with contextlib.suppress(OSError):
@@ -149,6 +153,14 @@ class PlainHost:
             if not await self.running() or time.monotonic() > deadline:
                 raise WatertightError(f"{self.resource} does not start.", remedy=self.log())
             await asyncio.sleep(0.02)
+
+    def _bounded(self) -> Sequence[str]:
+        """The server's command, with the bound of memory that it is to have."""
+        most = self.process.process_bytes
+        if most is None:
+            return self.process.argv
+        script = 'ulimit -d "$0" && exec "$@"'
+        return ("/bin/sh", "-c", script, str(most >> 10), *self.process.argv)
 
     async def stop(self) -> None:
         if self._running is None:

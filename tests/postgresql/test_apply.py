@@ -279,7 +279,9 @@ async def test_a_server_of_others_is_given_what_channels_grant_and_nothing_else(
 
 
 async def test_a_server_of_others_that_takes_too_few_is_refused_before_anything(rig: Rig) -> None:
-    more = SHOP.replace("connections: 60", "connections: 200")
+    more = SHOP.replace("connections: 60", "connections: 200").replace(
+        "connections: 20", "connections: 80"
+    )
     says = "takes 60 connections; its channels come to 120"
     with pytest.raises(ServerRefused, match=says):
         await grant(rig, more)

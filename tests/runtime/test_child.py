@@ -22,6 +22,7 @@ WIRE: ProcessWire = {
     "confined": False,
     "access_log": "",
     "limits": None,
+    "process_bytes": None,
     "groups": [],
     "log": "/dev/null",
 }

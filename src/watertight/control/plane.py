@@ -428,8 +428,8 @@ def _workloads(system: System) -> list[Workload]:
     return workloads
 
 
-def _server_limits(spec: PodSpec) -> list[Limits | None]:
-    return [process.limits for process in spec.processes if process.name == SERVER]
+def _server_limits(spec: PodSpec) -> list[tuple[Limits | None, int | None]]:
+    return [(p.limits, p.process_bytes) for p in spec.processes if p.name == SERVER]
 
 
 def _starts_differently(new: Service, old: Service | None) -> bool:

@@ -83,6 +83,8 @@ class ServerProcess:
     """Directories and files that it needs besides the system's own."""
     start_seconds: float = 30.0
     """How long until it accepts, at most."""
+    process_bytes: int | None = None
+    """Private memory that it, and each process that it makes, may take (RLIMIT_DATA)."""
 
 
 @dataclass(frozen=True, slots=True)

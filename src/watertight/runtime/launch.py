@@ -53,6 +53,7 @@ def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> Process
         "log": str(layout.log(spec.name, process.name)),
         "access_log": str(layout.access_log(spec.name)) if process.name == PROXY else "",
         "limits": _limits(process.limits, layout) if process.limits else None,
+        "process_bytes": process.process_bytes,
         "groups": layout.cgroups.groups(spec.name) if process.limits else [],
     }
 

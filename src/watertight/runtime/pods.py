@@ -165,6 +165,7 @@ def _server(
         umask=0o077,
         stop_signal=server.stop_signal,
         limits=resource.limits,
+        process_bytes=server.process_bytes,
     )
 
 

@@ -261,6 +261,8 @@ def _become(process: ProcessWire, writer: int, *, die_with_init: bool = False) -
     except OSError as error:
         raise CannotRunError(f"cannot enter its directory {directory}", error) from error
     try:
+        if process["process_bytes"] is not None:
+            _limit_own_memory(process["process_bytes"])
         os.execve(program, process["argv"], process["environment"])  # noqa: S606
     except OSError as error:
         raise CannotRunError(f"cannot run {program}", error) from error
@@ -286,6 +288,13 @@ def _limit_memory_and_processes(limits: LimitsWire) -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (limits["processes"],) * 2)
     if limits["data_bytes"] is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (limits["data_bytes"],) * 2)
+
+
+def _limit_own_memory(most_bytes: int) -> None:
+    """The smaller bound, if there is one. At the very last, for this interpreter may hold more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    least = most_bytes if hard == resource.RLIM_INFINITY else min(hard, most_bytes)
+    resource.setrlimit(resource.RLIMIT_DATA, (least, least))
 
 
 def _give_up_rights(process: ProcessWire) -> None:

@@ -65,6 +65,8 @@ class ProcessSpec:
     """May listen below port 1024 of the host, if root starts it."""
     limits: Limits | None = None
     """What it may use; None for a proxy, which bounds itself."""
+    process_bytes: int | None = None
+    """Private memory that it may take, and each process that it makes; None: no such bound."""
 
 
 @dataclass(frozen=True, slots=True)

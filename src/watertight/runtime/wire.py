@@ -67,6 +67,8 @@ class ProcessWire(TypedDict):
     access_log: str
     """Where its stdout goes by itself, as a proxy's access log; empty: with stderr, to ``log``."""
     limits: LimitsWire | None
+    process_bytes: int | None
+    """Private memory of it, and of each process that it makes; a guest has no such bound."""
     groups: list[str]
     """The control groups that it runs in (:mod:`watertight.runtime.cgroups`)."""
 

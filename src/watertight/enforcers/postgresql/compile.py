@@ -19,8 +19,15 @@ from watertight.enforcers.postgresql.declaration import (
     declared,
     granted,
     server_shares,
+    session_memory_bytes,
 )
-from watertight.enforcers.postgresql.limits import RESERVED, SERVER_CONNECTIONS, settings
+from watertight.enforcers.postgresql.limits import (
+    PARALLEL_WORKERS,
+    RESERVED,
+    SERVER_CONNECTIONS,
+    VACUUM_WORKERS,
+    settings,
+)
 from watertight.enforcers.resource import (
     BUNDLE,
     CERTIFICATE,
@@ -37,6 +44,11 @@ OWNER = "watertight_owner"
 CONFIGURATION, ACCESS, IDENTITIES = "postgresql.conf", "pg_hba.conf", "pg_ident.conf"
 SERVICES_MAP, OPERATOR_MAP = "services", "operator"
 LOCAL = "127.0.0.1"
+USUAL_MAINTENANCE_BYTES = 64 << 20
+"""PostgreSQL's own default."""
+USUAL_STATISTICS, STATISTIC_BYTES = 100, 1_200_000
+"""Likewise; and what one more costs ANALYZE, twice: 300 rows of 2 kB, the longest that are not cut
+up (src/backend/commands/analyze.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,8 @@ class DatabasePlan:
     """Relative to the declaration."""
     extensions: tuple[str, ...]
     roles: tuple[RolePlan, ...]
+    session_bytes: int
+    """Private memory that each process of the server may take, where we run it."""
 
     @property
     def schemas(self) -> frozenset[str]:
@@ -123,7 +137,13 @@ def database_plan(system: System, resource: Resource) -> DatabasePlan:
         )
         for c, keys in ((c, channel_keys(c)) for c in channels)
     )
-    return DatabasePlan(shape.database, shape.schema_file, tuple(sorted(shape.extensions)), roles)
+    return DatabasePlan(
+        shape.database,
+        shape.schema_file,
+        tuple(sorted(shape.extensions)),
+        roles,
+        session_memory_bytes(system, resource),
+    )
 
 
 def _plan(system: System, resource: Resource, placement: Placement) -> ServerPlan:
@@ -140,6 +160,7 @@ def _plan(system: System, resource: Resource, placement: Placement) -> ServerPla
         "max_connections": str(declared(resource).connections or SERVER_CONNECTIONS),
         "superuser_reserved_connections": str(RESERVED),
         "max_prepared_transactions": "0",
+        **memory_settings(database.session_bytes),
         "log_min_error_statement": "panic",
         "log_destination": "stderr",
         "logging_collector": "off",
@@ -157,6 +178,23 @@ def _plan(system: System, resource: Resource, placement: Placement) -> ServerPla
         grants=database,
         at=resource.at,
     )
+
+
+def memory_settings(session_bytes: int) -> Mapping[str, str]:
+    """What must fit into the memory of one process, which a bound of the kernel's holds.
+
+    Compiled queries (JIT) are off, whatever a session sets: there is no such provider. LLVM takes
+    more than a small session has, and does not promise to live without it.
+    """
+    return {
+        "max_worker_processes": str(PARALLEL_WORKERS + 1),  # the launcher of replication is one
+        "max_parallel_workers": str(PARALLEL_WORKERS),
+        "autovacuum_max_workers": str(VACUUM_WORKERS),
+        "maintenance_work_mem": f"{min(USUAL_MAINTENANCE_BYTES, session_bytes // 3) >> 10}kB",
+        "default_statistics_target": str(min(USUAL_STATISTICS, session_bytes // STATISTIC_BYTES)),
+        "jit": "off",
+        "jit_provider": "none",
+    }
 
 
 def tls_settings(credentials: Path) -> Mapping[str, str]:

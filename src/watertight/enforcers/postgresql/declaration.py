@@ -4,14 +4,23 @@ Read by both sides, as the model is: by the compiler, and by the probes that att
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator
 
-from watertight.enforcers.postgresql.limits import Connections, LimitKeys, check_shares, shares
+from watertight.enforcers.postgresql.limits import (
+    Connections,
+    LimitKeys,
+    SessionMemory,
+    check_memory,
+    check_shares,
+    most_sessions,
+    session_bytes,
+    shares,
+)
 from watertight.enforcers.resource import channels_to, keys
 from watertight.model import codes
 from watertight.model.declaration import Shape
@@ -244,7 +253,10 @@ class DatabaseKeys(Shape):
     extensions: list[Annotated[str, PlainValidator(parse_extension)]] = Field(default=[])
     """The extensions that it has."""
     connections: Connections = None
-    """How many sessions its server takes at once; 200 unless stated. Channels have shares of it."""
+    """How many sessions its server takes at once; 100 unless stated. Channels have shares of it."""
+    session_memory: SessionMemory = None
+    """How much memory one session may take for itself; unless stated, what the server's memory has
+    for each of the sessions that one service may have."""
 
 
 class GrantKeys(LimitKeys):
@@ -288,6 +300,16 @@ def server_shares(system: System, resource: Resource) -> Mapping[str, int]:
     asked = [channel_keys(channel).connections for channel in channels]
     each = shares(declared(resource).connections, asked).each
     return {channel.source: number for channel, number in zip(channels, each, strict=True)}
+
+
+def session_memory_bytes(system: System, resource: Resource) -> int:
+    """Private memory that one session may take at a server of ours."""
+    asked = [channel_keys(channel).connections for channel in system.incoming(resource.name)]
+    return _session_bytes(resource, declared(resource), asked)
+
+
+def _session_bytes(resource: Resource, said: DatabaseKeys, asked: Sequence[int | None]) -> int:
+    return said.session_memory or session_bytes(said.connections, asked, resource.limits)
 
 
 def granted(channel: Channel) -> tuple[Grant, ...]:
@@ -342,6 +364,14 @@ def check(system: System, resource: Resource) -> Iterator[Flaw]:
     if database is not None:
         where = (*own, "connections") if "connections" in resource.options else own
         yield from check_shares(resource.name, where, shares(database.connections, asked))
+        if not resource.external:
+            yield from check_memory(
+                resource.name,
+                own,
+                most_sessions(database.connections, asked),
+                _session_bytes(resource, database, asked),
+                resource.limits,
+            )
 
 
 def _role(path: DocumentPath, channel: Channel) -> Iterator[Flaw]:

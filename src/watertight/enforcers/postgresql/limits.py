@@ -1,7 +1,8 @@
-"""How much of a server one service may take: connections, time, and files for sorting.
+"""How much of a server one service may take: connections, memory, time, and files for sorting.
 
 Connections are shares of what the server has, so that no service can take those of another, and a
-few are kept for us. Read by both sides, as the declaration is.
+few are kept for us. Each has its part of the server's memory (ADR 18). Read by both sides, as the
+declaration is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,17 +14,30 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from watertight.model import codes
 from watertight.model.declaration import Shape
 from watertight.model.document import DocumentPath, quoted
+from watertight.model.findings import Severity
 from watertight.model.rules import Flaw
+from watertight.model.system import Limits
+from watertight.model.units import size_text
 from watertight.model.values import Malformed, parse_duration, parse_size
 
-SERVER_CONNECTIONS = 200
+SERVER_CONNECTIONS = 100
 """``max_connections``, unless declared: a slot that nobody uses costs a few kilobytes."""
 RESERVED = 5
 """``superuser_reserved_connections``: `apply`, `status` and `revoke` come in however full it is."""
-DEFAULT_SHARE = 50
+DEFAULT_SHARE = 20
 """Of what is left, each service has an equal share, and at most this unless it says more."""
 SMALLEST_SHARE = 3
 MAX_CONNECTIONS = 10_000
+PARALLEL_WORKERS, VACUUM_WORKERS = 2, 3
+"""Of the whole server. Each may take as much memory as a session, and one service have all of them:
+a vacuum runs its functions, where an index calls them."""
+WORKERS = PARALLEL_WORKERS + VACUUM_WORKERS
+SHARED_BYTES, SHARED_CONNECTION_BYTES = 192 << 20, 64 << 10
+"""What PostgreSQL's processes share, with what its own few take; and more with each connection."""
+IDLE_BYTES = 3 << 20
+"""Of a session that waits, on this server and in the kernel."""
+SMALLEST_SESSION_BYTES = 24 << 20
+"""With less, PostgreSQL does not do its own work."""
 DEFAULT_STATEMENT_SECONDS = 600.0
 DEFAULT_IDLE_IN_TRANSACTION_SECONDS = 300.0
 DEFAULT_TEMPORARY_BYTES = 1 << 30
@@ -52,6 +66,24 @@ Timeout = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^([0-9]{1,9}(ms|s|m|h)|none)$"}),
 ]
 Size = Annotated[int, PlainValidator(parse_size), WithJsonSchema({"type": ["string", "integer"]})]
+
+
+def _session_memory(value: Any) -> int:
+    size = parse_size(value)
+    if size < SMALLEST_SESSION_BYTES:
+        raise Malformed(
+            codes.BAD_SIZE,
+            f"With {quoted(value)} of memory, a session of PostgreSQL does nothing.",
+            f"At least `{size_text(SMALLEST_SESSION_BYTES)}`.",
+        )
+    return size
+
+
+SessionMemory = Annotated[
+    int | None,
+    PlainValidator(_session_memory),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
 
 
 class LimitKeys(Shape):
@@ -111,4 +143,41 @@ def check_shares(resource: str, path: DocumentPath, found: Shares) -> Iterator[F
             f"{quoted(resource)} takes {found.server} connections, {RESERVED} of them for "
             f"Watertight alone; its channels come to {sum(found.each)}.",
             f"Let it take more (`connections: {needed}` at the resource), or give channels fewer.",
+        )
+
+
+def session_bytes(server: int | None, asked: Sequence[int | None], limits: Limits) -> int:
+    """Private memory that each session may take, so that one service's fit the server's.
+
+    What is left of the server's memory while all others wait, over the connections of the service
+    that has most. Channels that do not say how many count as if alone: a new one changes nothing.
+    """
+    total = SERVER_CONNECTIONS if server is None else server
+    most = most_sessions(server, asked)
+    kept = SHARED_BYTES + SHARED_CONNECTION_BYTES * total + limits.temp_bytes
+    kept += IDLE_BYTES * max(0, total - most)
+    found = (limits.memory_bytes - kept) // (most + WORKERS)
+    return max(SMALLEST_SESSION_BYTES, found >> 20 << 20)
+
+
+def most_sessions(server: int | None, asked: Sequence[int | None]) -> int:
+    """The most connections that one service may have."""
+    return max((shares(server, [number]).each[0] for number in asked), default=DEFAULT_SHARE)
+
+
+def check_memory(
+    resource: str, path: DocumentPath, most: int, each_bytes: int, limits: Limits
+) -> Iterator[Flaw]:
+    """Whether what one service's sessions may take is less than its server has."""
+    taken = SHARED_BYTES + each_bytes * (most + WORKERS)
+    if taken > limits.memory_bytes:
+        yield Flaw(
+            codes.SESSIONS_OVER_MEMORY,
+            path,
+            f"One service may have {most} sessions, each of {size_text(each_bytes)}: with the "
+            f"server's own {size_text(taken)}, and {quoted(resource)} has "
+            f"{size_text(limits.memory_bytes)} of memory. Who takes it ends all sessions.",
+            "Allow fewer `connections` of a channel, lower `session_memory`, or give it more "
+            "`limits: {memory: }`.",
+            Severity.WARNING,
         )

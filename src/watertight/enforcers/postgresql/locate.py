@@ -50,6 +50,7 @@ def locate(plan: ServerPlan, placement: Placement, search_path: str) -> ServerPr
     Looks along ``search_path``, then where Debian puts servers, newest first, then into the
     wheel. Raises :class:`ServerMissing`.
     """
+    database: DatabasePlan = plan.grants
     found = _choose(plan, _data_major(plan, placement), list(installed(search_path)))
     data = cluster(placement, plan.resource)
     configuration = placement.server_directory(plan.resource) / CONFIGURATION
@@ -66,6 +67,7 @@ def locate(plan: ServerPlan, placement: Placement, search_path: str) -> ServerPr
         stop_signal=STOP_SIGNAL,
         programs=(found.programs.parent,),
         start_seconds=START_SECONDS,
+        process_bytes=database.session_bytes,
     )
 
 

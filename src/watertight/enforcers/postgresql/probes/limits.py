@@ -33,6 +33,10 @@ SPARE = 60
 """A server also counts places for its own workers (manual, section 19.3)."""
 KEPT = 5
 """Sessions that no service may take from the server's operator."""
+NO_MEMORY = frozenset({"53200"})
+"""out_of_memory"""
+MORE_BYTES, LONGEST_BYTES = 1 << 20, 256 << 20
+"""How far past its part it reaches; and the longest value that it asks for, of 1 GB at most."""
 IN_FORCE = """
 SELECT name, setting FROM pg_settings
 WHERE source IN ('global', 'database', 'user', 'database user')
@@ -70,6 +74,15 @@ def probes(scope: Scope) -> Iterator[Probe]:
             Attempt(f"ALTER ROLE {me} CONNECTION LIMIT -1"),
         ],
     )
+    if not scope.login.resource.external:  # what bounds a session is how the server is started
+        yield MAKE.attack(
+            "limits.memory",
+            channel,
+            "more memory for one session than its part of the server's",
+            all_refused,
+            scope.login,
+            [Attempt(_as_much_as(scope.memory_bytes + MORE_BYTES), no=NO_MEMORY)],
+        )
     yield MAKE.attack(
         "limits.left-behind",
         channel,
@@ -77,6 +90,12 @@ def probes(scope: Scope) -> Iterator[Probe]:
         _left_behind,
         scope,
     )
+
+
+def _as_much_as(size_bytes: int) -> str:
+    """Values that are in memory at once; without a bound, so much is taken for a moment."""
+    values = [LONGEST_BYTES] * (size_bytes // LONGEST_BYTES) + [size_bytes % LONGEST_BYTES]
+    return "SELECT " + " + ".join(f"length(repeat('x', {length}))" for length in values)
 
 
 async def _connections(arena: Arena, scope: Scope) -> Observation:

@@ -12,6 +12,7 @@ from watertight.enforcers.postgresql.declaration import (
     Target,
     channel_keys,
     granted,
+    session_memory_bytes,
 )
 from watertight.model.system import Resource, System
 
@@ -27,6 +28,8 @@ class Scope:
     """The other services that may log in there."""
     targets: tuple[Target, ...]
     """Everything that any channel to the database names."""
+    memory_bytes: int
+    """What one session may take."""
 
     @property
     def creates(self) -> frozenset[str]:
@@ -60,6 +63,7 @@ def scopes(system: System, resource: Resource) -> tuple[Scope, ...]:
     grants = {channel.source: granted(channel) for channel in channels}
     targets = {grant.target for some in grants.values() for grant in some}
     targets.add(Target(Kind.SCHEMA, DEFAULT_SCHEMA))
+    memory = session_memory_bytes(system, resource)
     ordered = tuple(sorted(targets, key=lambda t: (t.kind, t)))
     return tuple(
         Scope(
@@ -68,6 +72,7 @@ def scopes(system: System, resource: Resource) -> tuple[Scope, ...]:
             grants[service],
             tuple(other for other in grants if other != service),
             ordered,
+            memory,
         )
         for channel in channels
         for service in (channel.source,)
