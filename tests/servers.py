@@ -286,7 +286,7 @@ async def running_server(
 
             async def listening() -> Sequence[Listening]:
                 found = []
-                for pid in _family(host.pid):
+                for pid in family_of(host.pid):
                     with contextlib.suppress(FileNotFoundError):  # it ended while we looked
                         found += [Listening(resource, "server", a) for a in sockets_of(pid)]
                 return found
@@ -353,13 +353,13 @@ def _workloads(system: System) -> list[Workload]:
     ]
 
 
-def _family(pid: int) -> list[int]:
+def family_of(pid: int) -> list[int]:
     """A process and all below it."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text().split():
             with contextlib.suppress(OSError):
-                found += _family(int(child))
+                found += family_of(int(child))
     return found
 
 

@@ -1,5 +1,7 @@
 """Other limits of a managed server are in force after `apply`, and its clients go on."""
 
+import contextlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +9,9 @@ import pytest
 
 from tests.planes import said_inside, sealed
 from tests.resources.test_bad_input import DATABASE, EVENTS, Declared, broken_uses, project
+from tests.servers import family_of
 from watertight.control.plane import ControlPlane
+from watertight.enforcers.postgresql.declaration import session_memory_bytes
 from watertight.model.system import RESOURCE_LIMITS
 from watertight.runtime.states import ProcessState
 
@@ -37,3 +41,30 @@ async def test_a_server_is_started_anew_within_them(
         said = await said_inside(plane, declared.resource, "/bin/sh", "-c", "ulimit -n")
         assert said == "2048\n"
         assert await broken_uses(plane, kind) == {}
+
+
+async def test_each_process_of_a_database_has_its_part_of_the_memory(project: Path) -> None:
+    """A guest in its pod, the prober's agent or a tool of PostgreSQL's, has not."""
+    async with sealed(DATABASE.write(project)) as plane:
+        resource = plane.declared.resources[DATABASE.resource]
+        usual = session_memory_bytes(plane.declared, resource)
+        assert bounds(project) == {usual}
+        said = await said_inside(plane, DATABASE.resource, "/bin/sh", "-c", "ulimit -d")
+        assert said != f"{usual >> 10}\n"
+        options = {**resource.options, "session_memory": "80MiB"}
+        other = replace(resource, options=options)
+        await plane.apply(replace(plane.declared, resources={DATABASE.resource: other}))
+        assert bounds(project) == {80 << 20}
+        assert await broken_uses(plane, "postgresql") == {}
+
+
+def bounds(project: Path) -> set[int]:
+    """The bounds of data of the database's processes (proc(5), limits)."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"-D\0{project}".encode() in (entry / "cmdline").read_bytes():
+                for pid in family_of(int(entry.name)):
+                    limits = (Path("/proc") / str(pid) / "limits").read_text()
+                    found |= {int(b) for b in re.findall(r"Max data size +(\d+) ", limits)}
+    return found
