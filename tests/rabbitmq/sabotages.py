@@ -26,8 +26,8 @@ def _permissions(configure: str, write: str, read: str) -> Sequence[str]:
     return ("set_permissions", "-p", "jobs", USER, configure, write, read)
 
 
-RIGHT_WRITE = r"^(events|to\.parcels)$"
-NOTHING = "^$"
+RIGHT_WRITE = r"^(events|to\.parcels)$(?!\n)"
+NOTHING = "^(?!)"
 LIVE = (
     Sabotage(
         "configure",
@@ -55,6 +55,12 @@ LIVE = (
             }
         ),
         frozenset({"grants.bind", "grants.consume", "grants.declare-queue", "grants.routing-key"}),
+    ),
+    Sabotage(
+        "write, also with a line end",
+        (_permissions(NOTHING, r"^(events|to\.parcels)$", NOTHING),),
+        frozenset({"grants.publish"}),
+        frozenset({"grants.built-in-exchange", "grants.routing-key"}),
     ),
     Sabotage(
         "read",

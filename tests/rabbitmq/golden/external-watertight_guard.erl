@@ -61,10 +61,10 @@ judged('basic.consume', Method, Content, _, _) ->
     lists:foreach(fun preferred/1, field(arguments, Method)),
     Content;
 judged('queue.declare', Method, Content, User, Host) ->
-    field(passive, Method) andalso known(queue, field(queue, Method), User, Host),
+    field(passive, Method) andalso known(queue, field(queue, Method), read, User, Host),
     Content;
 judged('exchange.declare', Method, Content, User, Host) ->
-    field(passive, Method) andalso known(exchange, field(exchange, Method), User, Host),
+    field(passive, Method) andalso known(exchange, field(exchange, Method), write, User, Host),
     Content;
 %% Who may read, may also purge; and bind, where a queue and an exchange share their name.
 judged(Name, _, Content, _, _) ->
@@ -81,12 +81,13 @@ preferred({<<"x-priority">>, _, Value}) when not is_integer(Value); Value > 0 ->
 preferred(_) ->
     ok.
 
-%% Before 4.3.1, everybody may ask whether a queue is there, and how many messages it holds.
-known(Kind, Name, User, Host) ->
+%% Before 4.3.1, everybody may ask whether a queue is there, and how many messages it holds. One
+%% permission alone explains it: a queue and an exchange may share their name.
+known(Kind, Name, Permission, User, Host) ->
     %% The broker leaves these out of a name, too, but later.
     Plain = binary:replace(Name, [<<"\r">>, <<"\n">>], <<>>, [global]),
     Resource = rabbit_misc:r(Host, Kind, Plain),
-    lists:any(fun(Permission) -> may(Permission, Resource, User) end, [read, write, configure])
+    may(Permission, Resource, User)
         orelse refuse("~s '~s' is not granted", [Kind, Plain]).
 
 may(Permission, Resource, User) ->

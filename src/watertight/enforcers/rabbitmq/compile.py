@@ -33,8 +33,10 @@ ENVIRONMENT = "rabbitmq-env.conf"
 ENABLED = f"[rabbitmq_auth_mechanism_ssl, {guard.NAME}].\n"
 LIMITS = "watertight-limits"
 """The policy that bounds every queue."""
-NOTHING = "^$"
-"""RabbitMQ's own word for no permission: it matches no name but the empty one."""
+END = r"$(?!\n)"
+"""To PCRE a `$` alone also means: before a line end, which a name or a routing key may have."""
+NOTHING = "^(?!)"
+"""No permission: it matches no name, while the usual `^$` matches the empty one, and a line end."""
 HIGHEST_PORT = 65_535
 
 
@@ -208,14 +210,13 @@ def permissions(granted: Grants) -> dict[str, str]:
 
 
 def _exactly(names: tuple[str, ...]) -> str:
-    return f"^({'|'.join(re.escape(name) for name in sorted(names))})$" if names else NOTHING
+    return f"^({'|'.join(re.escape(name) for name in sorted(names))}){END}" if names else NOTHING
 
 
 def _topic(patterns: tuple[str, ...] | None) -> str:
     if not patterns:
         return NOTHING
-    # To PCRE a `$` alone also means: before a line end, which a routing key may have.
-    return f"^({'|'.join(_expression(pattern) for pattern in sorted(patterns))})$(?!\\n)"
+    return f"^({'|'.join(_expression(pattern) for pattern in sorted(patterns))}){END}"
 
 
 def _expression(pattern: str) -> str:

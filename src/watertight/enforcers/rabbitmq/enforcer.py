@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from watertight.enforcers.contract import Applied, Capability, Placement, Probe
+from watertight.enforcers.contract import Applied, Capability, Deep, Placement, Probe
 from watertight.enforcers.rabbitmq.declaration import KIND, check
 from watertight.enforcers.resource import (
     Client,
@@ -87,3 +87,9 @@ class RabbitMQEnforcer:
         from watertight.enforcers.rabbitmq.probes import rabbitmq_probes
 
         return rabbitmq_probes(system)
+
+    def deep_probes(self, system: System, deep: Deep) -> Iterable[Probe]:
+        """See ``probes.deep``."""
+        from watertight.enforcers.rabbitmq.probes import deep as deep_probes
+
+        return deep_probes.probes(system, deep)

@@ -46,21 +46,30 @@ class RabbitMQDialect:
         in what we may do.
         """
         incoming = Frames(wire)
-        await wire.send(frames.HEADER)
+        header, answer, opening, channel = login_frames(self, login.resource.name)
+        await wire.send(header)
         await _expect(incoming, frames.START)
-        answer = frames.client_properties() + frames.short(self.mechanism)
-        answer += frames.long(self.response) + frames.short("en_US")
-        await wire.send(frames.method(0, frames.START_OK, answer))
+        await wire.send(answer)
         await _expect(incoming, frames.TUNE)
-        tune = struct.pack(">HIH", self.channel_max, self.frame_max, 0)
-        host = login.resource.name if self.virtual_host is None else self.virtual_host
-        opening = frames.short(host) + frames.short("") + b"\x00"
-        await wire.send(
-            frames.method(0, frames.TUNE_OK, tune) + frames.method(0, frames.OPEN, opening)
-        )
+        await wire.send(opening)
         await _expect(incoming, frames.OPEN_OK)
-        await wire.send(OPEN)
+        await wire.send(channel)
         await _expect(incoming, frames.CHANNEL_OPEN_OK)
+
+
+def login_frames(spoken: RabbitMQDialect, resource: str) -> tuple[bytes, bytes, bytes, bytes]:
+    """What a client sends until it has a channel, each once the one before is answered."""
+    answer = frames.client_properties() + frames.short(spoken.mechanism)
+    answer += frames.long(spoken.response) + frames.short("en_US")
+    tune = struct.pack(">HIH", spoken.channel_max, spoken.frame_max, 0)
+    host = resource if spoken.virtual_host is None else spoken.virtual_host
+    opening = frames.short(host) + frames.short("") + b"\x00"
+    return (
+        frames.HEADER,
+        frames.method(0, frames.START_OK, answer),
+        frames.method(0, frames.TUNE_OK, tune) + frames.method(0, frames.OPEN, opening),
+        OPEN,
+    )
 
 
 async def _expect(incoming: Frames, kind: tuple[int, int]) -> Method:

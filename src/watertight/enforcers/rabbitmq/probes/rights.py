@@ -67,9 +67,10 @@ def attacks(caller: Caller, declared: Broker, sent: frozenset[str]) -> Iterator[
 def _publications(caller: Caller, declared: Broker, sent: frozenset[str]) -> Iterator[Probe]:
     allowed = writable(caller.granted)
     exchanges = [*declared.exchanges, *(f"{SEND}{queue}" for queue in sorted(sent))]
-    for exchange in [e for e in exchanges if e not in allowed]:
+    refused = [e for e in exchanges if e not in allowed]
+    for exchange in (*refused, *(f"{e}\n" for e in allowed)):
         key = exchange.removeprefix(SEND)
-        what = f"a message to the exchange {exchange}"
+        what = f"a message to the exchange {exchange!r}"
         yield caller.attack("grants.publish", what, publishes(exchange, key))
     for queue in declared.queues:
         what = f"a message to the queue {queue} by the default exchange"

@@ -1,0 +1,87 @@
+"""Another service, at work at the same broker while it is attacked.
+
+Its work is what it is granted, so that no application notices: messages that are taken back, and
+asking how full its queues are. And it listens where nobody may send it anything.
+"""
+
+from watertight.enforcers.attack.wire import Closed
+from watertight.enforcers.contract import Arena
+from watertight.enforcers.rabbitmq.declaration import SEND
+from watertight.enforcers.rabbitmq.probes import dialect as ask
+from watertight.enforcers.rabbitmq.probes import frames
+from watertight.enforcers.rabbitmq.probes.deep import methods
+from watertight.enforcers.rabbitmq.probes.deep.oracle import REPLIES
+from watertight.enforcers.rabbitmq.probes.deep.session import Line
+from watertight.enforcers.rabbitmq.probes.examples import STRANGER, example
+from watertight.enforcers.rabbitmq.probes.sessions import Caller
+
+WORKS, LISTENS = 1, 2
+"""Channels."""
+DELIVER, ROLLED_BACK, DECLARED = (60, 60), (90, 31), (50, 11)
+
+
+class Colleague:
+    """A session of another service's."""
+
+    def __init__(self, arena: Arena, caller: Caller) -> None:
+        self._arena = arena
+        self._caller = caller
+        self.line: Line | None = None
+        self._work = _work(caller)
+        self.name = caller.login.service
+
+    async def begin(self) -> None:
+        """Logs in. Raises ``Absent``, ``Closed`` or ``TimeoutError``."""
+        line = self.line = await Line.opened(self._arena, self._caller)
+        said = (methods.RESERVED, REPLIES, STRANGER, b"\x02", methods.table({}))
+        prepared = [
+            (ask.SELECT, (90, 11)),
+            (frames.method(LISTENS, frames.CHANNEL_OPEN, b"\x00"), frames.CHANNEL_OPEN_OK),
+            (methods.method(LISTENS, methods.CONSUME, *said), (60, 21)),
+        ]
+        if told := await self._does(line, prepared):
+            raise Closed(told)
+
+    async def works(self) -> str:
+        """Does all of it once; what is wrong with what came of it, or nothing."""
+        try:
+            if self.line is None:
+                await self.begin()
+            told = await self._does(self.line, self._work) if self.line else ""
+        except (Closed, TimeoutError) as end:
+            told = f"is cut off: {end or 'no answer'}"
+        if told:
+            await self.leave()
+        return told
+
+    async def leave(self) -> None:
+        """Ends the session."""
+        if self.line is not None:
+            await self.line.wire.close()
+        self.line = None
+
+    async def _does(self, line: Line, work: list[tuple[bytes, tuple[int, int]]]) -> str:
+        await line.wire.send(b"".join(request for request, _ in work))
+        for _, answer in work:
+            found = await line.incoming.method()
+            if found.kind in (frames.CHANNEL_CLOSE, frames.CONNECTION_CLOSE):
+                code, text = found.refusal()
+                return f"is told {code} {text}"
+            if found.kind == DELIVER:
+                return "is sent a message that nobody may send it"
+            if found.kind != answer:
+                return f"is answered {found.kind} for {answer}"
+        return ""
+
+
+def _work(caller: Caller) -> list[tuple[bytes, tuple[int, int]]]:
+    granted = caller.granted
+    sent = [
+        (exchange, key)
+        for exchange, patterns in granted.publish.items()
+        for key in [example(pattern) for pattern in patterns] or [STRANGER]
+    ]
+    sent += [(f"{SEND}{queue}", queue) for queue in granted.send]
+    work = [(ask.publish(exchange, key), ROLLED_BACK) for exchange, key in sent]
+    work += [(ask.declare_queue(q, passive=True), DECLARED) for q in granted.consume]
+    return work or [(frames.method(WORKS, (90, 30)), ROLLED_BACK)]
