@@ -99,14 +99,9 @@ def _bootstrap(address: Path, templates: Sequence[str], *, keeps_slashes: bool) 
 
 
 def _host(number: int, template: str) -> dict[str, Any]:
-    matcher = {
-        "@type": f"{_TYPE}path.match.uri_template.v3.UriTemplateMatchConfig",
-        "path_template": template,
-    }
-    name = "envoy.path.match.uri_template.uri_template_matcher"
-    match = {"path_match_policy": {"name": name, "typed_config": matcher}}
-    if path_matchers.is_odd(template):
-        match = {"safe_regex": {"regex": path_matchers.regex(template, rest="*")}}
+    match: dict[str, Any] = {"safe_regex": {"regex": path_matchers.regex(template, rest="*")}}
+    if path_matchers.is_literal(template):
+        match = {"path": template}
     never = (path_matchers.ESCAPED_BACKSLASH, path_matchers.DOTS_AT_ESCAPED_SLASH)
     refused = [
         {

@@ -69,10 +69,8 @@ def decide(
     if unknown is not None:
         return unknown
     routes = _routes(system, source, target)
-    channel = system.channel(source, target)
-    judges_nothing = channel is not None and not channel.grants
     try:
-        call = _call(system, target, method, path, routes, judges_nothing=judges_nothing)
+        call = _call(system, source, target, method, path, routes)
     except RefusedPath as refusal:
         return Decision(False, str(refusal))
     if source in {OUTSIDE, GATEWAY}:
@@ -110,14 +108,12 @@ def _routes(system: System, source: str, target: str) -> tuple[Route, ...]:
 
 def _call(
     system: System,
+    source: str,
     target: str,
     method: str | None,
     path: str | None,
     routes: tuple[Route, ...],
-    *,
-    judges_nothing: bool,
 ) -> _Call:
-    """``judges_nothing``: identity alone counts, so paths stay as they are."""
     service = system.services.get(target)
     rpc = bool(service and service.listens and service.listens.protocol is Protocol.GRPC)
     if method is None and path is None:
@@ -127,12 +123,14 @@ def _call(
     if rpc and method is not None and path is not None and "/" not in path:
         return _Call("POST", f"/{method}/{path}")
     asked = path if path is not None else "/"
-    if judges_nothing:
+    channel = system.channel(source, target)
+    if channel is not None and not channel.grants:  # identity alone counts: paths stay as they are
         return _Call(method or "GET", readable(asked))
     plain = normalise(
         asked,
         escaped_slashes=any(route.escaped_slashes for route in routes),
         double_slashes=any(route.double_slashes for route in routes),
+        at_door=source != OUTSIDE,
     )
     return _Call(method or "GET", plain)
 

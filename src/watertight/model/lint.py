@@ -25,7 +25,14 @@ from watertight.model.system import (
     System,
 )
 from watertight.model.template_index import TemplateIndex
-from watertight.model.templates import Template, odd_characters, parse_template
+from watertight.model.templates import (
+    GAP,
+    MAX_LENGTH,
+    Template,
+    has_wildcard,
+    odd_characters,
+    parse_template,
+)
 
 _DOTTED = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
 """What is more likely a way through objects than a name: those with dots are mostly URLs."""
@@ -218,8 +225,13 @@ def _is_whole(grant: Grant) -> TypeGuard[RPCGrant]:
 
 def _narrowness(template: Template, grant: HTTPGrant) -> tuple[bool, int, int, str]:
     """A template that covers another one sorts before it; of two spellings the first by name."""
-    literals = sum(segment != "*" for segment in template.segments)
+    literals = sum(map(_literal_length, template.segments))
     return not template.rest, len(template.segments), literals, grant.path
+
+
+def _literal_length(segment: str) -> int:
+    """How narrow a segment is: by its literal characters, above all if there are no others."""
+    return len(segment.replace(GAP, "")) if has_wildcard(segment) else MAX_LENGTH
 
 
 def _adds_nothing(path: DocumentPath, index: int, grant: Grant, wider: Grant) -> Flaw:
@@ -284,7 +296,11 @@ def _opt_outs(route: Route, path: DocumentPath) -> Iterator[Flaw]:
 
 def _odd_literal(path: DocumentPath, text: str) -> Iterator[Flaw]:
     if odd := odd_characters(text):
-        star = " A `*` beside other characters is a star, and no wildcard." if "*" in odd else ""
+        star = (
+            " A `*` beside other characters is a star; for a wildcard write `{name}`."
+            if "*" in odd
+            else ""
+        )
         yield _warning(
             codes.ODD_LITERAL,
             path,

@@ -4,7 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from watertight.model.templates import Template
+from watertight.model.templates import (
+    GAP,
+    Template,
+    segment_covers,
+    segments_overlap,
+)
 
 T = TypeVar("T")
 
@@ -14,6 +19,8 @@ class _Node(Generic[T]):
     """All templates whose first segments led here."""
 
     children: "dict[str, _Node[T]]" = field(default_factory=dict)
+    mixed: "dict[str, _Node[T]]" = field(default_factory=dict)
+    """Of ``children`` those under a mixed segment: few, and each has to be asked."""
     ending: list[T] = field(default_factory=list)
     """Values of the templates that end here."""
     rest: list[T] = field(default_factory=list)
@@ -30,7 +37,10 @@ class TemplateIndex(Generic[T]):
         """Remembers a value under its template."""
         node = self._root
         for segment in template.segments:
-            node = node.children.setdefault(segment, _Node())
+            following = node.children.setdefault(segment, _Node())
+            if GAP in segment:
+                node.mixed[segment] = following
+            node = following
         (node.rest if template.rest else node.ending).append(value)
 
     def shadowing(self, template: Template) -> Iterator[T]:
@@ -47,10 +57,8 @@ class TemplateIndex(Generic[T]):
             return
         yield from node.rest
         segment = template.segments[depth]
-        for pattern in dict.fromkeys((segment, "*")) if segment else ("",):
-            child = node.children.get(pattern)
-            if child is not None:
-                yield from self._shadowing(child, template, depth + 1)
+        for child in _covering(node, segment):
+            yield from self._shadowing(child, template, depth + 1)
 
     def _overlapping(self, node: _Node[T], template: Template, depth: int) -> Iterator[T]:
         if depth == len(template.segments):
@@ -67,13 +75,19 @@ class TemplateIndex(Generic[T]):
             yield from self._overlapping(child, template, depth + 1)
 
 
+def _covering(node: _Node[T], segment: str) -> Iterator[_Node[T]]:
+    same = {segment, "*"} if segment else {""}
+    yield from (node.children[pattern] for pattern in same & node.children.keys())
+    for pattern, child in node.mixed.items():
+        if pattern != segment and segment_covers(pattern, segment):
+            yield child
+
+
 def _fitting(node: _Node[T], segment: str) -> Iterator[_Node[T]]:
-    if segment == "*":
-        yield from (child for p, child in node.children.items() if p != "")
-        return
-    for pattern in (segment, "*") if segment else (segment,):
-        if pattern in node.children:
-            yield node.children[pattern]
+    if segment == "*" or GAP in segment:
+        yield from (c for p, c in node.children.items() if segments_overlap(p, segment))
+    else:
+        yield from _covering(node, segment)
 
 
 def _everything(node: _Node[T]) -> Iterator[T]:

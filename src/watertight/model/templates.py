@@ -1,32 +1,34 @@
 """Path templates: which request paths a grant or a route means.
 
-``/orders/*`` and ``/orders/{id}`` match one non-empty segment; a final ``**`` matches one or
-more: ``/orders/**`` matches ``/orders/1`` and ``/orders/1/lines``, and neither ``/orders`` nor
-``/orders/``.
+``/orders/*`` and ``/orders/{id}`` match one non-empty segment, ``/orders/{id}:cancel`` and
+``/files/{name}.json`` one that ends so; a final ``**`` matches one or more: ``/orders/**`` matches
+``/orders/1`` and ``/orders/1/lines``, and neither ``/orders`` nor ``/orders/``. A wildcard takes
+every character that a path may hold.
 
-Envoy's ``envoy.path.match.uri_template`` means the same, except that its ``**`` matches nothing
-too. What it would match is what a template *claims*: of the gateway's routes the first that
-claims a request takes it, and then refuses the one request that it does not match. A test holds
-:meth:`Template.claims` to the real Envoy.
+Of the gateway's routes the first that *claims* a request takes it. A template claims what it
+matches, and what it would if ``**`` might stand for nothing: that one request it then refuses, so
+that no looser route behind it answers ``/admin/``. Tests hold all of it to the real Envoy.
 """
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from watertight.errors import WatertightError
 
 MAX_LENGTH = 2048
 MAX_SEGMENTS = 64
-MAX_WILDCARDS = 5
-"""Envoy's limit of variables in one template; a rewrite needs each wildcard as a variable."""
+MAX_WILDCARDS = 9
+"""A rewrite names each by one digit."""
 
 LITERAL = re.compile(r"[A-Za-z0-9._~!$&'()*+,;:@=-]+")
 """Of RFC 3986's ``pchar`` all but escapes. A ``*`` beside others in a segment is a star."""
 ODD = re.compile(r"[!$&'()*+,;:@=]")
 """What means something to some programs, and may come escaped: ``%40`` is ``@`` to most."""
-VARIABLE = re.compile(r"\{([A-Za-z][A-Za-z0-9_]{0,15})\}")
-"""Envoy: a letter first, 16 characters at most."""
+VARIABLE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_-]{0,63})\}")
+
+GAP = "{}"
+"""Where in a mixed segment its wildcard stands: ``{id}:cancel`` is kept as ``{}:cancel``."""
 
 _UNRESERVED_ESCAPE = re.compile(
     r"%(?:2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aA]|5[fF]|6[1-9a-fA-F]|7[0-9aA]|7[eE])"
@@ -37,20 +39,12 @@ _DOTS_WITH_PARAMETERS = re.compile(r"/(\.{1,2});[^/]*")
 """Envoy takes ``/..;x`` for ``/..``, but finds it only where it is not escaped."""
 _AMBIGUOUS = re.compile(r"(?i)/\.{1,2}(;|%3b)")
 _REFUSED = re.compile(r"%00|[^\x21-\x7e]|#")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _ESCAPED = re.compile(r"%(?:2[fF]|5[cC])")
 _ESCAPED_STEP = re.compile(
     r"(?i)%5c|%2f(?:\.|%2e){1,2}(?:/|;|%2f|%3b|$)|(?:^|/|%2f)(?:\.|%2e){1,2}(?:;[^/]*)?%2f"
 )
 """A step up for whoever reads ``%2F`` as a slash: refused also where ``%2F`` is not."""
-_DOTS_WITH_PARAMETERS = re.compile(r"/(\.{1,2});[^/]*")
-"""Envoy takes ``/..;x`` for ``/..``, but finds it only where it is not escaped."""
-_AMBIGUOUS = re.compile(r"(?i)/\.{1,2}(;|%3b)")
-_REFUSED = re.compile(r"%00|[^\x21-\x7e]|#")
-_ESCAPED = re.compile(r"%(?:2[fF]|5[cC])")
-_DOTS_AT_ESCAPED_SLASH = re.compile(
-    r"(?i)%2f(?:\.|%2e){1,2}(?:/|;|%2f|%3b|$)|(?:^|/|%2f)(?:\.|%2e){1,2}(?:;[^/]*)?%2f"
-)
-"""A step up for whoever reads ``%2F`` as a slash: refused wherever ``%2F`` is not."""
 
 
 class RefusedPath(WatertightError):
@@ -63,7 +57,8 @@ class TemplateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One parsed path template. ``segments`` holds literals and ``*``; ``rest``: it ends in ``**``.
+    """One parsed path template. ``segments`` holds literals, ``*`` and mixed segments (with
+    :data:`GAP` in them); ``rest``: it ends in ``**``.
 
     The last literal may be empty: ``/orders/`` is not ``/orders`` (RFC 3986 section 6.2.2.3).
     """
@@ -74,7 +69,7 @@ class Template:
     @property
     def wildcards(self) -> int:
         """How many ``*``, ``{name}`` and ``**`` it holds."""
-        return self.segments.count("*") + self.rest
+        return sum(map(has_wildcard, self.segments)) + self.rest
 
     def matches(self, path: str) -> bool:
         """Whether it matches a path in normal form (see :func:`normalise`), without a query."""
@@ -84,12 +79,7 @@ class Template:
     def claims(self, path: str) -> bool:
         """As :meth:`matches`, but ``**`` may stand for nothing: as Envoy chooses a route."""
         found = path[1:].split("/")
-        if not self.spans(len(found)):
-            return False
-        fixed = len(self.segments)
-        return all(map(_segment_matches, self.segments, found)) and all(
-            _is_plain(segment) for segment in found[fixed:]
-        )
+        return self.spans(len(found)) and all(map(_segment_matches, self.segments, found))
 
     def covers(self, other: "Template") -> bool:
         """Whether each path that ``other`` matches is matched by this one too."""
@@ -104,7 +94,7 @@ class Template:
             return False
         if not self.spans(len(other.segments) + other.rest):
             return False
-        return all(map(_segment_covers, self.segments, other.segments))
+        return all(map(segment_covers, self.segments, other.segments))
 
     def overlaps(self, other: "Template") -> bool:
         """Whether some path is claimed by both."""
@@ -114,10 +104,7 @@ class Template:
             return False
         if other.rest and not self.rest and not other.spans(len(self.segments)):
             return False
-        return all(
-            _segment_covers(a, b) or _segment_covers(b, a)
-            for a, b in zip(self.segments, other.segments, strict=False)
-        )
+        return all(map(segments_overlap, self.segments, other.segments))
 
     def spans(self, count: int) -> bool:
         """Whether it can match a path of that many segments."""
@@ -158,34 +145,85 @@ def _parse_segment(part: str, *, last: bool) -> str:
         raise TemplateError(f"every proxy refuses the segment `{part}`")
     if LITERAL.fullmatch(part) or (part == "" and last):
         return part
-    raise TemplateError(f"the segment `{part}` is neither a literal nor a wildcard")
+    if "{" in part or "}" in part:
+        return _parse_mixed(part)
+    hint = ": write `*` for what comes escaped, and `@` for `%40`" if "%" in part else ""
+    raise TemplateError(f"the segment `{part}` is neither a literal nor a wildcard{hint}")
 
 
-def _is_plain(segment: str) -> bool:
-    """Envoy's wildcards match every character of a normal path but these."""
-    return "[" not in segment and "]" not in segment
+def _parse_mixed(part: str) -> str:
+    """One wildcard with literals around it. What follows it must not look like the end of an
+    escape: ``x%40`` is ``x@`` to an app, and does not end in ``40``."""
+    names = VARIABLE.findall(part)
+    if len(names) > 1:
+        raise TemplateError(
+            f"the segment `{part}` holds {len(names)} wildcards, and where one ends nobody knows: "
+            f"write one for the whole segment, `{{{names[0]}}}`"
+        )
+    before, _, behind = VARIABLE.sub("\0", part).partition("\0")
+    if not names and "=" in part:
+        raise TemplateError(
+            f"the segment `{part}` says what its wildcard stands for: "
+            "write that out, `shelves/{shelf}` for `{name=shelves/*}`"
+        )
+    if not names or not LITERAL.fullmatch(f"{before}{behind}"):
+        raise TemplateError(
+            f"the segment `{part}` is neither a literal nor a wildcard: "
+            "`{name}` is a letter, then letters, digits, `_` and `-`"
+        )
+    if behind[:1].isalnum():
+        raise TemplateError(
+            f"in the segment `{part}` a letter or digit follows the wildcard: "
+            f"begin what follows with one of `- . _ ~ : @ , ; = + ! $ & ' ( )`, or write "
+            f"`{before}{{{names[0]}}}`"
+        )
+    return f"{before}{GAP}{behind}"
+
+
+def has_wildcard(segment: str) -> bool:
+    """Of :attr:`Template.segments`: whether it is no literal."""
+    return segment == "*" or GAP in segment
 
 
 def _segment_matches(pattern: str, segment: str) -> bool:
     if pattern == "*":
-        return segment != "" and _is_plain(segment)
-    return pattern == _ODD_ESCAPE.sub(lambda m: unquote_to_bytes(m[0]).decode("ascii"), segment)
+        return segment != ""
+    read = _ODD_ESCAPE.sub(lambda m: unquote_to_bytes(m[0]).decode("ascii"), segment)
+    return segment_covers(pattern, read) if GAP in pattern else pattern == read
 
 
-def _segment_covers(pattern: str, other: str) -> bool:
-    return other != "" if pattern == "*" else pattern == other
+def segment_covers(pattern: str, other: str) -> bool:
+    """Whether each segment that ``other`` matches (itself, if it is a literal) this one does."""
+    if pattern == "*":
+        return other != ""
+    if GAP not in pattern:
+        return pattern == other
+    before, behind = pattern.split(GAP)
+    longer = len(other) > len(before) + len(behind)
+    return longer and other.startswith(before) and other.endswith(behind)
+
+
+def segments_overlap(one: str, other: str) -> bool:
+    """Whether some segment is matched by both."""
+    if GAP not in one or GAP not in other:
+        return segment_covers(one, other) or segment_covers(other, one)
+    (before, behind), (other_before, other_behind) = one.split(GAP), other.split(GAP)
+    return (before.startswith(other_before) or other_before.startswith(before)) and (
+        behind.endswith(other_behind) or other_behind.endswith(behind)
+    )
 
 
 def wildcard_texts(text: str) -> tuple[str, ...]:
     """The wildcards of a path template as written, in order: ``("{id}", "*", "**")``."""
-    return tuple(
-        part for part in text.split("/") if part in {"*", "**"} or VARIABLE.fullmatch(part)
-    )
+    found: list[str] = []
+    for part in text.split("/"):
+        found += [part] if part in {"*", "**"} else (m[0] for m in VARIABLE.finditer(part))
+    return tuple(found)
 
 
 def odd_characters(text: str) -> str:
     """The characters in the literals of a path template that are not plain letters of paths."""
-    literals = (s for s in text.split("/") if s not in {"*", "**"} and not VARIABLE.fullmatch(s))
+    literals = (VARIABLE.sub("", s) for s in text.split("/") if s not in {"*", "**"})
     return "".join(dict.fromkeys(ODD.findall("/".join(literals))))
 
 
@@ -194,21 +232,30 @@ def has_escaped_slash(path: str) -> bool:
     return _ESCAPED_SLASH.search(path) is not None
 
 
-def normalise(path: str, *, escaped_slashes: bool = False, double_slashes: bool = False) -> str:
+def normalise(
+    path: str,
+    *,
+    escaped_slashes: bool = False,
+    double_slashes: bool = False,
+    at_door: bool = False,
+) -> str:
     """The path as grants see it, after a proxy normalised it: no query, no dots, no escapes.
 
     As Envoy does with ``normalize_path``, ``merge_slashes`` and
     ``path_with_escaped_slashes_action: REJECT_REQUEST`` (RFC 3986 section 6.2.2); the keywords
-    keep ``%2F`` and ``//``, where a route of the gateway asks for it. Raises :class:`RefusedPath`
-    for what every proxy of ours refuses outright.
+    keep ``%2F`` and ``//``, where a route of the gateway asks for it. ``at_door``: as a service's
+    door does, which refuses ``%2F`` only if it is still there when dots are resolved. Raises
+    :class:`RefusedPath` for what every proxy of ours refuses outright.
     """
     bare = readable(path)
-    if not escaped_slashes:
+    if not (escaped_slashes or at_door):
         _refuse(path, bare, _ESCAPED)
     resolved = _DOTS_WITH_PARAMETERS.sub(r"/\1", bare)
     plain = _UNRESERVED_ESCAPE.sub(lambda m: unquote_to_bytes(m[0]).decode("ascii"), resolved)
     parts = _without_dots(plain)
     joined = "/" + "/".join(parts)
+    if not escaped_slashes:
+        _refuse(path, joined, _ESCAPED)
     _refuse(path, joined, _AMBIGUOUS)
     _refuse(path, joined, _ESCAPED_STEP)
     if double_slashes:
@@ -220,8 +267,13 @@ def normalise(path: str, *, escaped_slashes: bool = False, double_slashes: bool 
 
 
 def readable(path: str) -> str:
-    """The path without its query, if any proxy of ours reads it. Raises :class:`RefusedPath`."""
-    bare = path.partition("?")[0]
+    """The path without its query, if any proxy of ours reads it. Raises :class:`RefusedPath`.
+
+    What is not ASCII is escaped, as browsers do before they send it, and Envoy where HTTP/2 carries
+    it raw. In HTTP/1 it is no path (RFC 9112 section 3.2), and answered 400.
+    """
+    escaped = _NOT_ASCII.sub(lambda m: quote(m[0], errors="surrogateescape"), path)
+    bare = escaped.partition("?")[0]
     if not bare.startswith("/"):
         raise RefusedPath(f"The path `{path}` does not start with `/`.")
     _refuse(path, bare, _REFUSED)

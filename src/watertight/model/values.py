@@ -300,7 +300,8 @@ def parse_path_template(value: Any) -> str:
         raise Malformed(
             codes.BAD_TEMPLATE,
             f"{quoted(text)} is not a path template: {error}.",
-            "Segments are `A-Z a-z 0-9 . _ ~ -`, `*`, `{name}`, and `**` at the end.",
+            "Segments are `A-Z a-z 0-9 . _ ~ -`, `*`, `{name}`, `{name}:verb`, "
+            "and `**` at the end.",
         ) from None
     return text
 

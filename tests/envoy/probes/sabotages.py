@@ -151,6 +151,7 @@ TOKENS = (
     *LACKING,
     "gateway.forged-identity",
     "gateway.other-spelling",
+    "gateway.raw-characters",
     "token.expired",
     "token.garbage",
     "token.in-query",

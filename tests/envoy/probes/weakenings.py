@@ -117,7 +117,7 @@ def by_prefix(body: Json) -> None:
             if "and_rules" not in permission:
                 continue
             method, path = permission["and_rules"]["rules"]
-            if "uri_template" in path:
+            if "safe_regex" in path["url_path"]["path"]:
                 prefix = {"url_path": {"path": {"prefix": "/orders/"}}}
                 permission["and_rules"]["rules"] = [method, prefix]
 

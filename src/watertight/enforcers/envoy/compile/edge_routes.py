@@ -13,11 +13,12 @@ from watertight.enforcers.envoy.compile import (
     rbac,
     tokens,
 )
-from watertight.enforcers.envoy.compile.blocks import Json, extension, seconds
+from watertight.enforcers.envoy.compile.blocks import Json, seconds
 from watertight.enforcers.envoy.compile.headers import FRAMING_HEADER
 from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH, NO_HOST, UNSEEN
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
 from watertight.model.system import Gateway, HTTPGrant, Listen, Protocol, Route, System
+from watertight.model.templates import wildcard_texts
 
 ROUTES = "https"
 IDLE_REQUEST_SECONDS = 3600.0
@@ -184,7 +185,7 @@ def _wrong_methods(gateway: Gateway) -> list[Json]:
     """Behind all declared routes: a declared path with another method is 405 (RFC 9110 15.5.6)."""
     by_path: dict[str, list[Route]] = {}
     for route in gateway.routes:
-        by_path.setdefault(_anonymous(route.path), []).append(route)
+        by_path.setdefault(path_matchers.regex(route.path, rest="*"), []).append(route)
     answers = []
     for routes in by_path.values():
         methods = dict.fromkeys(method for route in routes for method in route.methods)
@@ -217,19 +218,15 @@ def _header(name: str, regex: str) -> Json:
 
 
 def _match(route: Route) -> Json:
-    if path_matchers.is_odd(route.path, route.rewrite):
-        return {"safe_regex": {"regex": path_matchers.regex(route.path, rest="*")}}
-    if not rbac.wildcards(route.path):
+    if path_matchers.is_literal(route.path):
         return {"path": route.path}
-    return {
-        "path_match_policy": path_matchers.uri_template(_numbered(route.path, final="=**")),
-    }
+    return {"safe_regex": {"regex": path_matchers.regex(route.path, rest="*")}}
 
 
 def _rewrite(route: Route) -> Json:
     if route.rewrite is None:
         return {}
-    here, there = rbac.wildcards(route.path), rbac.wildcards(route.rewrite)
+    here, there = len(wildcard_texts(route.path)), len(wildcard_texts(route.rewrite))
     if here != there:
         raise NotCompilable(
             route.at,
@@ -237,37 +234,11 @@ def _rewrite(route: Route) -> Json:
             f"`{route.rewrite}` has {there}.",
             remedy="Give both the same number: the first becomes the first, and so on.",
         )
-    if path_matchers.is_odd(route.path, route.rewrite):
-        return {
-            "regex_rewrite": {
-                "pattern": {"regex": path_matchers.regex(route.path, rest="*")},
-                "substitution": path_matchers.substitution(route.rewrite),
-            }
-        }
-    if not here:
+    if path_matchers.is_literal(route.path):
         return {"prefix_rewrite": route.rewrite}
     return {
-        "path_rewrite_policy": extension(
-            "envoy.path.rewrite.uri_template.uri_template_rewriter",
-            "extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig",
-            path_template_rewrite=_numbered(route.rewrite, final=""),
-        )
+        "regex_rewrite": {
+            "pattern": {"regex": path_matchers.regex(route.path, rest="*")},
+            "substitution": path_matchers.substitution(route.rewrite),
+        }
     }
-
-
-def _numbered(template: str, *, final: str) -> str:
-    """The template in Envoy's notation: ``*`` → ``{w0}``, ``**`` → ``{w1=**}`` (or ``{w1}``)."""
-    segments = []
-    number = 0
-    for segment in _anonymous(template).split("/"):
-        if segment in {"*", "**"}:
-            segments.append(f"{{w{number}{final if segment == '**' else ''}}}")
-            number += 1
-        else:
-            segments.append(segment)
-    return "/".join(segments)
-
-
-def _anonymous(template: str) -> str:
-    """The template with every ``{name}`` as ``*``."""
-    return re.sub(r"\{[^/{}]+\}", "*", template)

@@ -1,22 +1,20 @@
-"""Path templates as Envoy matches them: uri_template, or a regular expression where it cannot.
+"""Path templates as Envoy matches them: a whole path, or a regular expression of one.
 
-Envoy's uri_template takes letters, digits and ``-._~`` in literals only. A literal of other
-characters becomes a regular expression that means the same, and in which each such character also
-fits in its escaped form: programs take ``/%40user`` for ``/@user``, and a route for the one must
-not be passed by the other.
+Envoy's own uri_template knows fewer characters than clients write into paths, and no segment that
+is half a wildcard; and it compiles its expression for each request, where a regular expression of
+ours is compiled once. In a literal each character that programs read in several ways also fits in
+its escaped form: they take ``/%40user`` for ``/@user``, and a route for the one must not be passed
+by the other.
 """
 
 import re
 from collections.abc import Collection, Iterable
 
-from watertight.enforcers.envoy.compile.blocks import Json, extension
+from watertight.enforcers.envoy.compile.blocks import Json
 from watertight.model.system import Route
-from watertight.model.templates import ODD, odd_characters
+from watertight.model.templates import ODD, VARIABLE, odd_characters, wildcard_texts
 
-_ANY_SEGMENT = r"[^/\[\]]+"
-_ANY = r"[^\[\]]"
-_URI_TEMPLATE = "envoy.path.match.uri_template.uri_template_matcher"
-_URI_TEMPLATE_KIND = "extensions.path.match.uri_template.v3.UriTemplateMatchConfig"
+_SEGMENT = "([^/]+)"
 
 ESCAPED_SLASH = r"[^?]*%2[fF].*"
 DOUBLE_SLASH = r"[^?]*//.*"
@@ -27,14 +25,9 @@ DOTS_AT_ESCAPED_SLASH = (
 """Of ``:path``, which holds the query too."""
 
 
-def is_odd(*templates: str | None) -> bool:
-    """Whether one of them is beyond uri_template."""
-    return any(template is not None and odd_characters(template) for template in templates)
-
-
-def uri_template(pattern: str) -> Json:
-    """Envoy's matcher for a template in its own notation."""
-    return extension(_URI_TEMPLATE, _URI_TEMPLATE_KIND, path_template=pattern)
+def is_literal(template: str) -> bool:
+    """Whether it stands for one path, which nobody spells in another way."""
+    return not (wildcard_texts(template) or odd_characters(template))
 
 
 def regex(template: str, *, rest: str) -> str:
@@ -43,15 +36,17 @@ def regex(template: str, *, rest: str) -> str:
     ``rest`` is how often a character may stand for ``**``: ``+`` as grants mean it, ``*`` as routes
     are chosen.
     """
-    parts = [
-        f"({_ANY}{rest})"
-        if segment == "**"
-        else f"({_ANY_SEGMENT})"
-        if segment == "*" or segment.startswith("{")
-        else "".join(map(_literal, segment))
-        for segment in template[1:].split("/")
-    ]
-    return "/" + "/".join(parts)
+    return "/" + "/".join(_segment(part, rest) for part in template[1:].split("/"))
+
+
+def _segment(part: str, rest: str) -> str:
+    if part == "**":
+        return f"(.{rest})"
+    if part == "*":
+        return _SEGMENT
+    before, _, behind = VARIABLE.sub("\0", part).partition("\0")
+    wildcard = _SEGMENT if VARIABLE.search(part) else ""
+    return "".join(map(_literal, before)) + wildcard + "".join(map(_literal, behind))
 
 
 def substitution(template: str) -> str:
@@ -59,11 +54,9 @@ def substitution(template: str) -> str:
     number = 0
     segments = []
     for segment in template[1:].split("/"):
-        if segment in {"*", "**"} or segment.startswith("{"):
-            number += 1
-            segments.append(f"\\{number}")
-        else:
-            segments.append(segment)
+        wildcards = wildcard_texts(segment)
+        number += len(wildcards)
+        segments.append(segment.replace(wildcards[0], f"\\{number}") if wildcards else segment)
     return "/" + "/".join(segments)
 
 

@@ -5,23 +5,19 @@ allowed stands per virtual host or route in RDS. So a route without a policy is 
 a change of policy never touches a listener.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from watertight.enforcers.envoy.compile import path_matchers
 from watertight.enforcers.envoy.compile.blocks import Json, extension, typed
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
 from watertight.model.system import Grant, HTTPGrant, Position
-from watertight.model.templates import wildcard_texts
+from watertight.model.templates import MAX_WILDCARDS, wildcard_texts
 
 RBAC = "envoy.filters.http.rbac"
 PEER = "watertight.peer"
 """Filter state: *all* URI SANs of the peer's certificate, joined by commas."""
 
 ANY: Json = {"any": True}
-
-MAX_WILDCARDS = 5
-"""Envoy's uri_template knows no more in one template (``kPatternMatchingMaxVariablesPerUrl``)."""
 
 
 def deny_all() -> Json:
@@ -104,33 +100,15 @@ def _method(name: str) -> Json:
     return {"header": {"name": ":method", "string_match": {"exact": name}}}
 
 
-def wildcards(template: str) -> int:
-    """How many segments of a path template are open."""
-    return len(wildcard_texts(template))
-
-
 def path(template: str, at: Position) -> Json:
     """The permission for one path template; the query string never matters."""
-    if path_matchers.is_odd(template):
-        pattern = path_matchers.regex(template, rest="+")
-        return {"url_path": {"path": {"safe_regex": {"regex": pattern}}}}
-    if template.endswith("/**"):
-        # For Envoy `/**` matches no segment too (`/deep/`); declared, it is one or more.
-        none = _path(template.removesuffix("**"), at)
-        return _all(_path(template, at), {"not_rule": none})
-    return _path(template, at)
-
-
-def _path(template: str, at: Position) -> Json:
-    count = wildcards(template)
-    if not count:
+    if path_matchers.is_literal(template):
         return {"url_path": {"path": {"exact": template}}}
-    if count > MAX_WILDCARDS:
+    if (count := len(wildcard_texts(template))) > MAX_WILDCARDS:
         raise NotCompilable(
             at,
-            f"the path `{template}` has {count} wildcards; Envoy matches at most {MAX_WILDCARDS}.",
+            f"the path `{template}` has {count} wildcards of at most {MAX_WILDCARDS}.",
             remedy="End it with `/**`.",
         )
-    return {
-        "uri_template": path_matchers.uri_template(re.sub(r"\{[^/{}]+\}", "*", template)),
-    }
+    pattern = path_matchers.regex(template, rest="+")
+    return {"url_path": {"path": {"safe_regex": {"regex": pattern}}}}

@@ -1,4 +1,5 @@
-"""Routes that take ``%2F``, ``//`` or reserved characters: they open nothing but themselves."""
+"""Paths that can be written in several ways: no spelling passes by a route, and what one route
+takes of ``%2F``, ``//`` or reserved characters opens nothing but itself."""
 
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -7,11 +8,13 @@ from watertight.enforcers.contract import Arena, Observation, Probe
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, to_route
 from watertight.enforcers.envoy.probes.make import attack
-from watertight.enforcers.envoy.probes.ways import FORBIDDEN
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN, SEGMENT
 from watertight.model.system import Gateway, Route
 
 RESERVED = frozenset(":@$!'()*+,;=&")
 """RFC 3986 section 2.2, as far as a path may hold them."""
+RAW = '[x]{y}|^`"<>~'
+"""What clients send unescaped, and a matcher that keeps to the RFC does not know."""
 
 
 def probes(gateway: Gateway) -> Iterator[Probe]:
@@ -31,6 +34,9 @@ def probes(gateway: Gateway) -> Iterator[Probe]:
         escaped = "/".join(map(_escaped, request.path.split("/")))
         if route.require is not None and escaped != request.path:
             yield _try("gateway.other-spelling", request, escaped, route, bare=True)
+        if route.require is not None and SEGMENT in request.path:
+            raw = request.path.replace(SEGMENT, RAW)
+            yield _try("gateway.raw-characters", request, raw, route, bare=True)
 
 
 def _escaped(segment: str) -> str:

@@ -1,5 +1,6 @@
 """What an attacker reads off the declaration: the ways in, and what each one carries."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
 SEGMENT = "watertight-probe"
 FORBIDDEN = "watertight-forbidden"
 """A path segment that no grant names."""
+_NAMED = re.compile(r"\{[^{}]*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,8 @@ def fill(template: str) -> str:
     for segment in template.split("/"):
         if segment == "**":
             segments += [SEGMENT, SEGMENT]
-        elif segment == "*" or segment.startswith("{"):
-            segments.append(SEGMENT)
         else:
-            segments.append(segment)
+            segments.append(SEGMENT if segment == "*" else _NAMED.sub(SEGMENT, segment))
     return "/".join(segments)
 
 
@@ -103,9 +103,13 @@ def covers(template: str, path: str) -> bool:
 
 def _fit(pattern: list[str], segments: list[str]) -> bool:
     return len(pattern) == len(segments) and all(
-        (bool(s) if p == "*" or p.startswith("{") else p == s)
-        for p, s in zip(pattern, segments, strict=True)
+        (bool(s) if p == "*" else _fits_named(p, s)) for p, s in zip(pattern, segments, strict=True)
     )
+
+
+def _fits_named(pattern: str, segment: str) -> bool:
+    literals = [re.escape(literal) for literal in _NAMED.split(pattern)]
+    return re.fullmatch(".+".join(literals), segment) is not None
 
 
 def granted(way: Way, method: str, path: str) -> bool:
