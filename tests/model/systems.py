@@ -10,9 +10,11 @@ from watertight.model.claims import parse_claims
 from watertight.model.kinds import KINDS, usual_port
 from watertight.model.methods import METHODS
 from watertight.model.system import (
+    PAGES_READ,
     RESOURCE_LIMITS,
     SERVICE_LIMITS,
     Channel,
+    Cors,
     Gateway,
     Grant,
     HTTPGrant,
@@ -153,6 +155,18 @@ def gateways(draw: st.DrawFn, targets: list[str]) -> Gateway:
     )
 
 
+pages = st.builds(
+    Cors,
+    st.lists(
+        st.sampled_from(["https://app.example", "http://localhost:5173", "app://x"]), min_size=1
+    ).map(tuple),
+    st.lists(st.sampled_from(["authorization", "x-csrf-token"])).map(tuple),
+    st.just(PAGES_READ) | st.just(()),
+    st.booleans(),
+    seconds,
+) | st.just(Cors(("*",)))
+
+
 @st.composite
 def routes(draw: st.DrawFn, path: str, targets: list[str], issuers: list[str]) -> Route:
     demands = st.builds(
@@ -176,6 +190,7 @@ def routes(draw: st.DrawFn, path: str, targets: list[str], issuers: list[str]) -
         keeps_host=draw(st.booleans()),
         escaped_slashes="*" in path and draw(st.booleans()),
         double_slashes="**" in path and draw(st.booleans()),
+        cors=draw(st.none() | pages),
     )
 
 
@@ -225,7 +240,16 @@ KEYS = (
     *("run", "listens", "http", "environment", "image", "directory", "ready", "kind"),
     *("from", "to", "allow", "timeout", "retries", "hostname", "listen", "issuers", "routes"),
     *("path", "methods", "rewrite", "require", "limit", "per", "rate", "issuer", "scopes"),
-    *("audiences", "jwks", "claims", "any_claims", "host", "escaped_slashes", "max_headers"),
+    *(
+        "audiences",
+        "jwks",
+        "claims",
+        "any_claims",
+        "host",
+        "escaped_slashes",
+        "max_headers",
+    ),
+    *("cors", "origins", "credentials", "max_age"),
 )
 VALUES: tuple[Any, ...] = (
     None,

@@ -104,6 +104,8 @@ DATABASE = "  orders-db: {kind: postgresql}\n"
          "~ route GET /orders/* -> orders: 10/s per address → 600/m per address", False),
         (("{path: /a,", "{path: /a, timeout: 1s,"),
          "~ route GET /a -> orders: timeout none → 1s", True),
+        (("{path: /a,", '{path: /a, cors: {origins: ["https://x.example"]},'),
+         "~ route GET /a -> orders: pages of https://x.example may use it", False),
         (("{path: /a,", "{path: /a, rewrite: /b,"),
          "~ route GET /a -> orders: the service sees /a → /b", True),
         ((SHORT, ""),

@@ -10,6 +10,7 @@ from watertight.model.lint import lint
 from watertight.model.load import load_text
 from watertight.model.system import (
     Channel,
+    Cors,
     Gateway,
     HTTPGrant,
     Issuer,
@@ -66,6 +67,12 @@ gateway:
       require: {issuer: main, scopes: ["orders:read"]}
       limit: {per: subject, rate: 100/m}
       timeout: 5s
+      cors:
+        origins: ["https://app.example"]
+        headers: [X-CSRF-Token]
+        expose: []
+        credentials: true
+        max_age: 1h
     - {path: /, to: storefront, require: anyone}
 """
 
@@ -149,6 +156,7 @@ def test_everything_that_a_declaration_can_say() -> None:
                     require=Requirement("main", ("orders:read",)),
                     limit=Limit(Per.SUBJECT, 100, 60),
                     timeout_seconds=5.0,
+                    cors=Cors(("https://app.example",), ("x-csrf-token",), (), True, 3600.0),
                     at=at(33, 7),
                 ),
                 Route(path="/", target="storefront", at=at(40, 7)),

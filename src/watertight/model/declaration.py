@@ -16,7 +16,16 @@ from pydantic.config import JsonDict
 from watertight.model import gateway_values, values
 from watertight.model.claims import CLAIMS_SCHEMA, parse_claims
 from watertight.model.methods import METHODS
-from watertight.model.system import Claim, Grant, Listen, Per, Protocol
+from watertight.model.system import (
+    PAGES_READ,
+    PAGES_REMEMBER_SECONDS,
+    PAGES_SEND,
+    Claim,
+    Grant,
+    Listen,
+    Per,
+    Protocol,
+)
 
 MAX_RETRIES = 10
 MAX_PROCESSES = 1 << 22
@@ -204,6 +213,27 @@ class LimitShape(Shape):
     """Requests per second, minute or hour."""
 
 
+_HEADERS = _by(gateway_values.parse_header_name, examples=["x-request-id"])
+
+
+class CorsShape(Shape):
+    """Which pages of other origins may use a route in a browser."""
+
+    origins: list[
+        Annotated[str, *_by(gateway_values.parse_origin, examples=["https://app.example"])]
+    ] = Field(min_length=1)
+    """Each by name, as browsers write it, or `"*"` for every page."""
+    headers: list[Annotated[str, *_HEADERS]] = list(PAGES_SEND)
+    """The headers that such a page may send; `authorization` and `content-type` unless stated."""
+    expose: list[Annotated[str, *_HEADERS]] = list(PAGES_READ)
+    """The headers of an answer that it may read; `retry-after` and `www-authenticate` unless
+    stated."""
+    credentials: bool = False
+    """Let cookies go along."""
+    max_age: Duration = PAGES_REMEMBER_SECONDS
+    """How long a browser need not ask again; 10m unless stated."""
+
+
 def _requirement(value: Any) -> RequirementShape | None:
     """``anyone`` (None) or a token; what is wrong inside a token is found part by part."""
     if isinstance(value, dict):
@@ -257,6 +287,9 @@ class RouteShape(Shape):
     double_slashes: bool = False
     """Let `//` through in what `**` matches, as it is. Other routes of the gateway then refuse it;
     without any such route it is merged."""
+    cors: CorsShape | None = None
+    """Which pages of other origins may use it in a browser. Without it the service says so itself,
+    and the gateway's own refusals cannot be read by them."""
 
 
 class GatewayFrame(Shape):

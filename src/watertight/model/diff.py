@@ -294,9 +294,21 @@ def _route(key: str, old: Route, new: Route) -> Iterator[Change]:
         if had != has:
             shown = f"{what} {'passes' if has else 'is refused'}"
             yield Change("~", f"route {key}: {shown}", tightens=had, at=new.at)
+    yield from _cors(key, old, new)
     if old.target_path != new.target_path:
         shown = f"{old.target_path} → {new.target_path}"
         yield Change("~", f"route {key}: the service sees {shown}", tightens=True, at=new.at)
+
+
+def _cors(key: str, old: Route, new: Route) -> Iterator[Change]:
+    was = set(old.cors.origins) if old.cors else set()
+    now = set(new.cors.origins) if new.cors else set()
+    for origin in sorted(was - now):
+        yield Change("~", f"route {key}: pages of {origin} lose it", tightens=True, at=new.at)
+    for origin in sorted(now - was):
+        yield Change("~", f"route {key}: pages of {origin} may use it", at=new.at)
+    if old.cors != new.cors and was == now:
+        yield Change("~", f"route {key}: what pages may send and read", tightens=True, at=new.at)
 
 
 def _demand(route: Route) -> str:

@@ -9,9 +9,13 @@ from watertight.model import declaration
 from watertight.model.claims import nested
 from watertight.model.kinds import usual_port
 from watertight.model.system import (
+    PAGES_READ,
+    PAGES_REMEMBER_SECONDS,
+    PAGES_SEND,
     RESOURCE_LIMITS,
     SERVICE_LIMITS,
     Channel,
+    Cors,
     Gateway,
     Limits,
     Requirement,
@@ -145,6 +149,20 @@ def _route(route: Route) -> Iterator[tuple[str, Any]]:
         yield "escaped_slashes", True
     if route.double_slashes:
         yield "double_slashes", True
+    if route.cors:
+        yield "cors", dict(_cors(route.cors))
+
+
+def _cors(cors: Cors) -> Iterator[tuple[str, Any]]:
+    yield "origins", list(cors.origins)
+    if cors.headers != PAGES_SEND:
+        yield "headers", list(cors.headers)
+    if cors.expose != PAGES_READ:
+        yield "expose", list(cors.expose)
+    if cors.credentials:
+        yield "credentials", True
+    if cors.max_age_seconds != PAGES_REMEMBER_SECONDS:
+        yield "max_age", duration_text(cors.max_age_seconds)
 
 
 def _requirement(require: Requirement) -> Iterator[tuple[str, Any]]:

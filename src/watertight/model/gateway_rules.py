@@ -102,6 +102,14 @@ def _route(
                 f"Delete `{key}`.",
                 on_key=True,
             )
+    if route.cors and route.cors.credentials and "*" in route.cors.origins:
+        yield Flaw(
+            codes.CREDENTIALS_FOR_ALL,
+            (*path, "cors", "credentials"),
+            "Every page on the internet could act here with the cookies of whoever opens it.",
+            "Name the origins, or delete `credentials`.",
+            on_key=True,
+        )
     issuer = route.require.issuer if route.require else None
     if issuer is not None and issuer not in gateway.issuers and issuer not in broken_issuers:
         yield Flaw(

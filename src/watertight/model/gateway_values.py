@@ -1,5 +1,6 @@
 """Single values that only the gateway has; see :mod:`watertight.model.values`."""
 
+import re
 from typing import Any
 
 from watertight.model import codes
@@ -8,6 +9,11 @@ from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.values import Malformed, parse_duration, size_of
 
 MAX_HEADER_BYTES = 256 << 10
+ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?")
+"""RFC 6454 section 6.2; of web views too (``capacitor://localhost``)."""
+_USUAL_PORTS = {("http", ":80"), ("https", ":443")}
+_HEADER = re.compile(r"[A-Za-z0-9!#$&'^_`|~-]+")
+"""RFC 9110 section 5.1, without what Envoy's or a browser's pattern could be."""
 HOSTS_SEEN = {"public": True, "service": False}
 
 
@@ -25,6 +31,30 @@ def parse_host_seen(value: Any) -> bool:
             did_you_mean(str(value), HOSTS_SEEN),
         )
     return HOSTS_SEEN[value]
+
+
+def parse_origin(value: Any) -> str:
+    """``https://app.example``, as a browser writes it, or ``*``."""
+    match = ORIGIN.fullmatch(value) if isinstance(value, str) else None
+    if value != "*" and (match is None or (match[1], match[3]) in _USUAL_PORTS):
+        raise Malformed(
+            codes.BAD_ORIGIN,
+            f"{quoted(value)} is not an origin as browsers write it.",
+            "Write scheme, host and, if it is not the usual one, port: `https://app.example`; "
+            'each origin by name, or `"*"` for every page.',
+        )
+    return str(value)
+
+
+def parse_header_name(value: Any) -> str:
+    """The name of a header, in lower case."""
+    if not isinstance(value, str) or not _HEADER.fullmatch(value):
+        raise Malformed(
+            codes.BAD_TEXT,
+            f"{quoted(value)} is not the name of a header.",
+            "Each by its name: `x-request-id`.",
+        )
+    return value.lower()
 
 
 def parse_header_size(value: Any) -> int:

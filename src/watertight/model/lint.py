@@ -267,6 +267,7 @@ def _gateway(system: System) -> Iterator[Flaw]:
                 "Add `limit: {per: address, rate: 100/s}`.",
             )
         yield from _opt_outs(route, path)
+        yield from _plain_origins(route, path)
         if route.path == "/**":
             every = [(m, r.path) for r in gateway.routes for m in r.methods]
             yield from _root_closed(path, route.methods, every)
@@ -292,6 +293,21 @@ def _opt_outs(route: Route, path: DocumentPath) -> Iterator[Flaw]:
             f"{quoted(route.target)} is sent `//` by {quoted(route.path)}: where it reads that as "
             "one slash, it sees another path than the one that was judged here.",
         )
+
+
+_AT_HOME = re.compile(r"http://(localhost|[a-z0-9.-]+\.localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
+
+
+def _plain_origins(route: Route, path: DocumentPath) -> Iterator[Flaw]:
+    for number, origin in enumerate(route.cors.origins if route.cors else ()):
+        if origin.startswith("http://") and not _AT_HOME.fullmatch(origin):
+            yield _warning(
+                codes.PLAIN_ORIGIN,
+                (*path, "cors", "origins", number),
+                f"Whoever is on the way to {quoted(origin)} can put a script into its pages, and "
+                "use this route with it.",
+                "Serve the page over `https`.",
+            )
 
 
 def _odd_literal(path: DocumentPath, text: str) -> Iterator[Flaw]:

@@ -24,9 +24,11 @@ from watertight.model.gateway_rules import gateway_flaws
 from watertight.model.kinds import usual_port
 from watertight.model.rules import Flaw, flaws
 from watertight.model.system import (
+    PAGES_REMEMBER_SECONDS,
     RESOURCE_LIMITS,
     SERVICE_LIMITS,
     Channel,
+    Cors,
     Gateway,
     Issuer,
     Limit,
@@ -254,6 +256,7 @@ class _Loader:
                 keeps_host=shape.host,
                 escaped_slashes=shape.escaped_slashes,
                 double_slashes=shape.double_slashes,
+                cors=_cors(shape.cors),
                 at=node.at,
             )
 
@@ -335,6 +338,18 @@ def _limits(shape: declaration.LimitsShape, usual: Limits) -> Limits:
         processes=shape.processes or usual.processes,
         temp_bytes=shape.temp or usual.temp_bytes,
         files=shape.files or usual.files,
+    )
+
+
+def _cors(shape: declaration.CorsShape | None) -> Cors | None:
+    if shape is None:
+        return None
+    return Cors(
+        origins=tuple(shape.origins),
+        headers=tuple(shape.headers),
+        expose=tuple(shape.expose),
+        credentials=shape.credentials,
+        max_age_seconds=shape.max_age or PAGES_REMEMBER_SECONDS,
     )
 
 

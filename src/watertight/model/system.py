@@ -223,6 +223,28 @@ class Limit:
     window_seconds: int
 
 
+PAGES_SEND = ("authorization", "content-type")
+PAGES_READ = ("retry-after", "www-authenticate")
+PAGES_REMEMBER_SECONDS = 600.0
+"""Where nothing is declared: what the gateway itself asks for and says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """Which pages of other origins may use a route in a browser (Fetch standard, "HTTP CORS")."""
+
+    origins: tuple[str, ...]
+    """As browsers write them (RFC 6454 section 6.2); ``*``: every page."""
+    headers: tuple[str, ...] = PAGES_SEND
+    """What such a page may send, beside what every page may."""
+    expose: tuple[str, ...] = PAGES_READ
+    """What it may read of an answer's headers, beside what every page may."""
+    credentials: bool = False
+    """Whether cookies go along."""
+    max_age_seconds: float = PAGES_REMEMBER_SECONDS
+    """How long a browser need not ask again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One door of the gateway. ``path`` and ``rewrite`` are path templates."""
@@ -242,6 +264,8 @@ class Route:
     """``%2F`` may stand in what a wildcard matches; elsewhere it is refused."""
     double_slashes: bool = False
     """``//`` may stand in what ``**`` matches, and is left as it is."""
+    cors: Cors | None = None
+    """None: what the service says of CORS stands, and the gateway says nothing."""
     at: Position = NOWHERE
 
     @property

@@ -3,6 +3,7 @@
 from watertight.model.system import (
     Channel,
     Claim,
+    Cors,
     Gateway,
     HTTPGrant,
     Issuer,
@@ -41,6 +42,7 @@ GATEWAY = Gateway(
             "/@staff/*",
             "storefront",
             require=Requirement("main", claims=(Claim(("realm_access", "roles"), "staff"),)),
+            cors=Cors(("https://app.shop.example",)),
         ),
     ),
     issuers={"main": Issuer("main", "https://login.shop.example", ("shop",), "jwks.json")},

@@ -345,6 +345,19 @@ def no_challenge(body: Json) -> None:
     del body["local_reply_config"]
 
 
+def any_page(body: Json) -> None:
+    """Whoever asks is allowed, as by a gateway that writes back the Origin."""
+    for route in body["virtual_hosts"][0]["routes"]:
+        if policy := route.get("typed_per_filter_config", {}).get("envoy.filters.http.cors"):
+            policy["allow_origin_string_match"] = [{"safe_regex": {"regex": ".*"}}]
+
+
+def no_page(body: Json) -> None:
+    body["http_filters"] = [
+        f for f in body["http_filters"] if f["name"] != "envoy.filters.http.cors"
+    ]
+
+
 def odd_hosts_taken(body: Json) -> None:
     """Without the route that refuses what is no host."""
     for host in body["virtual_hosts"]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.envoy.compile import (
     challenges,
+    cors,
     edge_routes,
     forwarding,
     limits,
@@ -118,6 +119,7 @@ def _listener(gateway: Gateway) -> Json:
                 ROUTES,
                 "AUTO",
                 [
+                    cors.cors_filter(),
                     forwarding.remember_port(),
                     limits.limit_filter(limits.BY_ADDRESS),
                     *tokens.filters(),

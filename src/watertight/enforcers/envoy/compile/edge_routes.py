@@ -6,6 +6,7 @@ from itertools import chain
 
 from watertight.enforcers.envoy.compile import (
     challenges,
+    cors,
     forwarding,
     limits,
     outbound,
@@ -93,8 +94,10 @@ def route_configuration(system: System, gateway: Gateway) -> Json:
 
 
 def _routes(system: System, gateway: Gateway, number: int, route: Route) -> Iterator[Json]:
-    """Two for what speaks HTTP: a WebSocket has connections of its own (:mod:`.inbound`), and may
-    be quiet for longer than a request may pause."""
+    """One for preflights, and two for what speaks HTTP: a WebSocket has connections of its own
+    (:mod:`.inbound`), and may be quiet for longer than a request may pause."""
+    if route.cors:
+        yield _preflight(gateway, number, route)
     one = _route(system, gateway, number, route)
     if listens(system, route).protocol is Protocol.HTTP:
         upgrade = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
@@ -105,6 +108,29 @@ def _routes(system: System, gateway: Gateway, number: int, route: Route) -> Iter
             "route": {**one["route"], "cluster": outbound.upgrades(route.target)},
         }
     yield {**one, "route": {**one["route"], "idle_timeout": seconds(_pause_seconds(route))}}
+
+
+def _preflight(gateway: Gateway, number: int, route: Route) -> Json:
+    """The browser's question, which the filter for CORS answers; what it leaves goes no further.
+
+    No direct response: of its route that filter learns nothing.
+    """
+    asks = [
+        _header(":method", "OPTIONS"),
+        {"name": cors.PREFLIGHT[0], "present_match": True},
+        _header(cors.PREFLIGHT[1], _any_of(route.methods)),
+    ]
+    return {
+        "name": f"route {number} preflight",
+        "match": {**_match(route), "headers": [*asks, *_without_slashes(gateway, route)]},
+        "route": {"cluster": outbound.name(route.target)},
+        **cors.answers(route.cors),
+        "typed_per_filter_config": {
+            **rbac.policies({}),
+            **tokens.per_route(None),
+            **cors.per_route(route.cors, route.methods),
+        },
+    }
 
 
 def _pause_seconds(route: Route) -> float:
@@ -137,10 +163,12 @@ def _route(system: System, gateway: Gateway, number: int, route: Route) -> Json:
         },
         "route": _action(listens(system, route).port, route),
         **challenges.route_metadata(route.require),
+        **cors.answers(route.cors),
         "typed_per_filter_config": {
             **rbac.policies({name: ([permission], who) for name, permission in allowed.items()}),
             **tokens.per_route(route.require),
             **limits.per_route(route),
+            **cors.per_route(route.cors, route.methods),
         },
     }
 
@@ -190,9 +218,11 @@ def _wrong_methods(gateway: Gateway) -> list[Json]:
     for routes in by_path.values():
         methods = dict.fromkeys(method for route in routes for method in route.methods)
         allow = {"header": {"key": "allow", "value": ", ".join(methods)}}
-        answers.append(
-            _refusal(_match(routes[0]), 405) | {"response_headers_to_add": [allow]},
-        )
+        match = _match(routes[0])
+        if pages := next((route.cors for route in routes if route.cors), None):
+            readable = _refusal({**match, "headers": [cors.from_page(pages)]}, 405)
+            answers.append(readable | {"response_headers_to_add": [allow, *cors.as_said(pages)]})
+        answers.append(_refusal(match, 405) | {"response_headers_to_add": [allow]})
     return answers
 
 
@@ -209,8 +239,11 @@ def _refusal(match: Json, status: int) -> Json:
 
 
 def _methods(methods: tuple[str, ...]) -> Json:
-    regex = "|".join(re.escape(method) for method in methods)
-    return _header(":method", regex)
+    return _header(":method", _any_of(methods))
+
+
+def _any_of(methods: tuple[str, ...]) -> str:
+    return "|".join(re.escape(method) for method in methods)
 
 
 def _header(name: str, regex: str) -> Json:

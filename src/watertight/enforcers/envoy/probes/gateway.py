@@ -15,7 +15,7 @@ from watertight.enforcers.contract import (
     refused,
     served,
 )
-from watertight.enforcers.envoy.probes import edge, slashes
+from watertight.enforcers.envoy.probes import edge, pages, slashes
 from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, to_route
 from watertight.enforcers.envoy.probes.make import attack, use
 from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, refusal, used
@@ -133,6 +133,7 @@ def _requests(gateway: Gateway) -> Iterator[Probe]:
         first,
     )
     yield from slashes.probes(gateway)
+    yield from pages.probes(gateway)
     tried: set[str] = set()
     for route in gateway.routes:
         request = to_route(gateway, route)

@@ -23,6 +23,10 @@ GATEWAY_HEADERS = frozenset(
         "www-authenticate",
         "retry-after",
         "allow",
+        "access-control-allow-credentials",
+        "access-control-allow-origin",
+        "access-control-expose-headers",
+        "vary",
     }
 )
 """What the gateway adds to every answer or to its own refusals."""
