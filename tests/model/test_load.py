@@ -159,7 +159,7 @@ def test_everything_that_a_declaration_can_say() -> None:
                     cors=Cors(("https://app.example",), ("x-csrf-token",), (), True, 3600.0),
                     at=at(33, 7),
                 ),
-                Route(path="/", target="storefront", at=at(40, 7)),
+                Route(path="/", target="storefront", at=at(46, 7)),
             ),
             at=at(24, 1),
         ),
