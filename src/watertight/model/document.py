@@ -16,6 +16,7 @@ import yaml
 
 from watertight.model import codes
 from watertight.model.findings import Finding
+from watertight.model.syntax import stumble
 from watertight.model.system import Position
 
 MAX_BYTES = 8 * 1024 * 1024
@@ -56,6 +57,14 @@ class Node:
         if isinstance(self.value, list):
             return [child.plain() for child in self.value]
         return self.value
+
+    def rename(self, old: str, new: str) -> None:
+        """Of a mapping: has the value of one key under another, at its place."""
+        if isinstance(self.value, dict):
+            renamed = {new if key == old else key: value for key, value in self.value.items()}
+            self.value.clear()
+            self.value.update(renamed)
+            self.keys = {**self.keys, new: self.keys[old]}
 
     def child(self, step: str | int) -> "Node | None":
         """The value under a key or an index, if it is there."""
@@ -212,13 +221,9 @@ class _Reader:
             )
 
     def _refuse_syntax(self, error: yaml.MarkedYAMLError, content: str) -> None:
-        mark = error.problem_mark or error.context_mark
-        if mark and content[mark.index : mark.index + 1] == "\t":
-            self._stop(
-                codes.TAB, "Tabs do not indent in YAML.", self._at(mark), "Write spaces instead."
-            )
-        problem = " ".join(filter(None, (error.context, error.problem)))
-        self._stop(codes.NOT_YAML, f"This is not YAML: {problem}.", self._at(mark))
+        found = stumble(error, content)
+        at = Position(self.file, found.line, found.column)
+        self._stop(found.code, found.message, at, found.remedy)
 
     def _take(self, event: yaml.Event) -> None:
         match event:
@@ -279,7 +284,10 @@ class _Reader:
         target = self.anchors.get(event.anchor or "")
         if target is None:
             self._stop(
-                codes.ALIAS, f"No finished value above has the anchor {quoted(event.anchor)}.", at
+                codes.ALIAS,
+                f"No finished value above has the anchor {quoted(event.anchor)}.",
+                at,
+                f'If it is text, put it in quotes: `"*{event.anchor}"`.',
             )
         self.nodes += target.size - 1
         self._value(Node(at, target.value, target.keys, target.size), None)
