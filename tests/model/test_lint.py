@@ -52,7 +52,7 @@ def test_a_resource_needs_an_enforcer_of_its_kind() -> None:
     [finding] = lint(load_text(DATABASE), resource_kinds=("postgres",))
     assert (finding.code, finding.severity) == (codes.NO_ENFORCER, Severity.ERROR)
     assert finding.remedy == "Did you mean `postgres`?"
-    assert finding.where == "channels[0].to"
+    assert finding.where == "resources.db.kind"
 
 
 def test_what_a_program_built_wrongly_is_found_as_well() -> None:

@@ -32,6 +32,19 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 """By the word that the declaration uses."""
 
 
+ALSO_CALLED: Mapping[str, str] = MappingProxyType(
+    {
+        "postgres": "postgresql",
+        "pg": "postgresql",
+        "psql": "postgresql",
+        "rabbit": "rabbitmq",
+        "amqp": "rabbitmq",
+        "jetstream": "nats",
+    }
+)
+"""What people call a kind → the word that the declaration uses."""
+
+
 def usual_port(kind: str) -> int | None:
     """Where servers of this kind listen, if that is known."""
     found = KINDS.get(kind)

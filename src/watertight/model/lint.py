@@ -10,6 +10,7 @@ from watertight.model import codes
 from watertight.model.document import DocumentPath, path_text, quoted
 from watertight.model.findings import Finding, Severity
 from watertight.model.gateway_rules import gateway_flaws
+from watertight.model.kinds import ALSO_CALLED
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.rules import Flaw, flaws
 from watertight.model.system import (
@@ -63,7 +64,16 @@ def lint(
         *_gateway(system),
         *more,
     ]
-    findings = [
+    return in_order(located(system, found, locate))
+
+
+def located(
+    system: System,
+    found: Iterable[Flaw],
+    locate: Callable[[DocumentPath, bool], Position] | None = None,
+) -> tuple[Finding, ...]:
+    """Flaws of ``system`` as findings, each with its position; see :func:`lint`."""
+    return tuple(
         Finding(
             f.code,
             f.message,
@@ -73,7 +83,11 @@ def lint(
             f.severity,
         )
         for f in found
-    ]
+    )
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """By position."""
     return tuple(sorted(findings, key=lambda f: (f.at, f.code, f.message)))
 
 
@@ -82,19 +96,18 @@ def _warning(code: str, path: DocumentPath, message: str, remedy: str = "") -> F
 
 
 def _resources(system: System, kinds: Collection[str]) -> Iterator[Flaw]:
-    for number, channel in enumerate(system.channels):
-        resource = system.resources.get(channel.target)
-        if resource is not None and resource.kind not in kinds:
-            yield Flaw(
-                codes.NO_ENFORCER,
-                ("channels", number, "to"),
-                f"{quoted(channel.target)} is a resource of kind {quoted(resource.kind)}, which "
-                "no installed enforcer can hold to its channels"
-                + (f"; there are {one_of(sorted(kinds))}." if kinds else "."),
-                did_you_mean(resource.kind, kinds) or "Delete the channel, or install an enforcer.",
-            )
     used = {channel.target for channel in system.channels}
     for name, resource in system.resources.items():
+        if name in used and resource.kind not in kinds:
+            yield Flaw(
+                codes.NO_ENFORCER,
+                ("resources", name, "kind"),
+                f"{quoted(name)} is a resource of kind {quoted(resource.kind)}, which "
+                "no installed enforcer can hold to its channels"
+                + (f"; there are {one_of(sorted(kinds))}." if kinds else "."),
+                _kind_meant(resource.kind, kinds)
+                or "Delete the channels to it, or install an enforcer.",
+            )
         if resource.kind in kinds and not resource.port:
             yield Flaw(
                 codes.NO_PORT,
@@ -108,7 +121,13 @@ def _resources(system: System, kinds: Collection[str]) -> Iterator[Flaw]:
                 codes.UNUSED_RESOURCE,
                 ("resources", name),
                 f"No channel leads to the resource {quoted(name)}.",
+                "" if resource.kind in kinds else _kind_meant(resource.kind, kinds),
             )
+
+
+def _kind_meant(kind: str, kinds: Collection[str]) -> str:
+    meant = ALSO_CALLED.get(kind.casefold())
+    return f"Did you mean {quoted(meant)}?" if meant in kinds else did_you_mean(kind, kinds)
 
 
 def _services(system: System) -> Iterator[Flaw]:

@@ -4,7 +4,7 @@ Each service, resource, channel, issuer and route is read by itself, so that one
 nothing about the others; then the rules between the parts are run over those that did load.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from watertight.model.document import (
 from watertight.model.findings import DeclarationError, Finding
 from watertight.model.gateway_rules import gateway_flaws
 from watertight.model.kinds import usual_port
+from watertight.model.nearest import nearest
 from watertight.model.rules import Flaw, flaws
 from watertight.model.system import (
     PAGES_REMEMBER_SECONDS,
@@ -41,10 +42,13 @@ from watertight.model.system import (
     System,
 )
 from watertight.model.translate import keys_of, no_value, shape_flaws, unknown_key
-from watertight.model.values import Malformed, parse_name, parse_workload_name
+from watertight.model.values import Malformed, as_name, parse_name, parse_workload_name
 
 MAX_FINDINGS = 200
+SURELY_MEANT = 0.75
+"""Of 1: how like a key must be to another one to be read as it."""
 _COLLECTIONS = {"services", "resources", "channels", "issuers", "routes"}
+_PARTS = {"services", "resources", "issuers", "gateway"}
 
 S = TypeVar("S", bound=declaration.Shape)
 
@@ -130,6 +134,7 @@ class _Loader:
 
     def load(self) -> System:
         frame = self._read(declaration.DeclarationFrame, (), self.root)
+        self._believe_unknown_parts()
         system = System(
             trust_domain=frame.trust_domain if frame else "",
             services=dict(self._services()),
@@ -143,6 +148,13 @@ class _Loader:
         issuers = frozenset(self.broken_issuers)
         self._report(self._in_document(gateway_flaws(system, broken, issuers)))
         return system
+
+    def _believe_unknown_parts(self) -> None:
+        """What a key of the file that nobody knows names is named: one mistake, one finding."""
+        for key in self.root.plain().keys() - keys_of(declaration.DeclarationFrame):
+            part = self.root.child(key)
+            if part is not None and isinstance(part.value, dict):
+                self.broken |= part.value.keys()
 
     def _services(self) -> Iterator[tuple[str, Service]]:
         for name, at, node in self._entries(("services",)):
@@ -165,7 +177,7 @@ class _Loader:
                     ),
                 )
             else:
-                self.broken.add(name)
+                self.broken |= {name, as_name(name)}
 
     def _resources(self) -> Iterator[tuple[str, Resource]]:
         for name, at, node in self._entries(("resources",)):
@@ -176,14 +188,17 @@ class _Loader:
                 limits = _limits(shape.limits, RESOURCE_LIMITS)
                 yield name, Resource(name, shape.kind, port, shape.external, own, at, limits)
             else:
-                self.broken.add(name)
+                self.broken |= {name, as_name(name)}
 
     def _channels(self, system: System) -> Iterator[Channel]:
         for number, node in self._items(("channels",)):
             path: DocumentPath = ("channels", number)
-            shape = self._read(declaration.ChannelShape, path, node)
+            self._mend_keys(declaration.ChannelShape, path, node, only=("from", "to"))
             if not self._speaks_resource(system, node):
-                extra = node.keys.keys() - set(keys_of(declaration.ChannelShape))
+                self._mend_keys(declaration.ChannelShape, path, node)
+            shape = self._read(declaration.ChannelShape, path, node)
+            if not self._speaks_resource(system, node) and isinstance(node.value, dict):
+                extra = node.value.keys() - set(keys_of(declaration.ChannelShape))
                 self._report(unknown_key(declaration.ChannelShape, path, k) for k in sorted(extra))
                 shape = None if extra else shape
             if shape is None:
@@ -286,6 +301,10 @@ class _Loader:
         return True
 
     def _read(self, shape: type[S], path: DocumentPath, node: Node) -> S | None:
+        if shape.model_config.get("extra") == "forbid":
+            self._mend_keys(shape, path, node)
+        elif shape is declaration.ResourceShape:
+            self._mend_keys(shape, path, node, only=("kind",))
         plain = node.plain()
         empty = [key for key, value in plain.items() if value is None] if _is_map(node) else ()
         for key in empty:
@@ -299,6 +318,25 @@ class _Loader:
         except ValidationError as error:
             self._report(shape_flaws(shape, path, error, told=empty))
             return None
+
+    def _mend_keys(
+        self, shape: type[S], path: DocumentPath, node: Node, only: Sequence[str] = ()
+    ) -> None:
+        """Reads a misspelt key as the one that was meant: it is a finding, and the only one.
+
+        ``only``: the keys that may have been meant, where others know further ones.
+        """
+        if not isinstance(node.value, dict):
+            return
+        allowed = keys_of(shape)
+        missing = [key for key in only or allowed if key not in node.value]
+        for key in [key for key in node.value if key not in allowed]:
+            meant = nearest(key, missing, cutoff=SURELY_MEANT)
+            if meant is None or not _fits(node.value[key], meant):
+                continue
+            self._report([unknown_key(shape, path, key)])
+            node.rename(key, meant)
+            missing.remove(meant)
 
     def _report(self, found: Iterable[Flaw]) -> None:
         for flaw in found:
@@ -323,6 +361,12 @@ class _Loader:
 
 def _is_map(node: Node) -> bool:
     return isinstance(node.value, dict)
+
+
+def _fits(node: Node, key: str) -> bool:
+    """Whether a value has the form of what stands under a key, where that is one of many parts."""
+    wanted = {"channels": list, "routes": list}.get(key, dict if key in _PARTS else None)
+    return wanted is None or node.value is None or isinstance(node.value, wanted)
 
 
 def _requirement(shape: declaration.RequirementShape | None) -> Requirement | None:

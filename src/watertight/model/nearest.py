@@ -7,13 +7,21 @@ from watertight.model.document import quoted
 
 MAX_CANDIDATES = 500
 """Comparing with each of thousands of names would make a bad file slow to refuse."""
+NEAR = 0.6
+"""Of 1: how much of two words must be the same for a hint."""
+
+
+def nearest(found: str, allowed: Collection[str], *, cutoff: float = NEAR) -> str | None:
+    """The allowed word that is most like ``found``, whatever its case; None if none is near."""
+    words = {word.casefold(): word for word in sorted(allowed)[:MAX_CANDIDATES]}
+    near = difflib.get_close_matches(found[:100].casefold(), words, n=1, cutoff=cutoff)
+    return words[near[0]] if near else None
 
 
 def did_you_mean(found: str, allowed: Collection[str]) -> str:
     """``Did you mean `orders-db`?``, or nothing if no allowed word is near."""
-    first = sorted(allowed)[:MAX_CANDIDATES]
-    near = difflib.get_close_matches(found[:100], first, n=1, cutoff=0.6)
-    return f"Did you mean {quoted(near[0])}?" if near else ""
+    near = nearest(found, allowed)
+    return f"Did you mean {quoted(near)}?" if near is not None else ""
 
 
 def one_of(allowed: Collection[str], limit: int = 12) -> str:

@@ -106,9 +106,22 @@ def parse_name(value: Any) -> str:
             codes.BAD_NAME,
             f"{quoted(name)} is not a name: 1 to 63 of `a-z`, `0-9` and `-`, "
             "a letter first, no `-` last.",
-            did_you_mean(name, [re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")]),
+            _instead_of(name),
         )
     return name
+
+
+def _instead_of(text: str) -> str:
+    """What to write in place of a text that is no name."""
+    word, colon, value = text.partition(":")
+    if colon and value:
+        return f"Write a space after the `:`, {quoted(f'{word}: {value}')}."
+    return did_you_mean(text, [as_name(text)])
+
+
+def as_name(text: str) -> str:
+    """The name that is most like a text; it may still be none."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def parse_workload_name(value: Any) -> str:
@@ -212,6 +225,17 @@ def parse_per(value: Any) -> Per:
 def parse_listens(value: Any) -> Listen:
     """``{http: 8000}``: exactly one protocol and its port."""
     protocols = tuple(p.value for p in Protocol)
+    if isinstance(value, Mapping) and len(value) == 1:
+        key = str(next(iter(value)))
+        word, colon, port = key.partition(":")
+        if colon and value[key] is None:
+            raise Malformed(
+                codes.BAD_LISTENS,
+                f"{quoted(key)} is one text: there is no space after its `:`.",
+                f"Write {quoted(f'{{{word}: {port}}}')}.",
+                inside=(key,),
+                on_key=True,
+            )
     if not isinstance(value, Mapping) or len(value) != 1:
         raise Malformed(
             codes.BAD_LISTENS,
