@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watertight.control.order import start_order
+from watertight.control.order import Starting, start_order
 from watertight.model.system import Channel, Service, System
 
 
@@ -34,3 +34,13 @@ def test_a_circle_still_starts() -> None:
 def test_each_service_starts_exactly_once(edges: list[tuple[str, str]]) -> None:
     order = start_order(system(*(edge for edge in edges if edge[0] != edge[1])))
     assert sorted(name for wave in order for name in wave) == list("abcdef")
+
+
+def test_who_calls_one_another_excuse_one_another_until_both_fail_by_themselves() -> None:
+    starting = Starting(system(("a", "b"), ("b", "a"), ("c", "a")))
+    with starting.waits("a"), starting.waits("b"):
+        assert starting.excuses("a", 1)
+        assert starting.excuses("a", 5), "b is not ready yet"
+        assert not starting.excuses("b", 3), "a ends whatever b does"
+        assert not starting.excuses("a", 6)
+    assert not starting.excuses("c", 1)

@@ -81,6 +81,15 @@ def _print_status(document: dict[str, Any]) -> None:
     gateway = document["gateway"]
     if gateway:
         stdout.print(f"\nGateway: https://{gateway['hostname']} at {gateway['address']}")
+    for service in document["services"]:
+        for process in service["processes"]:
+            if process["state"] != "running":
+                log = f"{STATE_DIRECTORY}/logs/{service['name']}.{process['name']}.log"
+                last = f", last: {process['last_exit']}" if process["last_exit"] else ""
+                stderr.print(
+                    f"[yellow]{escape(service['name'])}[/yellow]: its {process['name']} is "
+                    f"{process['state']}{escape(last)}. What it said: {escape(log)}"
+                )
     for resource, differences in document["drift"].items():
         for difference in differences:
             stderr.print(

@@ -1,11 +1,13 @@
 """``up --detach``: a control plane without a terminal."""
 
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from watertight.cli.logging import UP_LOG
+from watertight.cli.output import say
 from watertight.cli.project import admin_client
 from watertight.control.client import AdminClient
 from watertight.control.requests import Options
@@ -15,6 +17,10 @@ from watertight.runtime.files import STATE_DIRECTORY, own_directory
 START_DEADLINE_SECONDS = 180.0
 POLL_SECONDS = 0.1
 LAST_LINES = 12
+MOST_LINES = 40
+_ERROR = "error:"
+_PROGRESS = re.compile(r"[a-z0-9-]+ (is ready|is not ready yet|runs)\b|\d+ prox(y|ies) ready")
+"""What it says that whoever waits may want to know meanwhile."""
 
 
 def start_in_background(options: Options) -> int:
@@ -53,13 +59,27 @@ def _wait_until_sealed(
 ) -> None:
     """Until it is this process that answers: another one may run the system already."""
     deadline = time.monotonic() + START_DEADLINE_SECONDS
-    while client.pid() != process.pid:
-        if process.poll() is not None:
-            last = log.read_bytes()[begins:].decode(errors="replace").splitlines()[-LAST_LINES:]
-            raise WatertightError("It did not come up:\n" + "\n".join(last), remedy=f"See {log}.")
-        if time.monotonic() > deadline:
-            raise WatertightError(
-                f"It did not come up within {START_DEADLINE_SECONDS:.0f} s.",
-                remedy=f"See {log}.",
-            )
-        time.sleep(POLL_SECONDS)
+    with log.open(encoding="utf-8", errors="replace") as output:
+        output.seek(begins)
+        while client.pid() != process.pid:
+            ended = process.poll() is not None
+            for line in output.read().splitlines():
+                if _PROGRESS.match(line):
+                    say(line)
+            if ended:
+                raise _why(log, begins)
+            if time.monotonic() > deadline:
+                raise WatertightError(
+                    f"It did not come up within {START_DEADLINE_SECONDS:.0f} s.",
+                    remedy=f"See {log}.",
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def _why(log: Path, begins: int) -> WatertightError:
+    """Its own error, as it said it; else all that it said last."""
+    said = log.read_bytes()[begins:].decode(errors="replace").splitlines()
+    errors = [number for number, line in enumerate(said) if line.startswith(_ERROR)]
+    last = said[errors[-1] :] if errors else said[-LAST_LINES:]
+    text = "\n".join(last[-MOST_LINES:]).removeprefix(_ERROR).strip()
+    return WatertightError(f"It did not come up: {text}", remedy=f"See {log}.")

@@ -1,5 +1,7 @@
-"""The order in which services start: callees before their callers. Pure."""
+"""The order in which services start: callees before their callers, and who waits for whom."""
 
+import contextlib
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 
@@ -30,3 +32,32 @@ def start_order(system: System) -> tuple[tuple[str, ...], ...]:
         waves.append(wave)
         sorter.done(*wave)
     return tuple(waves)
+
+
+FAILS_BY_ITSELF = 3
+"""Having ended so often, a service is no excuse for those that call it."""
+
+
+class Starting:
+    """Which services are on their way to being ready, where some call one another in a circle."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._waiting: set[str] = set()
+        self._failing: set[str] = set()
+
+    @contextlib.contextmanager
+    def waits(self, name: str) -> Iterator[None]:
+        """While a service is waited for."""
+        self._waiting.add(name)
+        try:
+            yield
+        finally:
+            self._waiting.discard(name)
+
+    def excuses(self, name: str, ended: int) -> bool:
+        """Whether a service that has ``ended`` so often may owe it to one that is not ready yet."""
+        if ended >= FAILS_BY_ITSELF:
+            self._failing.add(name)
+        callees = {channel.target for channel in self._system.outgoing(name)}
+        return bool(callees & self._waiting - self._failing - {name})

@@ -8,11 +8,12 @@ that can be refused by looking is refused before anything is touched.
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
 
+from watertight.control.apps import READY_SECONDS, Apps, all_at_once
 from watertight.control.certificates import GatewayCertificate
 from watertight.control.order import start_order
 from watertight.control.secrets import SecretsPump
@@ -28,17 +29,17 @@ from watertight.identity.attestation import ProcessTreeAttestor
 from watertight.identity.keeper import SVIDKeeper, Workload
 from watertight.identity.profiles import Role
 from watertight.identity.workload_api.endpoint import IdentityEndpoint
-from watertight.model.system import GATEWAY, Limits, Service, System
+from watertight.model.system import GATEWAY, Limits, System
+from watertight.model.units import counted
 from watertight.runtime.files import write_atomically
 from watertight.runtime.layout import Layout, lay_out
 from watertight.runtime.pods import Machine, pod_specs
-from watertight.runtime.spec import APP, PROXY, SERVER, PodSpec
+from watertight.runtime.spec import PROXY, SERVER, PodSpec
 from watertight.runtime.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
 
 PROXY_READY_SECONDS = 30.0
-APP_READY_SECONDS = 60.0
 SERVER_STOP_SECONDS = 20.0
 """A database writes down what it holds in memory."""
 STARTS_AT_ONCE = 8
@@ -152,7 +153,8 @@ class ControlPlane:
             before = self.declared
             self.declared, self.effective = wanted.declared, wanted.effective
             self._last = wanted
-            await self._converge_apps(wanted.specs, before)
+            await self._configure(wanted.specs)
+            await Apps(self.supervisor, self._say).converge(wanted.declared, before)
             await self._dismiss([name for name in self._specs if name not in wanted.specs])
             return applied
 
@@ -272,7 +274,7 @@ class ControlPlane:
         """Proxies come before servers, for what they refuse no server may grant; but servers that
         nobody can have used yet start beside them."""
         servers = [name for name in wanted.servers.servers if name in added]
-        await _all(self._start_pod(wanted.specs[name]) for name in servers)
+        await all_at_once(self._start_pod(wanted.specs[name]) for name in servers)
 
         applied: list[Applied] = []
 
@@ -281,7 +283,7 @@ class ControlPlane:
             applied.append(await self.deployment.apply(wanted.plan))
 
         if len(servers) == len(wanted.servers.servers):
-            await _all((proxies(), self._converge_servers(wanted)))
+            await all_at_once((proxies(), self._converge_servers(wanted)))
         else:
             await proxies()
             await self._converge_servers(wanted)
@@ -303,7 +305,7 @@ class ControlPlane:
         applied = await self.servers.apply(wanted.servers)
         for name, its in applied.items():
             if its.changed:
-                self._say(f"{name} is ready: {len(its.changed)} changes.")
+                self._say(f"{name} is ready: {counted(len(its.changed), 'change')}.")
 
     async def _restart_server(self, name: str) -> None:
         """What a process may use is settled when it starts."""
@@ -311,7 +313,7 @@ class ControlPlane:
             return
         await self.supervisor.stop_process(name, SERVER, grace_seconds=SERVER_STOP_SECONDS)
         await self.supervisor.start_process(name, SERVER)
-        await self.supervisor.wait_ready(name, SERVER, deadline_seconds=APP_READY_SECONDS)
+        await self.supervisor.wait_ready(name, SERVER, deadline_seconds=READY_SECONDS)
 
     async def _runs(self, name: str, process: str) -> bool:
         found = [pod for pod in await self.supervisor.status() if pod.name == name]
@@ -351,9 +353,9 @@ class ControlPlane:
                 await self.supervisor.wait_ready(name, PROXY, deadline_seconds=PROXY_READY_SECONDS)
 
         self.deployment.offer(EnvoyPlan({name: plan.proxies[name] for name in names}))
-        await _all(start(name) for name in names)
+        await all_at_once(start(name) for name in names)
         if names:
-            self._say(f"{len(names)} proxies ready.")
+            self._say(f"{counted(len(names), 'proxy', 'proxies')} ready.")
 
     async def _open_doors(self, name: str) -> None:
         """The proxy's xDS socket, and the Workload API of the service."""
@@ -373,34 +375,15 @@ class ControlPlane:
         """Holds no secret; the proxy must be able to read it."""
         write_atomically(self.layout.bootstrap(name), json.dumps(bootstrap).encode(), 0o644)
 
-    async def _converge_apps(self, specs: Mapping[str, PodSpec], before: System) -> None:
-        running = {
-            (pod.name, process.name)
-            for pod in await self.supervisor.status()
-            for process in pod.processes
-            if process.state != "stopped"
-        }
+    async def _configure(self, specs: Mapping[str, PodSpec]) -> None:
+        """Tells running pods what they are now; a process takes it at its next start."""
 
-        async def converge(name: str) -> None:
-            if specs[name] != self._specs[name]:
-                await self.supervisor.configure(specs[name])
-                self._specs[name] = specs[name]
-            service = self.declared.services.get(name)
-            if service is None or not service.run:
-                return
-            if (name, APP) not in running:
-                await self.supervisor.start_process(name, APP)
-            elif _starts_differently(service, before.services.get(name)):
-                await self.supervisor.restart_process(name, APP)
-            else:
-                return
-            await self.supervisor.wait_ready(name, APP, deadline_seconds=APP_READY_SECONDS)
-            self._say(f"{name} is ready.")
+        async def configure(name: str) -> None:
+            await self.supervisor.configure(specs[name])
+            self._specs[name] = specs[name]
 
-        for wave in start_order(self.declared):
-            await _all(converge(name) for name in wave)
-        if GATEWAY in specs:
-            await converge(GATEWAY)
+        changed = [name for name in specs if specs[name] != self._specs[name]]
+        await all_at_once(configure(name) for name in changed)
 
     async def _dismiss(self, names: list[str]) -> None:
         """Stops pods and forgets their doors."""
@@ -430,28 +413,3 @@ def _workloads(system: System) -> list[Workload]:
 
 def _server_limits(spec: PodSpec) -> list[tuple[Limits | None, int | None]]:
     return [(p.limits, p.process_bytes) for p in spec.processes if p.name == SERVER]
-
-
-def _starts_differently(new: Service, old: Service | None) -> bool:
-    """Whether the app must be started anew: a new channel alone is no reason."""
-    if old is None:
-        return True
-    return (new.run, new.directory, new.environment, new.listens, new.limits) != (
-        old.run,
-        old.directory,
-        old.environment,
-        old.listens,
-        old.limits,
-    )
-
-
-async def _all(steps: Iterable[Coroutine[None, None, None]]) -> None:
-    """All at once; the first failure ends the others and is raised as it is."""
-    tasks = [asyncio.ensure_future(step) for step in steps]
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise

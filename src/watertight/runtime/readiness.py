@@ -5,6 +5,7 @@ import asyncio
 from watertight.runtime.client import Pod
 from watertight.runtime.spec import AdminReady, HTTPReady, PortReady, Readiness
 
+NOTHING_ACCEPTS = "nothing accepts on its port"
 _TRY_SECONDS = 2.0
 
 
@@ -19,7 +20,7 @@ async def ready_once(pod: Pod, readiness: Readiness) -> str:
             elif isinstance(readiness, HTTPReady):
                 return await _http(pod, readiness)
     except ConnectionRefusedError:
-        return "nothing accepts on its port"
+        return NOTHING_ACCEPTS
     except (OSError, TimeoutError, ValueError) as error:  # a line without end is a ValueError
         return str(error) or type(error).__name__
     return ""

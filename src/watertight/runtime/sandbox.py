@@ -47,6 +47,13 @@ class CannotRunError(WatertightError):
 
     def __init__(self, what: str, error: OSError) -> None:
         remedy = "Look whether it is a program for this machine."
+        if error.errno == errno.ENOEXEC:
+            remedy = (
+                "It is no program for this machine; a script begins with a line as "
+                "`#!/usr/bin/env python3`."
+            )
+        if error.errno == errno.ENOENT:
+            remedy = "What its first line (`#!`) or its loader asks for is not where it runs."
         if error.errno == errno.EACCES:
             remedy = (
                 "If root started watertight, each app is a user of its own: let others read the "

@@ -17,6 +17,7 @@ from watertight.errors import WatertightError
 from watertight.identity.attestation import Process
 from watertight.runtime.client import Pod, PodError
 from watertight.runtime.host import Isolation
+from watertight.runtime.lastwords import mark
 from watertight.runtime.launch import (
     Nursery,
     launch,
@@ -30,17 +31,12 @@ from watertight.runtime.layout import Layout
 from watertight.runtime.leftovers import end_marked
 from watertight.runtime.listeners import listening_in
 from watertight.runtime.proc import family
-from watertight.runtime.readiness import ready_once
-from watertight.runtime.spec import APP, SERVER, HTTPReady, PodSpec, PortReady, ProcessSpec
+from watertight.runtime.spec import APP, SERVER, PodSpec
+from watertight.runtime.starting import USUAL, Patience, Start
 from watertight.runtime.states import PodStatus, ProcessState
 
 STOP_GRACE_SECONDS = 5.0
 _KILL_SECONDS = 10.0
-_POLL_SECONDS = 0.02
-
-
-class NotReadyError(WatertightError):
-    """A process did not become ready in time."""
 
 
 class NoSuchPodError(WatertightError):
@@ -58,6 +54,8 @@ class Supervisor:
         self._pods: dict[str, Pod] = {}
         self._specs: dict[str, PodSpec] = {}
         self._nursery = Nursery(layout.run)
+        self._log_begins: dict[tuple[str, str], int] = {}
+        """Where the log of each process was when it was started."""
 
     @property
     def pods(self) -> Mapping[str, Pod]:
@@ -89,6 +87,7 @@ class Supervisor:
     async def start_process(self, pod: str, process: str) -> None:
         """Starts it and returns once its program runs. Raises :class:`PodError` if it cannot."""
         make_budgets(self._spec(pod), self.layout)  # as they may have changed since
+        self._log_begins[pod, process] = mark(self.layout.log(pod, process))
         await self._pod(pod).ask("start", process=process)
 
     async def stop_process(
@@ -106,28 +105,17 @@ class Supervisor:
         """Sends it a signal; SIGKILL ends it and all that it started."""
         await self._pod(pod).ask("signal", process=process, signal=int(number))
 
-    async def wait_ready(self, pod: str, process: str, *, deadline_seconds: float) -> None:
+    async def wait_ready(
+        self, pod: str, process: str, *, deadline_seconds: float, patience: Patience = USUAL
+    ) -> None:
         """Returns once the process is ready as its specification says.
 
-        Raises :class:`NotReadyError`, which says what was seen last.
+        Raises :class:`NotReadyError`, which says what was seen last, as soon as it is clear.
         """
+        running, begins = self._pod(pod), self._log_begins.get((pod, process), 0)
         spec = self._spec(pod).process(process)
-        running = self._pod(pod)
-        seen = "nothing"
-        try:
-            async with asyncio.timeout(deadline_seconds):
-                while True:
-                    seen = await ready_once(running, spec.ready) or await self._trouble(
-                        running, spec
-                    )
-                    if not seen:
-                        return
-                    await asyncio.sleep(_POLL_SECONDS)
-        except TimeoutError as error:
-            raise NotReadyError(
-                f"{pod}'s {process} is not ready after {deadline_seconds:g} s: {seen}.",
-                remedy=f"Read {self.layout.log(pod, process)}.",
-            ) from error
+        start = Start(running, spec, self.layout, lambda: self._status(pod), begins)
+        await start.until_ready(deadline_seconds, patience)
 
     async def stop_pod(self, name: str, *, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
         """Ends the pod and all in it: TERM, KILL after the grace, and the init in any case."""
@@ -258,23 +246,6 @@ class Supervisor:
             for p in answer["processes"]
         )
         return PodStatus(name, pod.pid, processes)
-
-    async def _trouble(self, pod: Pod, spec: ProcessSpec) -> str:
-        """What answered may not be what should: it is dead, and its port taken by another."""
-        status = await self._status(pod.name)
-        found = next((p for p in status.processes if p.name == spec.name), None)
-        if found is None:
-            return "its pod does not answer"
-        if found.state != "running":
-            return f"it is {found.state}, last: {found.last_exit}"
-        if self.layout.capabilities.shared_network and isinstance(
-            spec.ready, PortReady | HTTPReady
-        ):
-            end = f":{spec.ready.port}"
-            sockets = listening_in(status, family())
-            if not any(s.address.endswith(end) for s in sockets if s.process == spec.name):
-                return f"another program listens on its port {spec.ready.port}"
-        return ""
 
     def _pod(self, name: str) -> Pod:
         try:
