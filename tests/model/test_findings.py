@@ -1,15 +1,20 @@
 """Every code has a page, and the page's own example shows it: docs and program cannot drift."""
 
 import re
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from watertight.control.present import as_warning, missing
 from watertight.enforcers.registry import resource_enforcers, resource_flaws
 from watertight.model import codes
 from watertight.model.findings import DeclarationError, Finding, Severity
 from watertight.model.lint import lint
 from watertight.model.load import load_file, load_text
+from watertight.model.rules import Flaw
+from watertight.model.system import System
 
 PAGES = Path(__file__).parents[2] / "docs" / "findings"
 SOURCES = Path(codes.__file__).parent
@@ -22,18 +27,40 @@ WITHOUT_EXAMPLE = {
     codes.TOO_MANY_FINDINGS,
     codes.NO_PORT,
     codes.UNDECLARED_NOTICES,
+    codes.PORT_TAKEN,
+    *(codes.KEY_SET_REFUSED, codes.CERTIFICATE_REFUSED, codes.SERVER_MISSING),
+    *(codes.KEY_SET_REFUSED_HERE, codes.CERTIFICATE_REFUSED_HERE, codes.SERVER_MISSING_HERE),
 }
-"""What cannot be shown in a short readable text; the tests at the end of this file show them."""
+"""What cannot be shown in a short readable text; the tests at the end of this file show them, and
+those of `tests/control/test_present.py`."""
+WORDS = ("message", "remedy")
+OF_MACHINES = re.compile(r"WT-[EW]144\d")
 
 
-def findings_of(text: bytes | str) -> list[Finding]:
-    """What a person sees of this declaration: errors of the load, else what lint says."""
+def findings_of(text: bytes | str, code: str = "") -> list[Finding]:
+    """What a person sees of this declaration: errors of the load, else what lint says.
+
+    Of the machine, which has nothing here, only for the code of a finding about machines.
+    """
     try:
         system = load_text(text)
-        more = resource_flaws(system)
+        more = [*resource_flaws(system)]
+        if OF_MACHINES.fullmatch(code):
+            found = missing_in_an_empty_project(system)
+            more += found if code.startswith("WT-E") else map(as_warning, found)
         return list(lint(system, resource_kinds=resource_enforcers(), more=more))
     except DeclarationError as error:
         return list(error.findings)
+
+
+def missing_in_an_empty_project(system: System) -> list[Flaw]:
+    """As if the project stood in ``/project``."""
+    with tempfile.TemporaryDirectory() as place:
+        project = Path(place).resolve()
+        return [
+            replace(flaw, **{k: getattr(flaw, k).replace(str(project), "/project") for k in WORDS})
+            for flaw in missing(system, project, project / "run")
+        ]
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -75,7 +102,7 @@ def test_the_index_lists_every_page_with_its_title() -> None:
 @pytest.mark.parametrize("code", sorted(CODES - WITHOUT_EXAMPLE))
 def test_the_wrong_example_of_a_page_shows_exactly_its_finding(code: str) -> None:
     wrong, [shown] = blocks(page_of(code), "yaml")[0], blocks(page_of(code), "text")
-    findings = findings_of(wrong)
+    findings = findings_of(wrong, code)
     assert "\n".join(map(str, findings)) + "\n" == shown
     assert [finding.code for finding in findings] == [code]
     assert (findings[0].severity is Severity.WARNING) == code.startswith("WT-W")
@@ -85,7 +112,7 @@ def test_the_wrong_example_of_a_page_shows_exactly_its_finding(code: str) -> Non
 def test_the_mended_example_of_a_page_does_not(code: str) -> None:
     [_, mended] = blocks(page_of(code), "yaml")
     load_text(mended)
-    assert code not in {finding.code for finding in findings_of(mended)}
+    assert code not in {finding.code for finding in findings_of(mended, code)}
 
 
 @pytest.mark.parametrize("code", sorted(CODES))

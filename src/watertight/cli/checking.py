@@ -1,12 +1,14 @@
 """What every command refuses that needs the declaration, before anything else runs."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from watertight.cli.project import find_declaration
 from watertight.enforcers.registry import resource_enforcers, resource_flaws
-from watertight.model.findings import DeclarationError, Finding, Severity
-from watertight.model.lint import lint
+from watertight.model.findings import DeclarationError, Finding, MachineLacks, Severity
+from watertight.model.lint import in_order, lint, located
 from watertight.model.load import load_file, locator
+from watertight.model.rules import Flaw
 from watertight.model.system import System
 
 
@@ -20,6 +22,47 @@ def load_checked(path: Path) -> tuple[System, tuple[Finding, ...]]:
         more=resource_flaws(system),
         locate=locator(file),
     )
+    return system, _warnings(findings, DeclarationError)
+
+
+def load_for_lint(path: Path) -> tuple[System, tuple[Finding, ...]]:
+    """The same, with a warning for what is not on this machine."""
+    from watertight.control.present import as_warning  # noqa: PLC0415 - many commands need not look
+
+    system, findings = load_checked(path)
+    file = find_declaration(path)
+    absent = located(system, map(as_warning, _missing(system, file)), locator(file))
+    return system, in_order((*findings, *absent))
+
+
+def load_for_this_machine(path: Path) -> tuple[System, tuple[Finding, ...]]:
+    """The same, for a command that runs it: what is not on this machine raises MachineLacks."""
+    system, findings = load_checked(path)
+    file = find_declaration(path)
+    absent = located(system, (*_missing(system, file), *_taken(system, file)), locator(file))
+    return system, _warnings(in_order((*findings, *absent)), MachineLacks)
+
+
+def _missing(system: System, file: Path) -> Iterable[Flaw]:
+    from watertight.control.present import missing  # noqa: PLC0415
+    from watertight.runtime.layout import run_directory  # noqa: PLC0415
+
+    declaration = file.resolve()
+    return missing(system, declaration.parent, run_directory(declaration))
+
+
+def _taken(system: System, file: Path) -> Iterable[Flaw]:
+    from watertight.control.ports import taken  # noqa: PLC0415
+    from watertight.runtime.layout import run_directory  # noqa: PLC0415
+
+    declaration = file.resolve()
+    return taken(system, declaration.parent, run_directory(declaration))
+
+
+def _warnings(
+    findings: tuple[Finding, ...], refusal: type[DeclarationError]
+) -> tuple[Finding, ...]:
+    """The findings, if none is an error. Raises a refusal with all of them."""
     if any(finding.severity is Severity.ERROR for finding in findings):
-        raise DeclarationError(findings)
-    return system, tuple(findings)
+        raise refusal(findings)
+    return findings

@@ -3,15 +3,16 @@
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 from rich.markup import escape
 
 from watertight.cli.background import start_in_background
-from watertight.cli.checking import load_checked
+from watertight.cli.checking import load_checked, load_for_this_machine
 from watertight.cli.logging import log_to_file
 from watertight.cli.output import (
     Output,
@@ -27,7 +28,9 @@ from watertight.cli.project import DEFAULT_FILE, FileArgument, admin_client, fin
 from watertight.control.requests import Options
 from watertight.control.store import Store
 from watertight.model.diff import Change, compare
+from watertight.model.findings import Finding
 from watertight.model.system import System
+from watertight.model.units import counted
 from watertight.runtime.files import STATE_DIRECTORY
 from watertight.runtime.layout import Layout
 from watertight.runtime.logs import LogFollower
@@ -35,8 +38,11 @@ from watertight.runtime.logs import LogFollower
 SIGNS = {"+": "green", "-": "red", "~": "yellow"}
 
 
-def _changes(file: Path) -> tuple[System, tuple[Change, ...]]:
-    system, _ = load_checked(file)
+Loading: TypeAlias = Callable[[Path], tuple[System, tuple[Finding, ...]]]
+
+
+def _changes(file: Path, load: Loading) -> tuple[System, tuple[Change, ...]]:
+    system, _ = load(file)
     current = Store(find_declaration(file).resolve().parent / STATE_DIRECTORY).current()
     return system, compare(current, system)
 
@@ -50,7 +56,7 @@ def _print_changes(changes: tuple[Change, ...]) -> None:
 @speaks_plainly
 def plan(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
     """Show what applying the declaration would change: channels and grants gained and lost."""
-    _, changes = _changes(file)
+    _, changes = _changes(file, load_checked)
     if output is Output.JSON:
         print_json(
             {
@@ -86,12 +92,12 @@ def up(
 
     As JSON, the process that runs it is the result; what the services print goes to stderr.
     """
-    _, warnings = load_checked(file)
+    _, warnings = load_for_this_machine(file)
     print_findings(warnings, stderr)
     declaration = find_declaration(file).resolve()
     options = Options(
         declaration,
-        load=lambda: load_checked(declaration)[0],
+        load=lambda: load_for_this_machine(declaration)[0],
         say=say,
         svid_ttl_seconds=svid_ttl,
         watch=watch,
@@ -116,7 +122,8 @@ async def _serve_and_show(options: Options, output: Output, *, logs: bool) -> No
     def sealed(layout: Layout) -> None:
         system = options.load()
         say(
-            f"Sealed: {len(system.services)} services, {len(system.channels)} channels. "
+            f"Sealed: {counted(len(system.services), 'service')}, "
+            f"{counted(len(system.channels), 'channel')}. "
             "Prove it with `watertight verify`. Ctrl-C stops it."
         )
         if layout.capabilities.finding:
@@ -142,7 +149,7 @@ async def _serve_and_show(options: Options, output: Output, *, logs: bool) -> No
 @speaks_plainly
 def apply(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
     """Make the running system what the declaration says; returns when every proxy has ACKed."""
-    _, changes = _changes(file)
+    _, changes = _changes(file, load_for_this_machine)
     client = admin_client(file)
     answer = client.post("/apply", {})
     if output is Output.JSON:
@@ -154,4 +161,4 @@ def apply(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TE
         )
         return
     _print_changes(changes)
-    say(f"In force at {len(answer['versions'])} proxies.")
+    say(f"In force at {counted(len(answer['versions']), 'proxy', 'proxies')}.")

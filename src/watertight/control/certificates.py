@@ -16,9 +16,15 @@ from cryptography.hazmat.primitives.serialization import (
 from watertight.errors import WatertightError
 from watertight.model.system import Gateway
 
+MATCHING_PAIR = "Put a matching pair there, or leave both out to use our authority."
+
 
 class CertificateRefused(WatertightError):
-    """The declared certificate and key cannot be served."""
+    """The declared certificate and key cannot be served: ``why``, in words of their own."""
+
+    def __init__(self, message: str, *, remedy: str, why: str) -> None:
+        super().__init__(message, remedy=remedy)
+        self.why = why
 
 
 class GatewayCertificate:
@@ -79,7 +85,8 @@ class GatewayCertificate:
         return CertificateRefused(
             f"{self._at}: the gateway's certificate {self._chain_file.name} with "
             f"{self._key_file.name} cannot be served: {why}.",
-            remedy="Put a matching pair there, or leave both out to use our authority.",
+            remedy=MATCHING_PAIR,
+            why=why,
         )
 
 

@@ -1,13 +1,13 @@
 """The databases and brokers of one running system, each held to its plan by its enforcer."""
 
 import asyncio
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from watertight.control.clients import channels_document, client_of, environment_of
+from watertight.control.present import server_path
 from watertight.enforcers.contract import Applied, Placement
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import (
@@ -25,7 +25,6 @@ from watertight.model.system import System
 from watertight.runtime.files import write_atomically
 from watertight.runtime.layout import Layout
 from watertight.runtime.pods import Servers as ServersInPods
-from watertight.runtime.programs import search_path
 from watertight.runtime.server import PodHost
 from watertight.runtime.supervisor import Supervisor
 
@@ -33,8 +32,6 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
-SBIN = ("/usr/local/sbin", "/usr/sbin")
-"""Where Debian puts servers; not on the path of an ordinary user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +218,7 @@ def want(system: System, placement: Placement) -> ServersWanted:
 
     Raises ServerMissing, or what a ``compile`` raises.
     """
-    path = os.pathsep.join((search_path(os.environ), *SBIN))
+    path = server_path()
     servers = {}
     for enforcer in {id(e): e for e in resource_enforcers().values()}.values():
         for name, plan in enforcer.compile(system, placement).items():

@@ -35,15 +35,22 @@ CURVES = {
 PRIVATE_PARAMETERS = {"d", "p", "q", "dp", "dq", "qi", "oth", "k"}
 
 
+REMEDY = "Serve a JWK Set of public signing keys, each with its own `kid` and `alg`."
+
+
 class JWKSRefused(WatertightError):
-    """A key set that cannot be read, or that must not be believed."""
+    """A key set that cannot be read, or that must not be believed: ``why`` follows its name."""
+
+    def __init__(self, issuer: Issuer, why: str) -> None:
+        super().__init__(
+            f"{issuer.at}: the key set of issuer `{issuer.name}` ({issuer.jwks}) {why}.",
+            remedy=REMEDY,
+        )
+        self.why = why
 
 
 def _refuse(issuer: Issuer, why: str) -> JWKSRefused:
-    return JWKSRefused(
-        f"{issuer.at}: the key set of issuer `{issuer.name}` ({issuer.jwks}) {why}.",
-        remedy="Serve a JWK Set of public signing keys, each with its own `kid` and `alg`.",
-    )
+    return JWKSRefused(issuer, why)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -120,9 +127,14 @@ async def fetch(issuer: Issuer, project_directory: Path) -> str:
     """Reads the issuer's key set from its file or https URL, and checks it."""
     if issuer.jwks.startswith("https://"):
         return check(issuer, await _download(issuer))
-    path = project_directory / issuer.jwks
+    return await asyncio.to_thread(read, issuer, project_directory)
+
+
+def read(issuer: Issuer, project_directory: Path) -> str:
+    """The key set of an issuer that has it in a file, checked. Raises :class:`JWKSRefused`."""
     try:
-        text = await asyncio.to_thread(path.read_text, "utf-8")
+        with (project_directory / issuer.jwks).open(encoding="utf-8") as file:
+            text = file.read(MAX_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise _refuse(issuer, f"cannot be read: {reason}") from error

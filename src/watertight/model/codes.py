@@ -2,7 +2,8 @@
 
 A code is never used again for another thing. ``WT-E10xx``: the text; ``WT-E11xx``: one value;
 ``WT-E12xx``: services, resources and channels together; ``WT-E13xx``: the gateway;
-``WT-W14xx``: what works as written and is perhaps not what was meant.
+``WT-E14xx``: what is missing on the machine that runs it; ``WT-W14xx``: what works as written and
+is perhaps not what was meant.
 """
 
 from typing import Final
@@ -80,6 +81,15 @@ IDLE_OPT_OUT: Final = "WT-E1309"
 BAD_ORIGIN: Final = "WT-E1450"
 CREDENTIALS_FOR_ALL: Final = "WT-E1451"
 
+FILE_MISSING: Final = "WT-E1440"
+"""These depend on the machine: ``up`` and ``apply`` refuse; ``lint`` warns, with a ``W`` each."""
+PROGRAM_MISSING: Final = "WT-E1441"
+DIRECTORY_MISSING: Final = "WT-E1442"
+KEY_SET_REFUSED: Final = "WT-E1443"
+CERTIFICATE_REFUSED: Final = "WT-E1444"
+SERVER_MISSING: Final = "WT-E1445"
+PORT_TAKEN: Final = "WT-E1446"
+
 LONELY_SERVICE: Final = "WT-W1401"
 OPEN_WITHOUT_LIMIT: Final = "WT-W1402"
 COVERED_GRANT: Final = "WT-W1403"
@@ -104,3 +114,9 @@ LIMITS_ELSEWHERE: Final = "WT-W1427"
 PRIVATE_PORT_TAKEN: Final = "WT-W1429"
 SESSIONS_OVER_MEMORY: Final = "WT-W1430"
 PLAIN_ORIGIN: Final = "WT-W1450"
+FILE_MISSING_HERE: Final = "WT-W1440"
+PROGRAM_MISSING_HERE: Final = "WT-W1441"
+DIRECTORY_MISSING_HERE: Final = "WT-W1442"
+KEY_SET_REFUSED_HERE: Final = "WT-W1443"
+CERTIFICATE_REFUSED_HERE: Final = "WT-W1444"
+SERVER_MISSING_HERE: Final = "WT-W1445"

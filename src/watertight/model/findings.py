@@ -39,3 +39,9 @@ class DeclarationError(WatertightError):
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__("\n".join(str(f) for f in findings))
         self.findings = tuple(findings)
+
+
+class MachineLacks(DeclarationError):
+    """The declaration is right, and this machine has not what it names."""
+
+    exit_code = ExitCode.COULD_NOT

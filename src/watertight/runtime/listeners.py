@@ -23,7 +23,9 @@ _UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class _Socket:
+class Socket:
+    """A socket that listens; the address is as in :func:`listening_in`."""
+
     inode: int
     address: str
 
@@ -44,15 +46,15 @@ def listening_in(pod: PodStatus, children: Mapping[int, list[int]]) -> list[List
 def _of_pod(pod: PodStatus, children: Mapping[int, list[int]]) -> Iterator[Listening]:
     network = _network(pod.pid)
     own_network = network != _network(os.getpid())
-    sockets = {network: list(_sockets(pod.pid))}
+    sockets = {network: list(sockets_of(pod.pid))}
     owners: dict[int, str] = {}
     for process, pids in _trees(pod, children).items():
         for pid in pids:
             with contextlib.suppress(OSError):
                 if (other := _network(pid)) not in sockets:
-                    sockets[other] = list(_sockets(pid))
-                owners |= dict.fromkeys(_held(pid), process)
-    inits = set(_held(pod.pid))
+                    sockets[other] = list(sockets_of(pid))
+                owners |= dict.fromkeys(held(pid), process)
+    inits = set(held(pod.pid))
     for found, its in sockets.items():
         for socket in its:
             if socket.inode in owners:
@@ -81,7 +83,7 @@ def _network(pid: int) -> str:
     return str(Path(f"/proc/{pid}/ns/net").readlink())
 
 
-def _held(pid: int) -> Iterator[int]:
+def held(pid: int) -> Iterator[int]:
     """The inodes of the sockets that a process has open."""
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -90,7 +92,7 @@ def _held(pid: int) -> Iterator[int]:
                 yield int(link[8:-1])
 
 
-def _sockets(pid: int) -> Iterator[_Socket]:
+def sockets_of(pid: int) -> Iterator[Socket]:
     """Everything that listens in the network namespace of a process."""
     network = Path(f"/proc/{pid}/net")
     for name, state, prefix in (
@@ -101,10 +103,10 @@ def _sockets(pid: int) -> Iterator[_Socket]:
     ):
         for fields in _table(network / name):
             if fields[3] == state:
-                yield _Socket(int(fields[9]), prefix + _address(fields[1]))
+                yield Socket(int(fields[9]), prefix + _address(fields[1]))
     for fields in _table(network / "unix"):
         if int(fields[3], 16) & _ACCEPTS:
-            yield _Socket(int(fields[6]), f"unix:{fields[7] if len(fields) > 7 else ''}")
+            yield Socket(int(fields[6]), f"unix:{fields[7] if len(fields) > 7 else ''}")
 
 
 def _table(path: Path) -> list[list[str]]:

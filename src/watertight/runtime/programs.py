@@ -4,47 +4,106 @@ An interpreter often lies where another user may not look (a virtual environment
 a 0700 home): a view shows just the prefixes it needs, and the home stays hidden.
 """
 
+import difflib
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from watertight.errors import WatertightError
+from watertight.model.nearest import did_you_mean
 from watertight.model.system import Position
 
 _MOST_LINKS = 40  # as the kernel's own limit, path_resolution(7)
 _MOST_INTERPRETERS = 4
+_MOST_SHOWN = 6
+"""Directories of a search path that an error lists."""
+_NEAR = 0.8
+"""Of 1. There are thousands of programs, and some name is a little like any other."""
 
 
 class ProgramNotFoundError(WatertightError):
     """What ``run`` names is not there."""
 
-    def __init__(self, name: str, at: Position, searched: str) -> None:
-        super().__init__(
-            f"{at}: there is no program `{name}` (looked in {searched}).",
-            remedy="Install it, or give `run` a path; `python` is the one that runs watertight.",
-        )
+    def __init__(self, name: str, at: Position, why: str, remedy: str) -> None:
+        self.what = f"no program `{name}` can be run: {why}"
+        super().__init__(f"{at}: {self.what}.", remedy=remedy)
 
 
 def search_path(environment: Mapping[str, str]) -> str:
     """Beside the interpreter that runs us, then where the shell looks."""
-    return os.pathsep.join(
-        (str(Path(sys.prefix) / "bin"), environment.get("PATH", "") or os.defpath)
-    )
+    theirs = environment.get("PATH", "") or os.defpath
+    # An activated virtual environment stands in front of the shell's already.
+    return os.pathsep.join(dict.fromkeys((_beside_us(), *theirs.split(os.pathsep))))
+
+
+def _beside_us() -> str:
+    return str(Path(sys.prefix) / "bin")
 
 
 def find_program(name: str, directory: Path, path: str, at: Position) -> Path:
-    """The absolute path of the program that ``run`` begins with."""
+    """The absolute path of the program that ``run`` begins with.
+
+    Raises :class:`ProgramNotFoundError`.
+    """
     if "/" in name:
         found = directory / name
-        if not os.access(found, os.X_OK) or found.is_dir():
-            raise ProgramNotFoundError(name, at, str(found))
+        if (why := _unfit(found)) is not None:
+            raise ProgramNotFoundError(name, at, *why)
         return _without_links_before(found)
     where = shutil.which(name, path=path)
     if where is None:
-        raise ProgramNotFoundError(name, at, path)
+        raise ProgramNotFoundError(name, at, *_not_on_the_path(name, directory, path))
+    if (why := _unfit(Path(where))) is not None:
+        raise ProgramNotFoundError(name, at, *why)
     return _without_links_before(Path(where))
+
+
+def _unfit(program: Path) -> tuple[str, str] | None:
+    """Why a file cannot be run, and what to do; None if nothing speaks against it."""
+    name = program.name
+    try:
+        mode = program.stat().st_mode
+    except FileNotFoundError:
+        beside = _names_in(program.parent)
+        if beside is None:
+            return f"the directory {program.parent} is not there", "Correct the path."
+        return f"there is no file {program}", did_you_mean(name, beside) or "Correct the path."
+    except OSError as error:
+        return f"{program} cannot be looked at: {error.strerror}", "Let its path be read."
+    if stat.S_ISDIR(mode):
+        return f"{program} is a directory", "Name the program in it."
+    if not os.access(program, os.X_OK):
+        return f"{program} may not be executed", f"Allow it: chmod +x {program}"
+    interpreter = _interpreter_of(program)
+    if interpreter is not None and not interpreter.exists():
+        return (
+            f"its first line asks for {interpreter}, which is not there",
+            "Install that, or correct the line that begins with `#!`.",
+        )
+    return None
+
+
+def _not_on_the_path(name: str, directory: Path, path: str) -> tuple[str, str]:
+    searched = [entry for entry in path.split(os.pathsep) if entry]
+    shown = ", ".join(searched[:_MOST_SHOWN]) + (" …" if len(searched) > _MOST_SHOWN else "")
+    if (directory / name).is_file():
+        remedy = f"There is a file of that name in {directory}: write `./{name}`."
+    else:
+        known = (found for entry in searched for found in _names_in(Path(entry)) or ())
+        near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=_NEAR)
+        hint = f"Did you mean `{near[0]}`? Else install" if near else "Install"
+        remedy = f"{hint} it, or give `run` a path; `python` is the one that runs watertight."
+    return f"looked in {shown}", remedy
+
+
+def _names_in(directory: Path) -> list[str] | None:
+    try:
+        return os.listdir(directory)  # noqa: PTH208 - thousands of names, and no need of paths
+    except OSError:
+        return None
 
 
 def _without_links_before(path: Path) -> Path:

@@ -13,7 +13,8 @@ from watertight.runtime.client import PodError
 from watertight.runtime.files import write_atomically
 from watertight.runtime.layout import Layout, operator_user, server_user
 from watertight.runtime.spec import SERVER
-from watertight.runtime.supervisor import NotReadyError, Supervisor
+from watertight.runtime.supervisor import Supervisor
+from watertight.runtime.taken import LOOPBACK, obstacle
 
 _LOG_BYTES = 4_000
 _STOP_GRACE_SECONDS = 20.0
@@ -92,28 +93,21 @@ class PodHost:
     async def start(self) -> None:
         """See ``ServerHost``."""
         if self._layout.capabilities.shared_network:
-            await self._refuse_a_taken_port()
+            self._refuse_a_taken_port()
         await self._supervisor.start_process(self.resource, SERVER)
-        try:
-            await self._supervisor.wait_ready(
-                self.resource, SERVER, deadline_seconds=self.process.start_seconds
-            )
-        except NotReadyError as error:
-            raise WatertightError(
-                f"{error.message}\n{self.log()}".rstrip(), remedy=error.remedy
-            ) from error
-
-    async def _refuse_a_taken_port(self) -> None:
-        """The server would say so too, after as long as it may take to start."""
-        try:
-            (await self.connect(self._port)).close()
-        except OSError:
-            return
-        raise WatertightError(
-            f"{self._at}: Another program listens on port {self._port} of this machine, "
-            f"which is that of {self.resource}.",
-            remedy="End it, or give the resource another `port`.",
+        await self._supervisor.wait_ready(
+            self.resource, SERVER, deadline_seconds=self.process.start_seconds
         )
+
+    def _refuse_a_taken_port(self) -> None:
+        """The server would say so too, after as long as it may take to start."""
+        found = obstacle(LOOPBACK, self._port)
+        if found is not None:
+            raise WatertightError(
+                f"{self._at}: The port {self._port} of {self.resource} {found.why}. Services and "
+                "servers share this host's loopback.",
+                remedy=found.remedy,
+            )
 
     async def stop(self) -> None:
         """See ``ServerHost``."""

@@ -1,10 +1,14 @@
 """Why what was wanted is not in force: what the caller of the xDS server is told."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from watertight.enforcers.envoy.xds.events import Refused
 from watertight.errors import WatertightError
+
+_CANNOT_BIND = re.compile(r"cannot bind '(?P<address>[^']+)': (?P<reason>[^\n]+)")
+"""Envoy 1.40, ``source/common/listener_manager/listener_impl.cc``."""
 
 
 class DoorNotOpened(WatertightError):
@@ -24,11 +28,12 @@ class ResourceRefused(WatertightError):
         first, *others = refusals
         kind = first.type.rpartition(".")[2]
         more = f" (and {len(others)} more)" if others else ""
-        super().__init__(
-            f"{first.at}: The proxy of {workload} refuses the {kind} {first.name!r}{more}: "
-            f"{first.detail.strip()}",
-            remedy="What was in force before stays in force.",
-        )
+        message = f"refuses the {kind} {first.name!r}{more}: {first.detail.strip()}"
+        remedy = "What was in force before stays in force."
+        if (bind := _CANNOT_BIND.search(first.detail)) is not None:
+            message = f"cannot listen on {bind['address']}: {bind['reason'].strip()}."
+            remedy = f"End what listens there, or declare another port. {remedy}"
+        super().__init__(f"{first.at}: The proxy of {workload} {message}", remedy=remedy)
         self.workload = workload
         self.resource = first.name
         self.detail = first.detail

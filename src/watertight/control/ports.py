@@ -1,0 +1,46 @@
+"""Whether this host lets a system listen where its declaration says."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from watertight.control.store import Store
+from watertight.model import codes
+from watertight.model.document import quoted
+from watertight.model.rules import Flaw
+from watertight.model.system import GATEWAY, System
+from watertight.runtime.client import Pod
+from watertight.runtime.files import STATE_DIRECTORY
+from watertight.runtime.taken import obstacle
+
+
+def taken(system: System, project: Path, run_directory: Path) -> Iterator[Flaw]:
+    """Addresses of this host that ``up`` or ``apply`` could not listen on.
+
+    What the system that runs listens on already is its own.
+    """
+    gateway = system.gateway
+    if gateway is None:
+        return
+    before = _listens_already(project, run_directory)
+    if (gateway.address, gateway.port) == before:
+        return
+    found = obstacle(gateway.address, gateway.port)
+    if found is not None:
+        host = f"[{gateway.address}]" if ":" in gateway.address else gateway.address
+        yield Flaw(
+            codes.PORT_TAKEN,
+            ("gateway", "listen"),
+            f"The gateway's {quoted(f'{host}:{gateway.port}')} {found.why}.",
+            found.remedy,
+        )
+
+
+def _listens_already(project: Path, run_directory: Path) -> tuple[str, int] | None:
+    """Where the gateway listens that runs for this declaration now."""
+    pod = Pod.recorded(GATEWAY, run_directory / "pods" / GATEWAY)
+    if pod is None:
+        return None
+    pod.forget()
+    in_force = Store(project / STATE_DIRECTORY).current()
+    gateway = in_force.gateway if in_force else None
+    return (gateway.address, gateway.port) if gateway else None
