@@ -5,7 +5,7 @@ python tools/reference.py --check   # fails if a page is not what the code says
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import typer
 from watertight.cli.app import app, load
 from watertight.enforcers.contract import Deep, Probe
 from watertight.enforcers.registry import enforcers
+from watertight.model.declaration import Shape
 from watertight.model.load import load_file
 from watertight.model.schema import json_schema
 
@@ -66,7 +67,29 @@ def declaration() -> str:
     for name, definition in schema.get("$defs", {}).items():
         if definition.get("type") == "object":
             parts += _object(_noun(name), definition)
+    for kind, enforcer in sorted(enforcers().items()):
+        shapes: Mapping[str, type[Shape]] = getattr(enforcer, "shapes", {})
+        for part, shape in shapes.items():
+            parts += _keys(kind, part, shape)
     return "\n".join(parts)
+
+
+def _keys(kind: str, part: str, shape: type[Shape]) -> Iterator[str]:
+    """What one kind adds to the keys of a resource, or of a channel that leads to one."""
+    heading = {
+        "resource": f"a resource of kind `{kind}`",
+        "channel": f"a channel to a resource of kind `{kind}`",
+    }.get(part, f"a {part} of {kind}")
+    yield f"## {heading}\n"
+    beyond = {"resource": "[a resource](#resource)", "channel": "[a channel](#channel)"}.get(part)
+    also = f" Besides the keys of {beyond}:" if beyond else ""
+    yield f"{' '.join((shape.__doc__ or '').split())}{also}\n"
+    yield "| key | |\n|---|---|"
+    for name, field in shape.model_fields.items():
+        text = " ".join((field.description or "").split()).replace("|", "\\|")
+        star = " (required)" if field.is_required() else ""
+        yield f"| `{field.alias or name}`{star} | {text} |"
+    yield ""
 
 
 def _object(name: str, schema: dict[str, Any]) -> Iterator[str]:
@@ -78,9 +101,17 @@ def _object(name: str, schema: dict[str, Any]) -> Iterator[str]:
     for key, value in schema.get("properties", {}).items():
         text = " ".join(str(value.get("description", "")).split()).replace("|", "\\|")
         star = " (required)" if key in required else ""
-        default = f" Default: `{value['default']}`." if value.get("default") is not None else ""
+        default = "" if "enum" in value else _default(value.get("default"), text)
         yield f"| `{key}`{star} | {_type(value)} | {text}{default} |"
     yield ""
+
+
+def _default(value: Any, said: str) -> str:
+    """What holds where a key is left out, unless the text says so or there is nothing."""
+    if value is None or isinstance(value, (dict, list)) or "unless stated" in said:
+        return ""
+    shown = str(value).lower() if isinstance(value, bool) else value
+    return f" Default: `{shown}`."
 
 
 def _noun(definition: str) -> str:
@@ -104,7 +135,8 @@ def _type(schema: dict[str, Any]) -> str:
         return f"list of {_type(schema.get('items', {}))}"
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"map of {_type(schema['additionalProperties'])}"
-    return str(schema.get("type", "anything"))
+    kinds = schema.get("type", "anything")
+    return " or ".join(kinds) if isinstance(kinds, list) else str(kinds)
 
 
 def probes() -> str:

@@ -52,7 +52,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "env": Entry(
         "resources",
-        "List what a service's clients are told: environment variables and files. No secrets.",
+        "List what a service's program is told: environment variables and files. No secrets.",
     ),
     "render": Entry(
         "resources",
@@ -114,6 +114,14 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         return _Later(cmd_name, help=COMMANDS[cmd_name].help)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from watertight.model.nearest import did_you_mean  # noqa: PLC0415
+
+            hint = did_you_mean(args[0], COMMANDS) or "`watertight --help` lists them."
+            ctx.fail(f"There is no command `{args[0]}`. {hint}")
+        return super().resolve_command(ctx, args)
 
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from watertight.cli.checking import load_checked
+from watertight.cli.checking import load_checked, load_for_lint
 from watertight.cli.output import (
     Output,
     OutputOption,
@@ -19,13 +19,13 @@ from watertight.cli.output import (
     stdout,
 )
 from watertight.cli.project import DEFAULT_FILE, FileArgument, FileOption
+from watertight.enforcers.deciding import decide_use
 from watertight.errors import ExitCode, WatertightError
-from watertight.model.decide import decide
 from watertight.model.findings import DeclarationError
 from watertight.model.schema import json_schema
 from watertight.model.starter import STARTER
 from watertight.model.system import Limits, System
-from watertight.model.units import limits_text
+from watertight.model.units import counted, limits_text
 
 
 @speaks_plainly
@@ -56,7 +56,7 @@ def init(
 def lint(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
     """Check a declaration: every finding at once, each with its line and a code."""
     try:
-        system, findings = load_checked(file)
+        system, findings = load_for_lint(file)
     except DeclarationError as error:
         if output is Output.JSON:
             print_json({"findings": [finding_as_dict(finding) for finding in error.findings]})
@@ -68,8 +68,8 @@ def lint(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEX
         return
     print_findings(findings, stdout)
     say(
-        f"{len(system.services)} services, {len(system.channels)} channels: no error, "
-        f"{len(findings)} warning{'s' * (len(findings) != 1)}."
+        f"{counted(len(system.services), 'service')}, {counted(len(system.channels), 'channel')}: "
+        f"no error, {counted(len(findings), 'warning')}."
     )
 
 
@@ -83,15 +83,20 @@ def schema() -> None:
 def explain(
     source: Annotated[str, typer.Argument(help="Who calls: a service, `gateway` or `outside`.")],
     target: Annotated[str, typer.Argument(help="Who is called.")],
-    method: Annotated[str | None, typer.Argument(help="An HTTP method, or RPC service.")] = None,
-    path: Annotated[str | None, typer.Argument(help="A path, or RPC method.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Argument(help="An HTTP method, an RPC service, or what is done: `select`."),
+    ] = None,
+    path: Annotated[
+        str | None, typer.Argument(help="A path, an RPC method, or to what: `orders`.")
+    ] = None,
     *,
     file: FileOption = DEFAULT_FILE,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Say whether a call is allowed, and why, with the line that decides it."""
     system, _ = load_checked(file)
-    decision = decide(system, source, target, method, path)
+    decision = decide_use(system, source, target, method, path)
     if output is Output.JSON:
         print_json(
             {

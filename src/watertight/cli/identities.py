@@ -7,6 +7,7 @@ import typer
 from watertight.cli.output import Output, OutputOption, print_json, say, speaks_plainly
 from watertight.cli.project import DEFAULT_FILE, FileOption, admin_client
 from watertight.control.requests import What
+from watertight.model.units import counted
 
 ServiceArgument = Annotated[str, typer.Argument(help="A service, or `gateway`.")]
 
@@ -26,7 +27,7 @@ def rotate(
     if output is Output.JSON:
         print_json(answer)
         return
-    say(f"{len(answer['workloads'])} new SVIDs, acknowledged by every proxy.")
+    say(f"{counted(len(answer['workloads']), 'new SVID')}, acknowledged by every proxy.")
     for root in answer["retired_roots"]:
         say(f"The old root {root} is trusted no more.")
 
@@ -44,7 +45,7 @@ def revoke(
         print_json(cut)
     else:
         say(
-            f"{cut['spiffe_id']} is revoked: {cut['sessions']} sessions ended, "
+            f"{cut['spiffe_id']} is revoked: {counted(cut['sessions'], 'session')} ended, "
             f"new ones refused, after {cut['seconds']:.3f} s."
         )
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
@@ -14,7 +15,11 @@ from rich.table import Table
 
 from watertight.errors import ExitCode, MachineRefused, WatertightError
 from watertight.model.findings import DeclarationError, Finding, Severity
+from watertight.model.system import Position
 
+EXCERPT_WIDTH = 100
+"""Characters of a line that are shown around the column of a finding."""
+MOST_BYTES_SHOWN = 8 * 1024 * 1024
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -69,15 +74,54 @@ def finding_as_dict(finding: Finding) -> dict[str, Any]:
 
 
 def print_findings(findings: Iterable[Finding], console: Console) -> None:
-    """One finding a line, as compilers do, so that editors can jump to it."""
+    """One finding a line, as compilers do, so that editors can jump to it, and its own line."""
+    excerpts = Excerpts()
     for finding in findings:
         colour = "red" if finding.severity is Severity.ERROR else "yellow"
         console.print(
             f"[bold]{escape(str(finding.at))}[/bold]: [{colour}]{finding.severity}[/{colour}] "
             f"{finding.code}: {escape(finding.message)}"
         )
+        for line in excerpts.of(finding.at):
+            console.print(line, markup=False, style="dim")
         if finding.remedy:
             console.print(f"  {escape(finding.remedy)}")
+
+
+class Excerpts:
+    """The lines of declarations that findings point at, each file read once."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, list[str]] = {}
+
+    def of(self, at: Position) -> tuple[str, ...]:
+        """The line, with a mark under the column; nothing if it cannot be shown."""
+        if at.file not in self._files:
+            self._files[at.file] = _lines(at.file)
+        lines = self._files[at.file]
+        if not 0 < at.line <= len(lines):
+            return ()
+        whole = lines[at.line - 1]
+        start = max(0, min(at.column - 1 - EXCERPT_WIDTH // 2, len(whole) - EXCERPT_WIDTH))
+        line = whole[start : start + EXCERPT_WIDTH]
+        shown = "".join(
+            "→" if c == "\t" else c if c.isprintable() else "\N{REPLACEMENT CHARACTER}"
+            for c in line
+        )
+        gutter = f"{at.line:>5} | "
+        if not shown.strip():
+            return ()
+        return gutter + shown, f"{'':>5} | {'':>{at.column - 1 - start}}^"
+
+
+def _lines(file: str) -> list[str]:
+    """Of a declaration, as the loader counts them."""
+    try:
+        with Path(file).open("rb") as stream:
+            text = stream.read(MOST_BYTES_SHOWN).decode(errors="replace")
+    except (OSError, ValueError):
+        return []
+    return [line.rstrip("\r") for line in text.removeprefix("\ufeff").split("\n")]
 
 
 def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:

@@ -26,6 +26,7 @@ from watertight.errors import ExitCode, WatertightError
 from watertight.identity.hazmat import open_issuer
 from watertight.identity.svid import X509SVID
 from watertight.model.findings import Finding, Severity
+from watertight.model.nearest import did_you_mean
 from watertight.model.system import Position, System
 from watertight.runtime.host import detect
 from watertight.runtime.layout import Layout, lay_out
@@ -134,7 +135,9 @@ async def attack(  # noqa: PLR0913 - each is an option of the command
         probes += tuple(p for p in gather_deep(system, deep) if fnmatch(p.id, selection))
     if not probes:
         raise NoSuchProbe(
-            f"No probe matches `{selection}`.", remedy="docs/reference/probes.md lists them."
+            f"No probe matches `{selection}`.",
+            remedy=did_you_mean(selection, {p.id for p in gather_probes(system, "*")})
+            or "`watertight verify --all` lists them; a pattern is quoted: `--only 'tls.*'`.",
         )
     audience.on_start(len(probes))
     try:

@@ -1,6 +1,7 @@
 """Commands about databases and brokers: how a service reaches them, what a server must be told."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +11,15 @@ from watertight.cli.checking import load_checked
 from watertight.cli.output import Output, OutputOption, print_json, say, speaks_plainly, stdout
 from watertight.cli.project import DEFAULT_FILE, FileOption, find_declaration
 from watertight.control.clients import client_of, environment_of
-from watertight.enforcers.contract import Placement
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import GrantsElsewhere
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.nearest import did_you_mean
 from watertight.model.system import Resource, System
+from watertight.runtime.environment import app_environment
+from watertight.runtime.files import STATE_DIRECTORY
 from watertight.runtime.host import detect
-from watertight.runtime.layout import run_directory
+from watertight.runtime.layout import Layout, run_directory
 
 
 class Unknown(WatertightError):
@@ -33,21 +35,26 @@ def env(
     file: FileOption = DEFAULT_FILE,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """List what a service's clients are told: environment variables and files. No secrets."""
+    """List what a service's program is told: environment variables and files. No secrets.
+
+    The variables are all that the program gets from `watertight up` in this shell, and no others.
+    """
     system, _ = load_checked(file)
     if service not in system.services:
         raise Unknown(
             f"There is no service `{service}`.", remedy=did_you_mean(service, system.services)
         )
     declaration = find_declaration(file).resolve()
-    placement = Placement(run_directory(declaration), declaration.parent, detect().shared_network)
+    state = declaration.parent / STATE_DIRECTORY
+    layout = Layout(declaration, state, run_directory(declaration), detect())
+    placement = layout.placement
     reached = {
         channel.target: client_of(system, placement, channel)
         for channel in system.outgoing(service)
         if channel.target in system.resources
     }
-    variables = environment_of(settings for _, settings in reached.values())
-    variables["WATERTIGHT_CHANNELS"] = str(placement.channels_file(service))
+    clients = environment_of(settings for _, settings in reached.values())
+    variables = app_environment(system, layout, os.environ, service, clients)
     files = [str(placement.credentials(service) / name) for name in CREDENTIALS] if reached else []
     files += [
         str(placement.channels_file(service).with_name(name))

@@ -20,12 +20,12 @@ from pydantic import ValidationError
 
 from watertight.enforcers.contract import Applied, Capability, Placement, Probe
 from watertight.errors import ExitCode, WatertightError
-from watertight.model.declaration import Shape
+from watertight.model.declaration import ChannelShape, ResourceShape, Shape
 from watertight.model.document import DocumentPath
 from watertight.model.findings import Finding
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Position, Resource, System
-from watertight.model.translate import shape_flaws
+from watertight.model.translate import keys_of, shape_flaws
 
 CERTIFICATE = "certificate.pem"
 """The SVID's chain, leaf first."""
@@ -266,6 +266,38 @@ class KnowsWeaknesses(Protocol):
 
 
 @runtime_checkable
+class ReadsFiles(Protocol):
+    """What an enforcer also has whose resources name files of the project."""
+
+    def files(self, resource: Resource) -> Mapping[str, str]:
+        """Pure: key of the resource → the file that it names, relative to the declaration."""
+        ...
+
+
+@runtime_checkable
+class HasKeys(Protocol):
+    """What an enforcer also has that says which keys its resources and channels have."""
+
+    shapes: Mapping[str, type[Shape]]
+    """``resource``, ``channel``, and what stands inside them; the reference is made from it."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """What an enforcer also has that can say of one use whether a channel grants it."""
+
+    uses: Sequence[str]
+    """How a use is asked for: ``select TABLE``."""
+
+    def granted(self, channel: Channel, action: str, thing: str) -> str | None:
+        """Pure: the grant that allows it, as it is declared; None if none does.
+
+        Raises ValueError for an action that the kind does not know.
+        """
+        ...
+
+
+@runtime_checkable
 class BoundsDoors(Protocol):
     """What an enforcer also has whose server can be filled by connections that never log in."""
 
@@ -281,7 +313,8 @@ def keys(
     try:
         return shape.model_validate(dict(options)), ()
     except ValidationError as error:
-        return None, tuple(shape_flaws(shape, path, error))
+        common = keys_of(ResourceShape if path[:1] == ("resources",) else ChannelShape)
+        return None, tuple(shape_flaws(shape, path, error, also=common))
 
 
 def channels_to(system: System, resource: str) -> Iterator[tuple[DocumentPath, Channel]]:

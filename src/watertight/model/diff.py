@@ -3,11 +3,12 @@
 A change *tightens* if something that worked before does not any more. Positions are no changes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from watertight.model.claims import claim_texts
+from watertight.model.pieces import pieces
 from watertight.model.system import (
     NOWHERE,
     Channel,
@@ -167,7 +168,7 @@ def _channel(old: Channel, new: Channel) -> Iterator[Change]:
 
 def _options(old: Channel, new: Channel) -> Iterator[Change]:
     """What a resource grants, piece by piece; it may tighten whichever way it changes."""
-    before, after = list(_pieces(old.options)), list(_pieces(new.options))
+    before, after = list(pieces(old.options)), list(pieces(new.options))
     lost = [piece for piece in before if piece not in after]
     for piece in lost:
         yield Change("-", f"grant {new.name}: {piece}", tightens=True, at=new.at)
@@ -178,19 +179,6 @@ def _options(old: Channel, new: Channel) -> Iterator[Change]:
         yield Change(
             "~", f"channel {new.name}: what the resource grants changed", tightens=True, at=new.at
         )
-
-
-def _pieces(said: object, *where: str) -> Iterator[str]:
-    """``publish orders.placed``, ``buckets settings read``, ``reply true``."""
-    if isinstance(said, Mapping):
-        for key, value in said.items():
-            yield from _pieces(value, *where, str(key))
-    elif isinstance(said, Sequence) and not isinstance(said, str):
-        for value in said:
-            yield from _pieces(value, *where)
-    else:
-        shown = str(said).lower() if isinstance(said, bool) else str(said)
-        yield " ".join([*where, shown])
 
 
 def _duration(seconds: float | None) -> str:

@@ -5,6 +5,11 @@ from watertight.model.system import Limit, Limits
 _WINDOWS = {1: "s", 60: "m", 3600: "h"}
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 channel``, ``2 proxies``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def duration_text(seconds: float) -> str:
     """``2s``, ``500ms``: the shortest spelling; a fraction of a millisecond is rounded."""
     milliseconds = round(seconds * 1000)

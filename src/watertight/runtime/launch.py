@@ -13,6 +13,7 @@ from pathlib import Path
 from watertight.model.system import Limits
 from watertight.runtime.cgroups import Cgroups
 from watertight.runtime.client import Pod, PodError
+from watertight.runtime.environment import mark
 from watertight.runtime.files import write_atomically
 from watertight.runtime.host import Isolation
 from watertight.runtime.layout import Layout
@@ -23,9 +24,6 @@ from watertight.runtime.spec import PROXY, PodSpec, ProcessSpec
 from watertight.runtime.waiting import readable
 from watertight.runtime.wire import LimitsWire, PodWire, ProcessWire
 
-POD_MARK = "WATERTIGHT_POD"
-"""Without process namespaces: the environment variable by which what a pod left can be found."""
-
 _START_SECONDS = 30.0
 _LONGEST_NAME = 64
 _POD_LOG_BYTES = 1024 * 1024
@@ -35,9 +33,7 @@ _POD_LOG_BYTES = 1024 * 1024
 def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> ProcessWire:
     """One process as its init reads it."""
     isolation = layout.capabilities.isolation
-    environment = dict(process.environment)
-    if isolation is Isolation.NONE:
-        environment[POD_MARK] = str(layout.pod(spec.name))
+    environment = {**process.environment, **mark(layout, spec.name)}
     return {
         "name": process.name,
         "argv": list(process.argv),

@@ -5,7 +5,7 @@ import os
 import signal
 from pathlib import Path
 
-from watertight.runtime.launch import POD_MARK
+from watertight.runtime.environment import POD_MARK
 from watertight.runtime.proc import process_ids
 
 

@@ -1,8 +1,4 @@
-"""From a declaration to what runs: one :class:`PodSpec` a workload.
-
-Apps get a clean environment: what a shell happens to hold (cloud keys, tokens) is not
-their business.
-"""
+"""From a declaration to what runs: one :class:`PodSpec` a workload."""
 
 import os
 import sys
@@ -12,7 +8,8 @@ from pathlib import Path
 
 from watertight.enforcers.resource import ServerProcess
 from watertight.model.addresses import callee_addresses
-from watertight.model.system import GATEWAY, Protocol, Resource, Service, System
+from watertight.model.system import GATEWAY, Resource, Service, System
+from watertight.runtime.environment import app_environment
 from watertight.runtime.host import Isolation
 from watertight.runtime.layout import Layout
 from watertight.runtime.mounts import (
@@ -40,8 +37,6 @@ from watertight.runtime.spec import (
 from watertight.runtime.wire import Mount
 
 _FIRST_FREE_PORT = 1024
-_INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
-"""All that apps keep of the operator's environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +99,8 @@ def _service_pod(
     network = () if shared else network_files(layout.pod(name) / "hosts")
     processes = [_proxy(layout, machine, name, network)]
     if system.services[name].run:
-        app = _app(system, layout, machine, name, network)
-        # What the declaration itself says of the environment comes last.
-        own = {**clients, **system.services[name].environment}
-        processes.append(replace(app, environment={**app.environment, **own}))
+        environment = app_environment(system, layout, machine.environment, name, clients)
+        processes.append(_app(system, layout, machine, name, network, environment))
     hosts = {"localhost": "127.0.0.1", name: "127.0.0.1", **addresses}
     return PodSpec(name, "host" if shared else "namespace", hosts, tuple(processes))
 
@@ -192,6 +185,8 @@ def _proxy(
             *("--drain-time-s", "0"),
             *(() if workload == GATEWAY else ("--concurrency", "1")),
             *("--log-level", "warn"),
+            # Else each listener says of `allow_custom_methods` that Envoy calls it unfinished.
+            *("--component-log-level", "misc:error"),
             *("--file-flush-interval-msec", "1000"),
         ),
         environment={"HOME": "/", "PATH": os.defpath},
@@ -205,7 +200,12 @@ def _proxy(
 
 
 def _app(
-    system: System, layout: Layout, machine: Machine, name: str, network: Sequence[Mount]
+    system: System,
+    layout: Layout,
+    machine: Machine,
+    name: str,
+    network: Sequence[Mount],
+    environment: Mapping[str, str],
 ) -> ProcessSpec:
     service = system.services[name]
     directory = (layout.project / service.directory).resolve()
@@ -225,7 +225,7 @@ def _app(
     return ProcessSpec(
         name=APP,
         argv=(str(program), *service.run[1:]),
-        environment=_environment(system, layout, machine, name),
+        environment=environment,
         directory=directory,
         view=app_view(machine.system, network, sight) if isolated else (),
         credentials=layout.users.app(name) if layout.users else None,
@@ -241,31 +241,6 @@ def _private_keys(system: System, project: Path) -> tuple[Path, ...]:
         return ()
     key = (project / gateway.private_key).resolve()
     return (key,) if key.is_relative_to(project) else ()
-
-
-def _environment(system: System, layout: Layout, machine: Machine, name: str) -> dict[str, str]:
-    shared = layout.capabilities.shared_network
-    data = str(layout.data(name))
-    environment = {
-        "HOME": data,
-        "WATERTIGHT_DATA": data,
-        "USER": name,
-        "LOGNAME": name,
-        "PATH": search_path(machine.environment),
-        "PYTHONUNBUFFERED": "1",
-        "SPIFFE_ENDPOINT_SOCKET": f"unix://{layout.placement.workload_api_socket(name)}",
-        "WATERTIGHT_CHANNELS": str(layout.placement.channels_file(name)),
-    }
-    environment |= {k: machine.environment[k] for k in _INHERITED if k in machine.environment}
-    for callee, address in callee_addresses(system, name, shared_network=shared).items():
-        called = system.services.get(callee)
-        listens = called.listens if called else None
-        if listens is not None:
-            scheme = "tcp" if listens.protocol is Protocol.TCP else "http"
-            host = address if shared else callee
-            variable = f"{callee.upper().replace('-', '_')}_URL"
-            environment[variable] = f"{scheme}://{host}:{listens.port}"
-    return environment
 
 
 def _readiness(service: Service) -> Readiness:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from watertight.enforcers.contract import Applied, Capability, Deep, Placement, Probe
 from watertight.enforcers.nats.check import check
-from watertight.enforcers.nats.declaration import KIND
+from watertight.enforcers.nats.declaration import KIND, ChannelKeys, ServerKeys, StreamKeys
+from watertight.enforcers.nats.uses import USES, grant_for
 from watertight.enforcers.resource import (
     Client,
     ClientSettings,
@@ -12,6 +13,7 @@ from watertight.enforcers.resource import (
     ServerPlan,
     ServerProcess,
 )
+from watertight.model.declaration import Shape
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Resource, System
 
@@ -22,10 +24,20 @@ class NATSEnforcer:
     kind = KIND
     resources = frozenset({KIND})
     capability = Capability(lowest_tls="1.3")
+    shapes: Mapping[str, type[Shape]] = {
+        "resource": ServerKeys,
+        "stream": StreamKeys,
+        "channel": ChannelKeys,
+    }
+    uses = USES
 
     def check(self, system: System, resource: Resource) -> Iterable[Flaw]:
         """See the protocol."""
         return check(system, resource)
+
+    def granted(self, channel: Channel, action: str, thing: str) -> str | None:
+        """See ``Explains``."""
+        return grant_for(channel, action, thing)
 
     def compile(self, system: System, placement: Placement) -> Mapping[str, ServerPlan]:
         """See the protocol."""

@@ -3,7 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from watertight.enforcers.contract import Applied, Capability, Deep, Placement, Probe
-from watertight.enforcers.postgresql.declaration import KIND, check, server_shares
+from watertight.enforcers.postgresql.declaration import (
+    KIND,
+    DatabaseKeys,
+    GrantKeys,
+    check,
+    declared,
+    server_shares,
+)
+from watertight.enforcers.postgresql.uses import USES, grant_for
 from watertight.enforcers.resource import (
     Client,
     ClientSettings,
@@ -11,6 +19,7 @@ from watertight.enforcers.resource import (
     ServerPlan,
     ServerProcess,
 )
+from watertight.model.declaration import Shape
 from watertight.model.findings import Finding
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Resource, System
@@ -22,10 +31,24 @@ class PostgreSQLEnforcer:
     kind = KIND
     resources = frozenset({KIND})
     capability = Capability()
+    shapes: Mapping[str, type[Shape]] = {
+        "resource": DatabaseKeys,
+        "channel": GrantKeys,
+    }
+    uses = USES
 
     def check(self, system: System, resource: Resource) -> Iterable[Flaw]:
         """See ``ResourceEnforcer``."""
         return check(system, resource)
+
+    def granted(self, channel: Channel, action: str, thing: str) -> str | None:
+        """See ``Explains``."""
+        return grant_for(channel, action, thing)
+
+    def files(self, resource: Resource) -> Mapping[str, str]:
+        """See ``ReadsFiles``."""
+        schema = declared(resource).schema_file
+        return {} if schema is None else {"schema": schema}
 
     def compile(self, system: System, placement: Placement) -> Mapping[str, ServerPlan]:
         """See ``ResourceEnforcer``."""

@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from watertight.enforcers.contract import Applied, Capability, Deep, Placement, Probe
-from watertight.enforcers.rabbitmq.declaration import KIND, check
+from watertight.enforcers.rabbitmq.declaration import (
+    KIND,
+    BindingKeys,
+    BrokerKeys,
+    ChannelKeys,
+    check,
+)
+from watertight.enforcers.rabbitmq.uses import USES, grant_for
 from watertight.enforcers.resource import (
     Client,
     ClientSettings,
@@ -11,6 +18,7 @@ from watertight.enforcers.resource import (
     ServerPlan,
     ServerProcess,
 )
+from watertight.model.declaration import Shape
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Resource, System
 
@@ -21,10 +29,20 @@ class RabbitMQEnforcer:
     kind = KIND
     resources = frozenset({KIND})
     capability = Capability()
+    shapes: Mapping[str, type[Shape]] = {
+        "resource": BrokerKeys,
+        "binding": BindingKeys,
+        "channel": ChannelKeys,
+    }
+    uses = USES
 
     def check(self, system: System, resource: Resource) -> Iterable[Flaw]:
         """See the protocol."""
         return check(system, resource)
+
+    def granted(self, channel: Channel, action: str, thing: str) -> str | None:
+        """See ``Explains``."""
+        return grant_for(channel, action, thing)
 
     def compile(self, system: System, placement: Placement) -> Mapping[str, ServerPlan]:
         """See the protocol."""

@@ -1,0 +1,82 @@
+"""What a newcomer is told who mistypes a command, or asks for what cannot be."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_refusals import in_process
+from tests.cli.test_resources import DECLARATION
+from watertight.model.starter import STARTER
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("veryfy", "Did you mean `verify`?"),
+        ("Up", "Did you mean `up`?"),
+        ("deploy", "`watertight --help` lists them."),
+    ],
+)
+def test_a_misspelt_command_is_told_which_was_meant(typed: str, says: str) -> None:
+    said = in_process(typed, expect=2).stderr
+    text = " ".join(said.replace("│", " ").split())
+    assert f"There is no command `{typed}`." in text
+    assert says in text
+
+
+def test_a_finding_shows_its_line_and_marks_its_column(tmp_path: Path) -> None:
+    file = tmp_path / "watertight.yaml"
+    file.write_text("trust_domain: x.internal\nservices:\n\tweb: {}\n" + "a" * 300 + "\n")
+    lines = in_process("lint", str(file), expect=1).stdout.splitlines()
+    assert lines[1:3] == ["    3 | →web: {}", "      | ^"]
+    file.write_text("x: 1\ntrust_domain: " + "x" * 90 + " " * 60 + "!y # " + "z" * 90 + "\n")
+    lines = in_process("lint", str(file), expect=1).stdout.splitlines()
+    shown = next(n for n, line in enumerate(lines) if line.startswith("    2 | "))
+    assert len(lines[shown]) == 108
+    mark = lines[shown + 1].index("^")
+    assert lines[shown][mark] in "x!"
+
+
+def test_one_of_a_thing_is_said_in_the_singular(tmp_path: Path) -> None:
+    (tmp_path / "watertight.yaml").write_text(STARTER)
+    assert "2 services, 1 channel: no error, 0 warnings." in (
+        in_process("lint", str(tmp_path), expect=0).stderr
+    )
+
+
+def test_lint_warns_of_what_up_refuses(tmp_path: Path) -> None:
+    file = tmp_path / "watertight.yaml"
+    file.write_text(STARTER.replace("run: [python3,", "run: [pyton3,", 1))
+    [warning] = json.loads(in_process("lint", str(file), "-o", "json", expect=0).stdout)["findings"]
+    assert (warning["code"], warning["line"], warning["column"]) == ("WT-W1441", 10, 11)
+    refused = in_process("up", str(file), "-o", "json", expect=3)
+    [error] = json.loads(refused.stdout)["error"]["findings"]
+    assert (error["code"], error["line"], error["severity"]) == ("WT-E1441", 10, "error")
+    assert not (tmp_path / ".watertight").exists()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "watertight.yaml"
+    path.write_text(DECLARATION.replace("kind: nats, external", "kind: nats, external"))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expect", "says"),
+    [
+        ("orders orders-db", 0, "grants `tables orders select`."),
+        ("orders orders-db select orders", 0, "grants `select on table public.orders`."),
+        ("orders orders-db SELECT public.orders", 0, "grants `select on table public.orders`."),
+        ("orders orders-db delete orders", 1, "does not grant `delete orders`"),
+        ("orders orders-db fetch orders", 1, "is no use of a resource of kind `postgresql`"),
+        ("orders events publish orders.placed", 0, "grants `publish orders.placed`."),
+        ("orders events publish payments", 1, "does not grant `publish payments`"),
+        ("orders events subscribe orders.placed", 1, "does not grant"),
+        ("quiet orders-db select orders", 1, "No channel `quiet -> orders-db` is declared."),
+        ("orders-db orders", 1, "is a resource; only services open channels."),
+    ],
+)
+def test_explain_knows_databases_and_brokers(file: str, asked: str, expect: int, says: str) -> None:
+    assert says in in_process("explain", *asked.split(), "-f", file, expect=expect).stdout
