@@ -123,7 +123,7 @@ async def test_a_port_that_another_program_has_is_named(project: Path, declared:
     """Only where servers share the host's network: in a namespace of its own, a port is free."""
     port = free_port()
     file = declared.write(project, f", port: {port}")
-    says = rf"^{file}:3:\d+: The port {port} of \S+ is taken: python\S* \(process {os.getpid()}\)"
+    says = rf"^{file}:3:\d+: The port {port} of \S+ is taken: \S+ \(process {os.getpid()}\)"
     with socket.create_server(("127.0.0.1", port)), pytest.raises(WatertightError, match=says):
         async with sealed(file, NO_ISOLATION):
             pass
