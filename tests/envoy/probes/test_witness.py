@@ -28,6 +28,11 @@ class Proxy(Enum):
     POOLS = "passes it on, behind what the attacker sent"
     DROPS = "loses it"
     MUTE = "passes it on, and loses the answer"
+    HASTY = "passes it on, and does not wait for the answer"
+    HASTY_AND_DROPS = "loses it, and says that no answer came"
+
+
+TIMED_OUT = b"HTTP/1.1 504 Gateway Timeout\r\ncontent-length: 24\r\n\r\nupstream request timeout"
 
 
 async def _app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,8 +78,10 @@ class Bad:
                         forth.write(data)
                     elif self.how is Proxy.POOLS:
                         self.attack.write(data)
-                    elif self.how is not Proxy.DROPS:
+                    elif self.how not in {Proxy.DROPS, Proxy.HASTY_AND_DROPS}:
                         forth.write(data)
+                    if mute and self.how in {Proxy.HASTY, Proxy.HASTY_AND_DROPS}:
+                        writer.write(TIMED_OUT)
             if self.attack is forth:
                 self.attack = None
             forth.close()
@@ -161,14 +168,16 @@ async def test_a_request_that_was_swallowed_is_broken_when_the_witness_sees_it()
     assert "the victim's request reached the app in the attacker's" in seen.detail
 
 
-async def test_a_request_that_nobody_saw_arrive_is_not_held() -> None:
-    seen = await fought(Proxy.DROPS)
+@pytest.mark.parametrize("how", [Proxy.DROPS, Proxy.HASTY_AND_DROPS])
+async def test_a_request_that_nobody_saw_arrive_is_not_held(how: Proxy) -> None:
+    seen = await fought(how)
     assert seen.outcome is Outcome.NOT_RUN, seen.detail
     assert "nobody saw its request arrive" in seen.detail
 
 
-async def test_an_app_may_be_slow_while_its_request_is_seen_to_arrive() -> None:
-    seen = await fought(Proxy.MUTE)
+@pytest.mark.parametrize("how", [Proxy.MUTE, Proxy.HASTY])
+async def test_an_app_may_be_slow_while_its_request_is_seen_to_arrive(how: Proxy) -> None:
+    seen = await fought(how)
     assert seen.outcome is Outcome.REFUSED, seen.detail
 
 

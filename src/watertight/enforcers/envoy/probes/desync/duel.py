@@ -38,6 +38,7 @@ BUSY_SECONDS = 0.3
 ASKED_AGAIN = 3
 APP_FAILED = frozenset({500, 503})
 """What an app says of trouble of its own. It takes the half of a request for a 400 or a 501."""
+GATEWAY_TIMEOUT = 504
 IDLE_TIMEOUT = b"HTTP/1.1 408"
 """Some servers say so of their own accord before they close an idle connection."""
 
@@ -228,7 +229,7 @@ class Duel:
         if odd is not None and self.marks.hidden in _text(odd):
             raise Disturbed(f"the victim was answered {odd.status} with the attacker's own text")
         again = [await self._ask(self.victim) for _ in range(ASKED_AGAIN)]
-        if odd is None and self.witness is not None:
+        if _unanswered(odd) and self.witness is not None:
             return  # perhaps a slow app: what the witness saw of the request decides
         if odd is None or app_is_absent(odd):
             # A connection that broke: told apart from an app that is busy by asking again.
@@ -309,7 +310,7 @@ class Duel:
         answer = await self._working.answer(self.victim.base.method, TIMEOUT_SECONDS)
         if answer is None and self._working.ended:
             return await self._ask(self.victim)  # an idle connection may end at any time
-        if answer is None:
+        if _unanswered(answer):
             self._silent.append(mark)
         return answer
 
@@ -334,7 +335,7 @@ class Duel:
             answer = await talk.answer(side.base.method, TIMEOUT_SECONDS)
         finally:
             await talk.close()
-        if answer is None and mark:
+        if _unanswered(answer) and mark:
             self._silent.append(mark)
         return answer
 
@@ -353,6 +354,11 @@ class Duel:
 
 class Broken(Disturbed):
     """A victim's connection broke: an attack only if it happens again."""
+
+
+def _unanswered(answer: Answer | None) -> bool:
+    """Nothing came, or the enforcer waited for the app as long as it may."""
+    return answer is None or (answer.status == GATEWAY_TIMEOUT and app_is_absent(answer))
 
 
 def _text(answer: Answer) -> str:
