@@ -36,7 +36,7 @@ def test_a_path_is_relative_to_the_services_directory(tmp_path: Path) -> None:
 def test_what_is_not_there_is_told_with_its_line(tmp_path: Path, name: str) -> None:
     """Not found, not executable, a directory given as a path."""
     (tmp_path / "serve").write_text("not executable", encoding="utf-8")
-    with pytest.raises(ProgramNotFoundError, match=r"watertight\.yaml:7:5: there is no program"):
+    with pytest.raises(ProgramNotFoundError, match=r"watertight\.yaml:7:5: no program"):
         find_program(name if name != "." else "./", tmp_path, str(tmp_path), AT)
 
 

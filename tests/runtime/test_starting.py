@@ -46,7 +46,12 @@ async def failure(
     [
         ("import sys; sys.exit('no such luck')", "exit status 1. It said last:\n    no such", ""),
         ("import flsk", "exit status 1", "install `flsk` there"),
-        ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL. It said nothing.", "memory"),
+        (
+            "import os; os.kill(os.getpid(), 9)",
+            "last killed by SIGKILL. It said nothing.",
+            "memory",
+        ),
+        ("import os; os.environ['DATABASE_URL']", "exit status 1", "`watertight env`"),
         ("print('bye')", "exit status 0. It said last:\n    bye", "stays in the foreground"),
         ("open('mine', 'w')", "exit status 1", "$WATERTIGHT_DATA"),
     ],

@@ -138,9 +138,10 @@ class Start:
         if crashes >= CRASHES and now - self._began >= CRASHING_SECONDS:
             self._how = state.last_exit or ""
             times = state.restarts - self._first
+            last = self._how if self._how.startswith("killed") else f"with {self._how}"
             raise self._failure(
                 f"does not start: it ended {times} times within {now - self._began:.1f} s, "
-                f"last with {state.last_exit}"
+                f"last {last}"
             )
 
     def _judge_what_it_does(self, seen: str, now: float) -> str:

@@ -13,6 +13,13 @@ _SAID: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
         ),
     ),
     (
+        re.compile(r"KeyError: '(?P<name>[A-Z][A-Z0-9_]+)'"),
+        lambda match: (
+            f"If `{match['name']}` is a variable, declare it under the service's `environment`; "
+            "`watertight env` prints those that it has."
+        ),
+    ),
+    (
         re.compile(r"[Aa]ddress already in use|EADDRINUSE"),
         lambda _: (
             "Bind 127.0.0.1 and not 0.0.0.0: its proxy listens for it on other addresses of its "
