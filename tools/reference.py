@@ -4,6 +4,7 @@ python tools/reference.py           # what `make reference` does
 python tools/reference.py --check   # fails if a page is not what the code says
 """
 
+import runpy
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,14 +16,16 @@ from watertight.cli.app import app, load
 from watertight.enforcers.contract import Deep, Probe
 from watertight.enforcers.registry import enforcers
 from watertight.model.declaration import Shape
-from watertight.model.load import load_file
+from watertight.model.load import load_text
 from watertight.model.schema import json_schema
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = REPOSITORY / "docs" / "reference"
+SHOP = REPOSITORY / "examples" / "shop"
 PROBES_ARE = (
     "What `watertight verify` tries. The attempts are those on one channel of "
-    "[the shop](../../examples/shop/watertight.yaml); `refused` and `served` are what must "
+    "[the shop](../../examples/shop/watertight.yaml) with "
+    "[RabbitMQ](../../examples/shop/jobs.yaml); `refused` and `served` are what must "
     "come of them. A probe that could not run is `not_run` and never counts as held.\n"
 )
 MADE = "<!-- Made by `make reference` from the code: edit that. -->\n"
@@ -141,7 +144,8 @@ def _type(schema: dict[str, Any]) -> str:
 
 def probes() -> str:
     """Every probe, as tried on the shop: what is attempted and what must come of it."""
-    shop = load_file(REPOSITORY / "examples" / "shop" / "watertight.yaml")
+    merged = runpy.run_path(str(SHOP / "full.py"))["merged"]
+    shop = load_text(merged(SHOP / "watertight.yaml"))
     parts = [
         "# Probes\n",
         MADE,

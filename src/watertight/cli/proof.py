@@ -94,12 +94,11 @@ def gather_deep(system: System, deep: Deep) -> Iterator[Probe]:
 
 def gather_gaps(system: System, deep: Deep | None) -> Iterator[Gap]:
     """What no enforcer's probes try, by the declaration."""
+    used = {"envoy"} | {resource.kind for resource in system.resources.values()}
     for kind, enforcer in enforcers().items():
-        if not hasattr(enforcer(), "deep_probes"):
-            if kind == "envoy" or any(r.kind == kind for r in system.resources.values()):
-                yield Gap(kind, "every channel", NO_GENERATOR)
-        elif deep is None:
-            yield Gap(kind, "every channel", NOT_DEEP)
+        generates = hasattr(enforcer(), "deep_probes")
+        if kind in used and (deep is None or not generates):
+            yield Gap(kind, "every channel", NOT_DEEP if generates else NO_GENERATOR)
     for enforcer in enforcers().values():
         unattacked = getattr(enforcer(), "unattacked", None)
         if unattacked is not None:

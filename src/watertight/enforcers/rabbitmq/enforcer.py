@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from watertight.enforcers.contract import Applied, Capability, Deep, Placement, Probe
+from watertight.enforcers.contract import Applied, Capability, Deep, Gap, Placement, Probe
 from watertight.enforcers.rabbitmq.declaration import (
     KIND,
     BindingKeys,
@@ -111,3 +111,9 @@ class RabbitMQEnforcer:
         from watertight.enforcers.rabbitmq.probes import deep as deep_probes
 
         return deep_probes.probes(system, deep)
+
+    def unattacked(self, system: System) -> Iterable[Gap]:
+        """See ``probes.gaps``."""
+        from watertight.enforcers.rabbitmq.probes.gaps import gaps
+
+        return gaps(system)

@@ -9,7 +9,11 @@ from watertight.enforcers.envoy.probes.ways import Way, ways
 from watertight.model.system import Protocol, System
 
 ONE_CALLER = "two identities at once: this app has one caller, which met itself instead"
-GRPC = "desync with two identities: gRPC is attacked by method and identity only"
+GRPC = (
+    "desync with two identities, and generated attacks: "
+    "gRPC is attacked by method and identity only"
+)
+NO_GRANTS = "generated attacks: it grants all that HTTP can say, so that nothing could be judged"
 STREAM = (
     "what is said in it, whose protocol is the app's own; and whether the end of a large answer "
     "arrives, which Envoy now and then loses behind a slow reader"
@@ -22,7 +26,7 @@ def gaps(system: System) -> Iterator[Gap]:
     """One for each channel that something was left out of."""
     every = list(ways(system))
     for way in every:
-        if reason := _left_out(way, every):
+        for reason in _left_out(way, every):
             yield Gap(ENFORCER, way.channel, reason)
     for name, service in system.services.items():
         if not service.run:
@@ -31,10 +35,13 @@ def gaps(system: System) -> Iterator[Gap]:
         yield Gap(ENFORCER, CHANNEL, PUBLIC_CERTIFICATE)
 
 
-def _left_out(way: Way, every: list[Way]) -> str:
+def _left_out(way: Way, every: list[Way]) -> Iterator[str]:
     if way.listens.protocol is Protocol.TCP:
-        return STREAM
-    if way.listens.protocol is Protocol.GRPC:
-        return GRPC
-    callers = {other.caller for other in every if other.callee == way.callee}
-    return ONE_CALLER if way.from_service and len(callers) == 1 else ""
+        yield STREAM
+    elif way.listens.protocol is Protocol.GRPC:
+        yield GRPC
+    elif way.from_service:
+        if len({other.caller for other in every if other.callee == way.callee}) == 1:
+            yield ONE_CALLER
+        if not way.grants:
+            yield NO_GRANTS

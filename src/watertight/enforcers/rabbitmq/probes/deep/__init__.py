@@ -91,6 +91,7 @@ class _Ground:
         if not await self._colleague.works():
             return None
         # Whatever else may have happened to it: only what happens again is the attack's doing.
+        await self._colleague.works_again()
         if told := await self._play(attack):
             return told
         if noticed := await self._colleague.works():
@@ -98,9 +99,10 @@ class _Ground:
         return None
 
     def turned_away(self, why: str) -> Observation:
-        """Nobody is let in: before anything was tried, nothing was; after it, it was the attack."""
+        """Nobody is let in: nothing was tried, or what was tried last may have ended the broker."""
         name = self._world.caller.login.service
-        return not_run(f"{name} or {self._colleague.name} is turned away: {why}")
+        after = f", after {self._told()}" if self._tried else ""
+        return not_run(f"{name} or {self._colleague.name} is turned away: {why}{after}")
 
     async def leave(self) -> None:
         """Ends both sessions."""

@@ -95,23 +95,22 @@ def _publish(scene: _Scene) -> Step:
     choices, world = scene.choices, scene.world
     exchange, key = names.exchange(choices, world), names.key(choices, world)
     said, told = _properties(scene)
-    may = world.may_publish(exchange, key) and not told
-    immediate, no = choices.rarely(20), DENIED
-    if "user_id" in told:
-        no = DENIED | {PRECONDITION_FAILED}
     begin = scene.method(
         methods.PUBLISH,
         methods.RESERVED,
         exchange,
         key,
-        methods.bits(choices.rarely(4), immediate),
+        methods.bits(choices.rarely(4), choices.rarely(20)),
     )
     body = json.dumps([world.caller.login.service, exchange, key]).encode()
-    what = f"publish to {exchange!r} with the key {key!r}{told and f' and {told}'}"
     data, broken = begin + methods.content(scene.channel, said, body), ""
     if choices.rarely(12):
-        broken, data = broken_content(choices, scene.channel, begin, said, body)
-    return Step(what + broken, data, may, no, sends=True)
+        broken, data, others = broken_content(choices, scene.channel, begin, said, body)
+        told = "" if others else told
+    what = f"publish to {exchange!r} with the key {key!r}{told and f' and {told}'}{broken}"
+    no = DENIED | {PRECONDITION_FAILED} if "user_id" in told else DENIED
+    may = world.may_publish(exchange, key) and not told
+    return Step(what, data, may, no, sends=True)
 
 
 def _properties(scene: _Scene) -> tuple[bytes, str]:

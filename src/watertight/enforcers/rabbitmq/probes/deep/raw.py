@@ -14,32 +14,34 @@ DEEP = 200
 
 def broken_content(
     choices: Choices, channel: int, begin: bytes, said: bytes, body: bytes
-) -> tuple[str, bytes]:
-    """A message whose frames do not go together. Nothing is left that the broker would wait for:
-    what comes next is an unexpected frame."""
-    one = body or b"x"
-    short_property = b"\x20\x00\x00\x00\xff\xff"
+) -> tuple[str, bytes, bool]:
+    """A message whose frames do not go together, and whether it has other properties than ``said``.
 
-    def message(
-        said: bytes = said, size: int | None = None, of: int = 60, weight: int = 0
-    ) -> bytes:
-        return begin + methods.content(channel, said, one, size=size, of=of, weight=weight)
+    Nothing is left that the broker would wait for: what comes next is an unexpected frame.
+    """
+    more = bytes([said[0], said[1] | 1]) + b"\0\0" + said[2:]
+    short_property = b"\x20\x00\x00\x00\xff\xff"
+    size = len(body)
+    twice = begin + methods.content(channel, said, b"") + methods.content(channel, said, body)
+
+    def message(said: bytes = said, *, size: int = size, of: int = 60, weight: int = 0) -> bytes:
+        return begin + methods.content(channel, said, body, size=size, of=of, weight=weight)
 
     return choices.one(
         (
-            (", with more body than said", message(size=0)),
-            (", with less body than said", message(size=len(one) + 1)),
-            (", with one byte too many", message(size=max(1, len(one) - 1))),
-            (", with 2**63 bytes to come", message(size=2**63)),
-            (", with the header of a queue", message(of=50)),
-            (", with a weight", message(weight=1)),
-            (", twice begun", begin + message()),
-            (", without a header", begin + frames.frame(frames.BODY, channel, one)),
-            (", with a header twice", begin + methods.content(channel, said, b"") + message()),
-            (", with a property cut short", message(short_property)),
-            (", with more properties to come", message(b"\x00\x01")),
-            (", with a table of an unknown type", message(_header(b"\x01a?"))),
-            (f", with {DEEP} tables in tables", message(_header(_nested(DEEP)))),
+            (", with more body than said", message(size=0), False),
+            (", with less body than said", message(size=size + 1), False),
+            (", with one byte too many", message(size=size - 1), False),
+            (", with 2**63 bytes to come", message(size=2**63), False),
+            (", with the header of a queue", message(of=50), False),
+            (", with a weight", message(weight=1), False),
+            (", twice begun", begin + message(), False),
+            (", without a header", begin + frames.frame(frames.BODY, channel, body), False),
+            (", with a header twice", twice, False),
+            (", with more properties to come", message(more), False),
+            (", with a property cut short", message(short_property), True),
+            (", with a table of an unknown type", message(_header(b"\x01a?")), True),
+            (f", with {DEEP} tables in tables", message(_header(_nested(DEEP))), True),
         )
     )
 

@@ -4,19 +4,24 @@ Its work is what it is granted, so that no application notices: messages that ar
 asking how full its queues are. And it listens where nobody may send it anything.
 """
 
-from watertight.enforcers.attack.wire import Closed
+import asyncio
+import time
+
+from watertight.enforcers.attack.login import PATIENCE_SECONDS
+from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.enforcers.contract import Arena
 from watertight.enforcers.rabbitmq.declaration import SEND
 from watertight.enforcers.rabbitmq.probes import dialect as ask
 from watertight.enforcers.rabbitmq.probes import frames
 from watertight.enforcers.rabbitmq.probes.deep import methods
 from watertight.enforcers.rabbitmq.probes.deep.oracle import REPLIES
-from watertight.enforcers.rabbitmq.probes.deep.session import Line
+from watertight.enforcers.rabbitmq.probes.deep.session import POLL_SECONDS, Line
 from watertight.enforcers.rabbitmq.probes.examples import STRANGER, example
 from watertight.enforcers.rabbitmq.probes.sessions import Caller
 
 WORKS, LISTENS = 1, 2
 """Channels."""
+CUT_OFF = "is cut off"
 DELIVER, ROLLED_BACK, DECLARED = (60, 60), (90, 31), (50, 11)
 
 
@@ -39,8 +44,9 @@ class Colleague:
             (frames.method(LISTENS, frames.CHANNEL_OPEN, b"\x00"), frames.CHANNEL_OPEN_OK),
             (methods.method(LISTENS, methods.CONSUME, *said), (60, 21)),
         ]
-        if told := await self._does(line, prepared):
-            raise Closed(told)
+        for each in prepared:  # one after another: each channel answers when it likes
+            if told := await self._does(line, [each]):
+                raise Closed(told)
 
     async def works(self) -> str:
         """Does all of it once; what is wrong with what came of it, or nothing."""
@@ -48,11 +54,19 @@ class Colleague:
             if self.line is None:
                 await self.begin()
             told = await self._does(self.line, self._work) if self.line else ""
-        except (Closed, TimeoutError) as end:
-            told = f"is cut off: {end or 'no answer'}"
+        except (Absent, Closed, TimeoutError) as end:
+            told = f"{CUT_OFF}: {end or 'no answer'}"
         if told:
             await self.leave()
         return told
+
+    async def works_again(self) -> None:
+        """Until it is let in and answered once more. Raises ``Closed`` if it is not, for long."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (told := await self.works()).startswith(CUT_OFF):
+            if time.monotonic() > deadline:
+                raise Closed(f"{self.name} {told}")
+            await asyncio.sleep(POLL_SECONDS)
 
     async def leave(self) -> None:
         """Ends the session."""
