@@ -1,9 +1,9 @@
-"""Starts the programs of services, in their order, and waits until each is ready."""
+"""Starts the programs of services, each once what it calls is ready, and waits for all of them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
-from watertight.control.order import Starting, start_order
+from watertight.control.order import Starting, callees
 from watertight.errors import WatertightError
 from watertight.model.system import Service, System
 from watertight.runtime.spec import APP
@@ -23,9 +23,12 @@ class Apps:
         self._supervisor = supervisor
         self._say = say
 
-    async def converge(self, declared: System, before: System) -> None:
+    async def converge(
+        self, declared: System, before: System, servers: Mapping[str, asyncio.Event]
+    ) -> None:
         """Starts what does not run, and anew what ``declared`` starts differently than ``before``.
 
+        ``servers``: those that may be starting, by resource, each with what says that it is ready.
         Raises WatertightError, at the line of the first service that does not come up.
         """
         running = {
@@ -36,6 +39,8 @@ class Apps:
         }
         starting = Starting(declared)
         callers: list[Service] = []
+        ready = {name: asyncio.Event() for name in declared.services}
+        before_it = callees(declared)
 
         async def converge(service: Service) -> None:
             if not service.run:
@@ -54,8 +59,16 @@ class Apps:
                 await self._wait(service, starting)
             self._say(f"{service.name} is ready.")
 
-        for wave in start_order(declared):
-            await all_at_once(converge(declared.services[name]) for name in wave)
+        async def converge_in_turn(service: Service) -> None:
+            for callee in before_it[service.name]:
+                await ready[callee].wait()
+            for channel in declared.outgoing(service.name):
+                if channel.target in servers:
+                    await servers[channel.target].wait()
+            await converge(service)
+            ready[service.name].set()
+
+        await all_at_once(converge_in_turn(service) for service in declared.services.values())
         await all_at_once(self._wait(service, starting) for service in callers)
         for service in callers:
             self._say(f"{service.name} runs.")

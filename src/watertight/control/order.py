@@ -1,31 +1,37 @@
 """The order in which services start: callees before their callers, and who waits for whom."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 
 from watertight.model.system import System
 
 
-def start_order(system: System) -> tuple[tuple[str, ...], ...]:
-    """Services in waves: each wave's callees are all in earlier waves.
+def callees(system: System) -> Mapping[str, frozenset[str]]:
+    """Service → the services that start before it.
 
     Services that call one another in a circle have no order between them: each copes as it does
     when a peer restarts. So the edges of a circle are left out of the order.
     """
-    callees: dict[str, set[str]] = {name: set() for name in system.services}
+    found: dict[str, set[str]] = {name: set() for name in system.services}
     for channel in system.channels:
-        if channel.source in callees and channel.target in callees:
-            callees[channel.source].add(channel.target)
+        if channel.source in found and channel.target in found:
+            found[channel.source].add(channel.target)
     while True:
-        sorter = TopologicalSorter(callees)
         try:
-            sorter.prepare()
+            TopologicalSorter(found).prepare()
             break
         except CycleError as error:
             for callee, caller in pairwise(error.args[1]):
-                callees[caller].discard(callee)
+                found[caller].discard(callee)
+    return {name: frozenset(before) for name, before in found.items()}
+
+
+def start_order(system: System) -> tuple[tuple[str, ...], ...]:
+    """Services in waves: each wave's callees are all in earlier waves."""
+    sorter = TopologicalSorter(callees(system))
+    sorter.prepare()
     waves: list[tuple[str, ...]] = []
     while sorter.is_active():
         wave = tuple(sorted(sorter.get_ready()))

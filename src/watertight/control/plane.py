@@ -149,12 +149,10 @@ class ControlPlane:
         """
         async with self.changing:
             wanted = await self._examine(declared)
-            applied = await self._put_in_force(wanted)
-            before = self.declared
+            applied, apps = await self._put_in_force(wanted)
             self.declared, self.effective = wanted.declared, wanted.effective
             self._last = wanted
-            await self._configure(wanted.specs)
-            await Apps(self.supervisor, self._say).converge(wanted.declared, before)
+            await apps
             await self._dismiss([name for name in self._specs if name not in wanted.specs])
             return applied
 
@@ -240,6 +238,8 @@ class ControlPlane:
 
     async def _examine(self, declared: System) -> _Wanted:
         """Finds out by looking whether it can be done. Nothing that runs is touched."""
+        if not self._specs:
+            self.supervisor.prepare()
         keys = await self._fetch_keys(declared)
         layout = lay_out(self.layout.declaration, declared, self.layout.capabilities)
         self.layout = self.supervisor.layout = layout
@@ -256,44 +256,65 @@ class ControlPlane:
             GatewayCertificate.declared(declared.gateway, layout.project),
         )
 
-    async def _put_in_force(self, wanted: _Wanted) -> Applied:
-        """Starts what is new and applies the plan; if that fails, all is as it was."""
+    async def _put_in_force(self, wanted: _Wanted) -> tuple[Applied, asyncio.Future[None]]:
+        """Starts what is new and applies the plan; if that fails, all is as it was.
+
+        The apps may still be starting then: whether they do is no matter of what is in force.
+        """
         lost = self.supervisor.lost()
         added = [name for name in wanted.specs if name not in self._specs or name in lost]
         certificate, self.secrets.certificate = self.secrets.certificate, wanted.certificate
         await self._admit(wanted.declared)
         try:
-            applied = await self._converge_channels(added, wanted)
+            applied, apps = await self._converge(added, wanted)
         except BaseException:
             await self._take_back(added, certificate)
             raise
         self._keys = dict(wanted.keys)
-        return applied
+        return applied, apps
 
-    async def _converge_channels(self, added: list[str], wanted: _Wanted) -> Applied:
-        """Proxies come before servers, for what they refuse no server may grant; but servers that
-        nobody can have used yet start beside them."""
-        servers = [name for name in wanted.servers.servers if name in added]
-        await all_at_once(self._start_pod(wanted.specs[name]) for name in servers)
+    async def _converge(
+        self, added: list[str], wanted: _Wanted
+    ) -> tuple[Applied, asyncio.Future[None]]:
+        """Proxies come before servers, for what they refuse no server may grant, and servers
+        before apps. Where nothing runs yet, all start side by side and wait for what they use."""
+        ready = {name: asyncio.Event() for name in wanted.servers.servers}
+        started: list[tuple[Applied, asyncio.Future[None]]] = []
+        alone = len(added) == len(wanted.specs)
 
-        applied: list[Applied] = []
-
-        async def proxies() -> None:
+        async def channels_and_apps() -> None:
             await self._start_proxies(added, wanted.specs, wanted.plan)
-            applied.append(await self.deployment.apply(wanted.plan))
+            applied = await self.deployment.apply(wanted.plan)
+            if not alone:
+                await self._converge_servers(wanted, ready)
+            apps = self._converge_apps(wanted, self.declared, ready)
+            started.append((applied, asyncio.ensure_future(apps)))
 
-        if len(servers) == len(wanted.servers.servers):
-            await all_at_once((proxies(), self._converge_servers(wanted)))
-        else:
-            await proxies()
-            await self._converge_servers(wanted)
-        return applied[0]
+        try:
+            if alone:
+                servers = [wanted.specs[name] for name in wanted.servers.servers]
+                await all_at_once(self._start_pod(spec) for spec in servers)
+                await all_at_once((channels_and_apps(), self._converge_servers(wanted, ready)))
+            else:
+                await channels_and_apps()
+        except BaseException:
+            for _, apps in started:
+                apps.cancel()
+                await asyncio.gather(apps, return_exceptions=True)
+            raise
+        return started[0]
+
+    async def _converge_apps(
+        self, wanted: _Wanted, before: System, ready: Mapping[str, asyncio.Event]
+    ) -> None:
+        await self._configure(wanted.specs)
+        await Apps(self.supervisor, self._say).converge(wanted.declared, before, ready)
 
     async def _start_pod(self, spec: PodSpec) -> None:
         await self.supervisor.start_pod(spec)
         self._specs[spec.name] = spec
 
-    async def _converge_servers(self, wanted: _Wanted) -> None:
+    async def _converge_servers(self, wanted: _Wanted, ready: Mapping[str, asyncio.Event]) -> None:
         """Databases and brokers come before whoever uses them."""
         for name in wanted.servers.servers:
             before, spec = self._specs[name], wanted.specs[name]
@@ -302,10 +323,13 @@ class ControlPlane:
                 self._specs[name] = spec
             if _server_limits(spec) != _server_limits(before):
                 await self._restart_server(name)
-        applied = await self.servers.apply(wanted.servers)
-        for name, its in applied.items():
+
+        def tell(name: str, its: Applied) -> None:
             if its.changed:
                 self._say(f"{name} is ready: {counted(len(its.changed), 'change')}.")
+            ready[name].set()
+
+        await self.servers.apply(wanted.servers, tell)
 
     async def _restart_server(self, name: str) -> None:
         """What a process may use is settled when it starts."""
@@ -329,7 +353,8 @@ class ControlPlane:
         if (last := self._last) is not None:
             with contextlib.suppress(WatertightError):  # what was refused is the news, not this
                 await self.deployment.apply(last.plan)
-                await self._converge_servers(last)
+                ready = {name: asyncio.Event() for name in last.servers.servers}
+                await self._converge_servers(last, ready)
 
     async def _admit(self, declared: System) -> None:
         """Gives every declared workload an identity; withdraws those of others."""

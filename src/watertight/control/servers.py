@@ -1,7 +1,7 @@
 """The databases and brokers of one running system, each held to its plan by its enforcer."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -75,22 +75,24 @@ class Servers:
         self._deliveries: dict[str, FileDelivery] = {}
         self._changed = asyncio.Event()
 
-    async def apply(self, wanted: ServersWanted) -> Mapping[str, Applied]:
+    async def apply(
+        self, wanted: ServersWanted, tell: Callable[[str, Applied], None] = lambda _name, _its: None
+    ) -> None:
         """Gives everybody their files, then starts and converges every server.
 
-        Raises WatertightError; what a server granted before, it grants still.
+        ``tell`` is told of each as it is ready. Raises WatertightError; what a server granted
+        before, it grants still.
         """
         self._coming = frozenset(wanted.servers.keys() - self.in_force.keys())
         try:
             await self._deliver_to(wanted)
             await asyncio.to_thread(self._tell_clients, wanted)
-            applied = await asyncio.gather(*(self._apply(s) for s in wanted.servers.values()))
+            await asyncio.gather(*(self._apply(s, tell) for s in wanted.servers.values()))
             self.in_force = dict(wanted.servers)
         finally:
             self._coming = frozenset()
-        return dict(zip(wanted.servers, applied, strict=True))
 
-    async def _apply(self, server: Server) -> Applied:
+    async def _apply(self, server: Server, tell: Callable[[str, Applied], None]) -> None:
         name = server.plan.resource
         host, enforcer = self.host(server), enforcer_of(server.plan)
         before = self.in_force.get(name)
@@ -100,7 +102,7 @@ class Servers:
         self.in_force[name] = server
         self._coming -= {name}
         self._changed.set()  # its files may have changed since it read them
-        return applied
+        tell(name, applied)
 
     async def revoke(self, wanted: ServersWanted, service: str) -> int:
         """Ends a service's sessions at every server that it had a channel to; how many."""

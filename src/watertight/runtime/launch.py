@@ -151,6 +151,12 @@ class Nursery:
         self._socket: socket.socket | None = None
         self._pid = 0
 
+    def prepare(self) -> socket.socket:
+        """Has it start, unless it runs: that takes a while. Returns where to ask."""
+        if self._socket is None:
+            self._socket = self._start()
+        return self._socket
+
     def ask(self, directory: Path) -> int:
         """Asks for the pod of ``directory``; returns the pipe on which it says how it went."""
         reader, writer = os.pipe()
@@ -177,9 +183,7 @@ class Nursery:
             os.waitpid(self._pid, 0)
 
     def _send(self, directory: Path, writer: int) -> None:
-        if self._socket is None:
-            self._socket = self._start()
-        socket.send_fds(self._socket, [os.fsencode(directory)], [writer])
+        socket.send_fds(self.prepare(), [os.fsencode(directory)], [writer])
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -66,6 +66,10 @@ class Supervisor:
         """Pods whose init has ended though nobody asked; all that was in them has ended too."""
         return tuple(name for name, pod in self._pods.items() if not pod.running())
 
+    def prepare(self) -> None:
+        """Pods will be started soon."""
+        self._nursery.prepare()
+
     async def start_pod(self, spec: PodSpec) -> None:
         """Makes the pod, with nothing started in it; anew if it was lost. Raises PodError."""
         if spec.name in self.lost():
