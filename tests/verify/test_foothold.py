@@ -208,3 +208,39 @@ def test_the_agent_imports_the_standard_library_only() -> None:
     done = subprocess.run([argv[0], "-S", *argv[1:]], input=b"", check=False, timeout=20)
     assert done.returncode == 0
     assert argv[0] == sys.executable
+
+
+@pytest.mark.parametrize(
+    "answer", [OK, b"HTTP/1.1 200 OK\r\n\r\nall until the end", b"", b"not HTTP at all"]
+)
+async def test_to_ask_is_to_send_and_to_receive_a_whole_answer(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(99)
+        for piece in (answer[:9], answer[9:-1], answer[-1:]):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        if answer is not OK:
+            writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with foothold() as inside, listening:
+        wire = await dial_inside(inside, "127.0.0.1", port, timeout_seconds=5)
+        assert await wire.ask(b"GET / HTTP/1.1\r\n\r\n", 5) == answer
+        await wire.close()
+
+
+async def test_to_ask_who_says_too_little_gives_what_there_is_in_time() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(99)
+        writer.write(OK[:-1])
+        await reader.read()
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with foothold() as inside, listening:
+        wire = await dial_inside(inside, "127.0.0.1", port, timeout_seconds=5)
+        assert await wire.ask(b"GET / HTTP/1.1\r\n\r\n", 0.1) == OK[:-1]
+        await wire.close()

@@ -175,6 +175,7 @@ class Inside(Protocol):
         that open); ``interfaces()`` → ``{names}``; ``memory()`` → ``{seen, readable}`` (pids of
         proxies); ``open(host, port)`` → ``{stream}``,
         ``send(stream, data)``, ``receive(stream, timeout_seconds)`` → ``{data, closed}``,
+        ``ask(stream, data, timeout_seconds)``: both, up to what seems a whole answer in HTTP/1.1,
         ``finish(stream)`` (nothing more is sent),
         ``close(stream)``: a connection that lasts; ``open(path)`` to a Unix socket;
         ``knock(path, count)`` → ``{taken}``: connects and closes; ``kernel(calls, refusals)`` →

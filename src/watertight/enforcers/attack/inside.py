@@ -24,8 +24,15 @@ class InsideWire:
 
     async def receive(self, timeout_seconds: float) -> bytes:
         """See :class:`~watertight.enforcers.attack.wire.Wire`."""
+        return await self._received("receive", timeout_seconds)
+
+    async def ask(self, data: bytes, timeout_seconds: float) -> bytes:
+        """``send`` and ``receive`` at once, up to what seems a whole answer in HTTP/1.1."""
+        return await self._received("ask", timeout_seconds, data=data)
+
+    async def _received(self, operation: str, timeout_seconds: float, **what: bytes) -> bytes:
         answer = await self._inside.call(
-            "receive", stream=self._stream, timeout_seconds=patience(timeout_seconds)
+            operation, stream=self._stream, timeout_seconds=patience(timeout_seconds), **what
         )
         if "error" in answer:
             raise Closed(answer["error"])

@@ -69,8 +69,7 @@ async def _answer(arena: Arena, person: Person, app: str, port: int) -> Observat
         base = side.base
         last = Base(base.method, base.target, (*base.lines, ("connection", "close")))
         try:
-            await talk.say(_whole(last))
-            answer = await talk.answer(base.method, TIMEOUT_SECONDS)
+            answer = await talk.ask(_whole(last), base.method, TIMEOUT_SECONDS)
             after = await talk.answer(base.method, END_SECONDS)
         finally:
             await talk.close()

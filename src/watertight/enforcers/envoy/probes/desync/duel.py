@@ -306,8 +306,7 @@ class Duel:
             await self.end()
             self._working = await self.victim.talk()
         mark, request = self._next_request()
-        await self._working.say(request)
-        answer = await self._working.answer(self.victim.base.method, TIMEOUT_SECONDS)
+        answer = await self._working.ask(request, self.victim.base.method, TIMEOUT_SECONDS)
         if answer is None and self._working.ended:
             return await self._ask(self.victim)  # an idle connection may end at any time
         if _unanswered(answer):
@@ -331,8 +330,7 @@ class Duel:
         talk = await side.talk()
         mark, request = self._next_request() if side is self.victim else ("", side.plain())
         try:
-            await talk.say(request)
-            answer = await talk.answer(side.base.method, TIMEOUT_SECONDS)
+            answer = await talk.ask(request, side.base.method, TIMEOUT_SECONDS)
         finally:
             await talk.close()
         if _unanswered(answer) and mark:
