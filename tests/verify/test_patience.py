@@ -71,3 +71,20 @@ async def test_a_crowd_on_the_cores_is_seen() -> None:
         for one in crowd:
             one.kill()
             one.wait()
+
+
+async def test_a_host_that_grows_slow_meanwhile_gives_a_probe_more_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience, "_work", lambda: 0.0)
+    monkeypatch.setattr(patience, "_crowd", lambda: 0.0)
+    monkeypatch.setattr(patience._Pace, "factor", 1.0)
+
+    async def slow(_arena: object) -> object:
+        patience._Pace.factor = patience.MOST
+        await asyncio.sleep(0.5)
+        return served("late")
+
+    probe = Probe("a.b", "test", "a -> b", "use", "slowly", Outcome.SERVED, slow)  # type: ignore[arg-type]
+    evidence = await prove(ARENA, [probe], deadline_seconds_per_probe=0.2)
+    assert [result.verdict for result in evidence.results] == [Verdict.HELD]

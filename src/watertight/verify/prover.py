@@ -8,7 +8,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from watertight.enforcers.attack.patience import keep_measuring, measure, patience
+from watertight.enforcers.attack.patience import (
+    EVERY_SECONDS,
+    keep_measuring,
+    measure,
+    patience,
+)
 from watertight.enforcers.attack.places import Place, Places
 from watertight.enforcers.contract import Arena, Gap, Observation, Probe, not_run
 from watertight.errors import WatertightError
@@ -76,14 +81,24 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
 
 
 async def _observe(arena: Arena, probe: Probe, quiet_seconds: float) -> Observation:
-    deadline_seconds = patience(quiet_seconds)
+    """Its time is as long as the host is slow while it runs: what it waits for is, too."""
+    attempt = asyncio.ensure_future(probe.run(arena))
+    began, allowed_seconds = time.monotonic(), 0.0
     try:
-        async with asyncio.timeout(deadline_seconds):
-            return await probe.run(arena)
+        while not attempt.done():
+            allowed_seconds = max(allowed_seconds, patience(quiet_seconds))
+            left = allowed_seconds - (time.monotonic() - began)
+            if left <= 0:
+                return not_run(f"no answer within {allowed_seconds:.3g} s")
+            await asyncio.wait({attempt}, timeout=min(left, EVERY_SECONDS))
+        return attempt.result()
     except TimeoutError:
-        return not_run(f"no answer within {deadline_seconds:.3g} s")
+        return not_run("no answer")
     except Exception as error:  # noqa: BLE001 - a probe that fails has proven nothing, and says so
         return not_run(f"{type(error).__name__}: {error}")
+    finally:
+        attempt.cancel()
+        await asyncio.gather(attempt, return_exceptions=True)
 
 
 def _longest_first(probes: Sequence[Probe]) -> Sequence[int]:
