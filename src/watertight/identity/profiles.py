@@ -73,19 +73,27 @@ def subject(common_name: str, unit: str, trust_domain: str) -> x509.Name:
 
 def svid(template: LeafTemplate, issuer: x509.Certificate) -> x509.CertificateBuilder:
     """An unsigned X.509-SVID of a workload."""
-    identity = template.spiffe_id
+    begun = _leaf_of(issuer, template.spiffe_id, template.dns_names, template.role)
+    return _certificate(template.public_key, template.validity, begun)
+
+
+@lru_cache(maxsize=4096)
+def _leaf_of(
+    issuer: x509.Certificate, identity: SPIFFEID, dns_names: tuple[str, ...], role: Role
+) -> x509.CertificateBuilder:
+    """What all SVIDs of one workload have in common; a builder never changes, but begets."""
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(identity))]
-    names += [x509.DNSName(name) for name in template.dns_names]
+    names += [x509.DNSName(name) for name in dns_names]
     return (
-        _certificate(template.public_key, template.validity, _leaf_of(issuer))
-        .subject_name(subject(identity.name, template.role, identity.trust_domain))
+        _leaf_below(issuer)
+        .subject_name(subject(identity.name, role, identity.trust_domain))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
     )
 
 
 @lru_cache(maxsize=8)
-def _leaf_of(issuer: x509.Certificate) -> x509.CertificateBuilder:
-    """What all SVIDs below one issuer have in common; a builder never changes, but begets."""
+def _leaf_below(issuer: x509.Certificate) -> x509.CertificateBuilder:
+    """What all SVIDs below one issuer have in common."""
     return (
         x509.CertificateBuilder()
         .issuer_name(issuer.subject)

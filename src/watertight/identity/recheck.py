@@ -62,6 +62,10 @@ class Reading:
         return self.certificate.subject
 
     @cached_property
+    def not_after(self) -> dt.datetime:
+        return self.certificate.not_valid_after_utc
+
+    @cached_property
     def public_key(self) -> CertificatePublicKeyTypes:
         return self.certificate.public_key()
 
@@ -362,12 +366,12 @@ def _key_identifiers_chain(read: Reading, intent: Intent) -> None:
 
 def _lives_within_its_issuer(read: Reading, intent: Intent) -> None:
     for authority in (intent.issuer, intent.root):
-        if read.certificate.not_valid_after_utc > authority.not_valid_after_utc:
+        if read.not_after > _authority(authority).not_after:
             raise _Broken("it outlives its CA.")
 
 
 def _is_valid_now(read: Reading, intent: Intent) -> None:
-    start, end = read.certificate.not_valid_before_utc, read.certificate.not_valid_after_utc
+    start, end = read.certificate.not_valid_before_utc, read.not_after
     if not start <= intent.now <= end:
         raise _Broken("it is not valid at the time of issue.")
     if end > intent.not_after:

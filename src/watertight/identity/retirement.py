@@ -1,12 +1,11 @@
 """Whether an old root may go: only evidence says so, never a guess at how long things take."""
 
 import datetime as dt
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes
 
 from watertight.identity.clock import seconds
 from watertight.identity.errors import RotationRefused
@@ -32,7 +31,7 @@ class RetirementEvidence:
 
 def fingerprint(certificate: x509.Certificate) -> str:
     """SHA-256 of the DER, in hexadecimal."""
-    return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
+    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def issuer_fingerprint(chain: Sequence[x509.Certificate]) -> str:
