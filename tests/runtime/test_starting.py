@@ -23,6 +23,13 @@ if times < 2: sys.exit("not yet")
 """
 
 
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is judged after a while is judged sooner, or these tests would only wait."""
+    monkeypatch.setattr(starting, "CRASHING_SECONDS", 0.3)
+    monkeypatch.setattr(starting, "WRONG_SECONDS", 0.3)
+
+
 def python(name: str, script: str, *arguments: str, ready: str | None = None) -> Service:
     return Service(name, ("python", "-c", script, *arguments), listens=HTTP, ready=ready)
 
@@ -69,9 +76,8 @@ async def test_what_ends_again_and_again_is_told_with_its_last_words(
 
 
 async def test_what_listens_elsewhere_is_told_where(
-    home: Path, capabilities: HostCapabilities, monkeypatch: pytest.MonkeyPatch
+    home: Path, capabilities: HostCapabilities
 ) -> None:
-    monkeypatch.setattr(starting, "WRONG_SECONDS", 0.3)
     told: list[str] = []
     service = python("orders", SERVER, "9001", "orders")
     said = await failure(home, capabilities, service, Patience(tell=told.append))
@@ -81,7 +87,6 @@ async def test_what_listens_elsewhere_is_told_where(
 async def test_a_private_port_is_not_where_it_should_not_listen(
     home: Path, capabilities: HostCapabilities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "WRONG_SECONDS", 0.3)
     monkeypatch.setattr(starting, "TELL_SECONDS", 0.3)
     told: list[str] = []
     service = python("orders", SERVER, "9001", "orders")
@@ -89,15 +94,16 @@ async def test_a_private_port_is_not_where_it_should_not_listen(
         await host.supervisor.start_pod(host.pods["orders"])
         await host.supervisor.start_process("orders", "app")
         patience = Patience(private_ports=(9001,), tell=told.append)
-        with pytest.raises(NotReadyError, match=r"after 4 s: nothing accepts on its port"):
-            await host.supervisor.wait_ready("orders", "app", deadline_seconds=4, patience=patience)
+        with pytest.raises(NotReadyError, match=r"after 2.5 s: nothing accepts on its port"):
+            await host.supervisor.wait_ready(
+                "orders", "app", deadline_seconds=2.5, patience=patience
+            )
     assert told == ["orders is not ready yet: nothing accepts on its port."]
 
 
 async def test_a_readiness_path_that_is_not_there_is_told(
-    home: Path, capabilities: HostCapabilities, monkeypatch: pytest.MonkeyPatch
+    home: Path, capabilities: HostCapabilities
 ) -> None:
-    monkeypatch.setattr(starting, "WRONG_SECONDS", 0.3)
     script = "import http.server; http.server.test(http.server.SimpleHTTPRequestHandler, port=8081)"
     service = python("orders", script, ready="/healthz")
     said = await failure(home, capabilities, service, Patience())

@@ -74,7 +74,9 @@ def what_is_written(file: Path) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in file.read_text().rstrip("\0").split("\0"))
 
 
-@pytest.mark.parametrize("options", [(), ("--detach",)], ids=["", "detached"])
+@pytest.mark.parametrize(
+    "options", [pytest.param((), marks=pytest.mark.slow), ("--detach",)], ids=["", "detached"]
+)
 def test_a_program_that_ends_at_once_is_told_with_its_last_words(
     system: RunningSystem, options: tuple[str, ...]
 ) -> None:
@@ -87,6 +89,7 @@ def test_a_program_that_ends_at_once_is_told_with_its_last_words(
     assert ".watertight/logs/web.app.log" in said
 
 
+@pytest.mark.slow  # tests/runtime/test_starting.py has the rest of it, sooner
 def test_a_program_that_listens_elsewhere_is_told_where(system: RunningSystem) -> None:
     write(system, "[python3, -m, http.server, '8001', --bind, 127.0.0.1]")
     said = refused(system)

@@ -151,10 +151,10 @@ class _Loader:
 
     def _believe_unknown_parts(self) -> None:
         """What a key of the file that nobody knows names is named: one mistake, one finding."""
-        for key in self.root.plain().keys() - keys_of(declaration.DeclarationFrame):
-            part = self.root.child(key)
-            if part is not None and isinstance(part.value, dict):
-                self.broken |= part.value.keys()
+        parts = self.root.value if isinstance(self.root.value, dict) else {}
+        for key in parts.keys() - set(keys_of(declaration.DeclarationFrame)):
+            if isinstance(names := parts[key].value, dict):
+                self.broken |= names.keys()
 
     def _services(self) -> Iterator[tuple[str, Service]]:
         for name, at, node in self._entries(("services",)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
-from pydantic import ValidationError
+from pydantic import ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 
 from watertight.model import codes
@@ -137,17 +137,16 @@ def no_value(path: DocumentPath) -> Flaw:
 
 
 def _missing_key(shape: type[Shape], path: DocumentPath, key: str) -> Flaw:
-    meaning = next(
-        field.description
-        for name, field in shape.model_fields.items()
-        if (field.alias or name) == key
-    )
+    field = next(f for name, f in shape.model_fields.items() if (f.alias or name) == key)
     place = f" in {quoted(path_text(path))}" if path else ""
+    schemas = (m.json_schema or {} for m in field.metadata if isinstance(m, WithJsonSchema))
+    example = next((s["examples"][0] for s in schemas if s.get("examples")), None)
     return Flaw(
         codes.MISSING_KEY,
         path,
         f"The key {quoted(key)} is missing{place}.",
-        f"It says: {meaning}",
+        f"It says: {' '.join((field.description or '').split())}"
+        + (f" For example {quoted(f'{key}: {example}')}." if example else ""),
         on_key=True,
     )
 
