@@ -21,9 +21,8 @@ def taken(system: System, project: Path, run_directory: Path) -> Iterator[Flaw]:
     gateway = system.gateway
     if gateway is None:
         return
-    before = _listens_already(project, run_directory)
-    if (gateway.address, gateway.port) == before:
-        return
+    if gateway.port == _port_in_force(project, run_directory):
+        return  # also at another address: ours may stand on all of them
     found = obstacle(gateway.address, gateway.port)
     if found is not None:
         host = f"[{gateway.address}]" if ":" in gateway.address else gateway.address
@@ -35,12 +34,12 @@ def taken(system: System, project: Path, run_directory: Path) -> Iterator[Flaw]:
         )
 
 
-def _listens_already(project: Path, run_directory: Path) -> tuple[str, int] | None:
-    """Where the gateway listens that runs for this declaration now."""
+def _port_in_force(project: Path, run_directory: Path) -> int | None:
+    """On which port the gateway listens that runs for this declaration now."""
     pod = Pod.recorded(GATEWAY, run_directory / "pods" / GATEWAY)
     if pod is None:
         return None
     pod.forget()
     in_force = Store(project / STATE_DIRECTORY).current()
     gateway = in_force.gateway if in_force else None
-    return (gateway.address, gateway.port) if gateway else None
+    return gateway.port if gateway else None
