@@ -10,12 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from watertight.enforcers.attack.overheard_streams import holds_frames
 from watertight.enforcers.contract import Credential, Forgery, Inside, Listening, Placement
 from watertight.model.addresses import loopback_addresses
-from watertight.model.system import System
+from watertight.model.system import Protocol, System
 from watertight.verify.foothold import Foothold, Run
 from watertight.verify.forge import Forger
-from watertight.verify.tap import Tap, prepare
+from watertight.verify.tap import Tap, begins_request, prepare
 from watertight.verify.tokens import TokenSigner
 
 FRESH_SECONDS = 2.0
@@ -145,9 +146,15 @@ class LiveArena:
                 if made is None:
                     return None
                 prepare(made, port)
-                tap, looking = Tap(made, port), 0
+                tap, looking = Tap(made, port, self._begins(service)), 0
             self._taps[service] = (tap, looking + 1)
             return tap
+
+    def _begins(self, service: str) -> Callable[[bytes], bool]:
+        """How a message to that app begins."""
+        listens = self.system.services[service].listens
+        framed = listens is not None and listens.protocol is Protocol.GRPC
+        return holds_frames if framed else begins_request
 
     def roots(self) -> bytes:
         """See ``Arena``."""

@@ -12,7 +12,7 @@ import ctypes
 import re
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from watertight.enforcers.witness import Conversation
 
@@ -26,6 +26,12 @@ BUFFER_BYTES = 8 * 1_048_576
 OWN_ADDRESSES = (b"\x7f\0\0\1", b"\0" * 15 + b"\1")
 """127.0.0.1 and ::1: where apps listen; callees are found at other loopback addresses."""
 REQUEST_LINE = re.compile(rb"[!-~]+ [!-~]+ HTTP/1\.[01]\r\n")
+
+
+def begins_request(payload: bytes) -> bool:
+    """Whether a packet begins with a request in HTTP/1."""
+    return bool(REQUEST_LINE.match(payload))
+
 
 ETH_P_ALL = 0x0003
 SO_RCVBUFFORCE = 33
@@ -145,7 +151,8 @@ class _Direction:
 
 
 class _Connection:
-    def __init__(self) -> None:
+    def __init__(self, begins: Callable[[bytes], bool]) -> None:
+        self._begins = begins
         self.asked = _Direction()
         self.answered = _Direction()
         self._exchanges: list[tuple[int, int]] = []
@@ -163,12 +170,12 @@ class _Connection:
     def take(self, *, asking: bool, sequence: int, payload: bytes, flags: int) -> None:
         if flags & SYN:
             self.aligned = True
-        elif not self.aligned and asking and REQUEST_LINE.match(payload):
+        elif not self.aligned and asking and self._begins(payload):
             self.aligned = True  # a pooled connection: what was asked before has been answered
             self._exchanges.clear()
             self.asked.forget()
             self.answered.forget()
-        if asking and REQUEST_LINE.match(payload):
+        if asking and self._begins(payload):
             self._exchanges.append((len(self.asked.data), len(self.answered.data)))
         (self.asked if asking else self.answered).take(sequence, payload, flags)
 
@@ -197,7 +204,7 @@ class _Connection:
 
     def next_part(self) -> "_Connection":
         """The same connection from here on, with nothing kept yet."""
-        part = _Connection()
+        part = _Connection(self._begins)
         part.aligned = True
         part.asked, part.answered = self.asked.next_part(), self.answered.next_part()
         return part
@@ -206,9 +213,16 @@ class _Connection:
 class Tap:
     """Implements ``enforcers.witness.Witness`` over a packet socket; close it when done."""
 
-    def __init__(self, tap: socket.socket, port: int) -> None:
+    def __init__(
+        self,
+        tap: socket.socket,
+        port: int,
+        begins: Callable[[bytes], bool] = begins_request,
+    ) -> None:
+        """``begins``: whether a packet to the app begins where a message does."""
         self._socket = tap
         self._port = port
+        self._begins = begins
         self._connections: dict[bytes, _Connection] = {}
         self._moment = 0
         """How many packets were heard, and times that some were missed."""
@@ -285,8 +299,8 @@ class Tap:
         if asking and flags & SYN and (earlier := self._connections.pop(name, None)):
             # The same port again is another connection.
             self._connections[name + self._moment.to_bytes(8, "big")] = earlier
-        connection = self._connections.pop(name, None) or _Connection()
-        if asking and connection.is_full() and REQUEST_LINE.match(payload):
+        connection = self._connections.pop(name, None) or _Connection(self._begins)
+        if asking and connection.is_full() and self._begins(payload):
             # A pooled connection that others use, too: what follows must still be seen.
             self._connections[name + self._moment.to_bytes(8, "big")] = connection
             connection = connection.next_part()

@@ -161,7 +161,7 @@ def test_every_way_in_is_closed_until_a_policy_opens_it(system: System) -> None:
                 continue
             filters = [body for body in mappings(resource.body) if "http_filters" in body]
             if not filters:
-                _first, second, last = resource.body["filter_chains"][0]["filters"]
+                _limit, _first, second, last = resource.body["filter_chains"][0]["filters"]
                 assert second["name"] == "envoy.filters.network.rbac"
                 (policy,) = second["typed_config"]["rules"]["policies"].values()
                 (principal,) = policy["principals"]

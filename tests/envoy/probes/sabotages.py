@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.envoy.probes import weaken
-from tests.envoy.probes.weaken import Weaken, listener, manager, routes, tls, together
+from tests.envoy.probes.weaken import Weaken, cluster, listener, manager, routes, tls, together
 from tests.envoy.probes.weakenings import (
     DOOR,
     HTTPS,
@@ -19,6 +19,7 @@ from tests.envoy.probes.weakenings import (
     by_prefix,
     claims_unread,
     expired_taken,
+    few_connections,
     filters_off,
     foreign_trusted,
     from_query,
@@ -324,6 +325,12 @@ SABOTAGES = (
         "use.identity",
         "use.stream",
         on=(POLICY, STREAM, IDENTITY),
+    ),
+    sabotage(
+        "a hundred connections for all callers",
+        always(cluster("stock", "app", few_connections)),
+        "exhaust.connections",
+        on=(STREAM,),
     ),
     # the gateway
     sabotage(

@@ -30,11 +30,13 @@ async def test_a_careless_app_gets_only_what_was_judged(server: str) -> None:
 
 async def test_bytes_that_nobody_reads_on_the_way_turn_every_probe_red() -> None:
     async with scene("http.server") as open_to_all:
-        probes = [p for p in open_to_all.probes() if p.channel == "mallory -> app"]
+        every = [*open_to_all.probes(), *desync.lasting(open_to_all.mesh.system)]
+        probes = [p for p in every if p.channel == "mallory -> app"]
         probes = [p for p in probes if ".h2-" not in p.id]
         async with open_to_all.mesh.sabotage(straight_through("mallory", "app", open_to_all.app)):
             results = await open_to_all.run(probes)
             assert {r.id: r.observed for r in results if r.verdict is not Verdict.BROKEN} == {}
+            assert "deep.pause" in {r.id for r in results}
             assert any(FORBIDDEN in line for line in open_to_all.app.executed())
 
 

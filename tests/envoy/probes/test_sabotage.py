@@ -10,6 +10,7 @@ from tests.envoy.probes.range import SANDBOXED, Range, firing_range, not_held
 from tests.envoy.probes.raw import DESYNC_SABOTAGES
 from tests.envoy.probes.sabotages import SABOTAGES, Sabotage
 from tests.envoy.probes.shop import SHOP
+from tests.envoy.probes.test_rpc import RPC_SABOTAGES
 from tests.envoy.probes.test_sandbox import SANDBOX_SABOTAGES
 from tests.envoy.probes.test_wholeness import WHOLENESS_SABOTAGES
 from watertight.enforcers.contract import Probe, Verdict
@@ -21,7 +22,10 @@ SLOW = ("sessions.silent", "exhaust.access-log")
 """Seconds each: run only where they must break."""
 DEADLINE_SECONDS = 30.0
 ELSEWHERE = (
-    frozenset({"gateway.certificate", "reach.name"}) | DESYNC_SABOTAGES | WHOLENESS_SABOTAGES
+    frozenset({"gateway.certificate", "reach.name"})
+    | DESYNC_SABOTAGES
+    | RPC_SABOTAGES
+    | WHOLENESS_SABOTAGES
 )
 """Probes with a sabotage test of their own, below or in files of their own; not run elsewhere."""
 

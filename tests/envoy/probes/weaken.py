@@ -72,6 +72,11 @@ def routes(workload: str, name: str, edit: Edit) -> Weaken:
     return editing(workload, ResourceType.ROUTE, name, edit)
 
 
+def cluster(workload: str, name: str, edit: Edit) -> Weaken:
+    """An edit of a cluster."""
+    return editing(workload, ResourceType.CLUSTER, name, edit)
+
+
 def tls(workload: str, name: str, edit: Edit) -> Weaken:
     """An edit of the ``DownstreamTlsContext`` of a listener."""
 
@@ -85,7 +90,8 @@ def manager(workload: str, name: str, edit: Edit) -> Weaken:
     """An edit of the HTTP connection manager of a listener."""
 
     def dig(body: Json) -> None:
-        edit(body["filter_chains"][0]["filters"][0]["typed_config"])
+        filters = body["filter_chains"][0]["filters"]
+        edit(next(f for f in filters if f["name"] == HTTP_MANAGER)["typed_config"])
 
     return listener(workload, name, dig)
 

@@ -465,3 +465,8 @@ def past_the_gateway(live: Live) -> Weaken:
         ]
 
     return together(weaken.adding("gateway", believer), listener(*HTTPS, pass_on))
+
+
+def few_connections(body: Json) -> None:
+    """Cluster: fewer connections to the app than one caller may want, for all of them together."""
+    body["circuit_breakers"]["thresholds"][0]["max_connections"] = 100

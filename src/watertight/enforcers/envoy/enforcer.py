@@ -47,8 +47,9 @@ class EnvoyEnforcer:
     def deep_probes(self, system: System, deep: Deep) -> Iterable[Probe]:
         """See ``probes.deep``."""
         from watertight.enforcers.envoy.probes import deep as deep_probes
+        from watertight.enforcers.envoy.probes import desync
 
-        return deep_probes.probes(system, deep)
+        return [*deep_probes.probes(system, deep), *desync.lasting(system)]
 
     def unattacked(self, system: System) -> Iterable[Gap]:
         """See ``probes.gaps``."""

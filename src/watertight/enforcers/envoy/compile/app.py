@@ -7,6 +7,10 @@ bytes follow that are no HTTP; HEAD, since an app that answers it with a body wo
 next request's answer; and each method that is not safe, since what is sent on a connection that the
 app is just closing is lost, and only what is safe may be sent again. All else shares connections
 (docs/adr/0008).
+
+gRPC needs none of that, for frames end where they end. But what one HTTP/2 connection has, all its
+streams share: its window, and a server's patience, which ends with GOAWAY for everybody on it. So
+there each connection that a peer opens to us has one of its own to the app (docs/adr/0020).
 """
 
 from collections.abc import Callable
@@ -20,7 +24,7 @@ from watertight.enforcers.envoy.compile.blocks import (
     tcp_address,
 )
 from watertight.enforcers.envoy.compile.headers import CODING_HEADER, overwrite
-from watertight.enforcers.envoy.compile.http import MAX_HEADERS
+from watertight.enforcers.envoy.compile.http import MAX_HEADERS, POOLED_HTTP2
 from watertight.model.system import Listen, Protocol
 
 SHARED = "app"
@@ -97,7 +101,9 @@ def clusters(listens: Listen) -> list[Json]:
         there = tcp_address(APP_ADDRESS, listens.port)
         return [cluster(SHARED, there, connect_timeout_seconds=CONNECT_SECONDS)]
     if listens.protocol is Protocol.GRPC:
-        return [_cluster(SHARED, listens, "http2", {})]
+        options = {**POOLED_HTTP2, "hpack_table_size": 0}
+        body = _cluster(SHARED, listens, "http2", options)
+        return [body | {"connection_pool_per_downstream_connection": True}]
     options = {"enable_trailers": True}
     return [
         _cluster(SHARED, listens, "http", options),

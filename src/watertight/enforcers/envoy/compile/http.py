@@ -9,9 +9,11 @@ from watertight.enforcers.envoy.compile.blocks import ADS, Json, extension, seco
 HTTP_MANAGER = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 STREAM_WINDOW_BYTES = 262_144
-CONNECTION_WINDOW_BYTES = 67_108_864
-"""Streams share the connection's window: 256 of them may stall before others feel it, and a
-hostile peer can make us hold 64 MiB at most."""
+POOLED_STREAMS = 256
+"""At once on a connection that we open; for more we open another one."""
+CONNECTION_WINDOW_BYTES = POOLED_STREAMS * STREAM_WINDOW_BYTES
+"""Streams share the connection's window. On connections that we open it has room for all of them,
+so that no number of stalled ones holds up another; and a hostile peer can make us hold 64 MiB."""
 
 HEADERS_TIMEOUT_SECONDS = 10.0
 """Between a request's first byte and the end of its headers."""
@@ -54,6 +56,8 @@ HTTP2: Json = {
     "initial_stream_window_size": STREAM_WINDOW_BYTES,
     "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
 }
+POOLED_HTTP2: Json = {**HTTP2, "max_concurrent_streams": POOLED_STREAMS}
+"""Where we are the client."""
 HTTP1: Json = {
     "accept_http_10": True,
     "allow_custom_methods": True,

@@ -13,10 +13,9 @@ from watertight.enforcers.envoy.compile.blocks import (
 )
 from watertight.enforcers.envoy.compile.callee import callee
 from watertight.enforcers.envoy.compile.http import (
-    CONNECTION_WINDOW_BYTES,
     MAX_HEADERS,
     NO_HOST,
-    STREAM_WINDOW_BYTES,
+    POOLED_HTTP2,
     UNSEEN,
     manager,
     refusal,
@@ -25,7 +24,7 @@ from watertight.enforcers.envoy.compile.http import (
 from watertight.enforcers.envoy.compile.lifetimes import lifetimes
 from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.model.addresses import callee_addresses
-from watertight.model.system import Channel, Protocol, System
+from watertight.model.system import GATEWAY, Channel, Protocol, System
 
 POOL_IDLE_SECONDS = 45.0
 """Below inbound.DOOR_IDLE_SECONDS, so that the side which might still send is the one to close."""
@@ -46,8 +45,11 @@ def peer_clusters(
 ) -> list[Json]:
     """The mTLS connections from ``caller`` to ``target``'s door for it; pooled, but for TCP.
 
-    Those that carry an upgrade are apart: they end in another way (:mod:`.inbound`).
+    Those that carry an upgrade are apart: they end in another way (:mod:`.inbound`). The gateway's
+    clients share its identity but no HTTP/2 connection (docs/adr/0020): a callee's Envoy closes one
+    on which many streams are reset, whoever else has streams on it.
     """
+    apart = caller == GATEWAY and speaks is Protocol.GRPC
     alpn = {name(target): tls.ALPN[speaks]}
     if speaks is Protocol.HTTP:
         alpn[upgrades(target)] = (tls.UPGRADES,)
@@ -57,6 +59,7 @@ def peer_clusters(
             pipe_address(placement.door(target, caller)),
             transport_socket=tls.connect(system.spiffe_id(target), target, said),
             **_pool(placement, speaks),
+            **({"connection_pool_per_downstream_connection": True} if apart else {}),
         )
         for called, said in alpn.items()
     ]
@@ -74,11 +77,7 @@ UPGRADE: Json = {"name": "upgrade", "present_match": True}
 def _pool(placement: Placement, speaks: Protocol) -> Json:
     if speaks is Protocol.TCP:
         return {}
-    http2 = {
-        "initial_stream_window_size": STREAM_WINDOW_BYTES,
-        "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
-        "connection_keepalive": {"interval": "30s", "timeout": "5s"},
-    }
+    http2 = {**POOLED_HTTP2, "connection_keepalive": {"interval": "30s", "timeout": "5s"}}
     version, options = (
         ("http2", http2) if speaks is Protocol.GRPC else ("http", {"enable_trailers": True})
     )

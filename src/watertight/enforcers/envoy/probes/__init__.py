@@ -5,6 +5,7 @@ Nothing here knows how the channels were compiled: the attacker shares no code w
 
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.probes import (
+    crowd,
     desync,
     exhaust,
     gateway,
@@ -15,6 +16,7 @@ from watertight.enforcers.envoy.probes import (
     limits,
     ports,
     reach,
+    rpc,
     sessions,
     smuggling,
     tls,
@@ -32,6 +34,7 @@ MODULES = (
     grants,
     smuggling,
     desync,
+    rpc,
     wholeness,
     reach,
     isolation,
@@ -41,6 +44,7 @@ MODULES = (
     tokens,
     limits,
     exhaust,
+    crowd,
 )
 
 

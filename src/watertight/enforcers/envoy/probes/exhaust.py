@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from watertight.enforcers.attack.http import exchange, request_bytes
@@ -21,7 +21,8 @@ from watertight.model.units import size_text
 
 MEBIBYTE = 1 << 20
 MOST = Limits(4 << 30, 8_192, 1 << 30, 100_000)
-"""What is allowed more than this is not used up: that would be more than a proof takes."""
+"""What is allowed more than this is not used up: that would be more than a proof takes. Reports
+say so (:mod:`.gaps`)."""
 MORE = 1.1
 """How much more than allowed is tried …"""
 SLACK = Limits(64 << 20, 64, 8 << 20, 64)
@@ -117,42 +118,54 @@ class _Untried(Exception):
     """What could not be tried proves nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One of the things that a service may use so much of."""
+
+    what: str
+    operation: str
+    """The probe agent's."""
+    limit: int
+    most: int
+    slack: int
+    text: Callable[[int], str]
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether a proof uses it up."""
+        return self.limit <= self.most
+
+
+def budgets(limits: Limits) -> tuple[Budget, ...]:
+    """All of them. Two directories for temporary files count together."""
+    memory, most, slack = limits.memory_bytes, MOST, SLACK
+    temp = 2 * limits.temp_bytes
+    return (
+        Budget("memory", "balloon", memory, most.memory_bytes, slack.memory_bytes, size_text),
+        Budget("processes", "threads", limits.processes, most.processes, slack.processes, str),
+        Budget("temporary files", "fill", temp, most.temp_bytes, slack.temp_bytes, size_text),
+        Budget("open files", "descriptors", limits.files, most.files, slack.files, str),
+    )
+
+
 async def _beyond(inside: Inside, limits: Limits, in_the_open: bool) -> list[str]:
     """What it got more of than it may. Without a sandbox, /tmp is the host's, and is let be."""
     got = []
-    for what, operation, unit, most, slack, text in (
-        (
-            "memory",
-            "balloon",
-            limits.memory_bytes,
-            MOST.memory_bytes,
-            SLACK.memory_bytes,
-            size_text,
-        ),
-        ("processes", "threads", limits.processes, MOST.processes, SLACK.processes, str),
-        (
-            "temporary files",
-            "fill",
-            2 * limits.temp_bytes,
-            MOST.temp_bytes,
-            SLACK.temp_bytes,
-            size_text,
-        ),
-        ("open files", "descriptors", limits.files, MOST.files, SLACK.files, str),
-    ):
-        if unit > most:
+    for budget in budgets(limits):
+        if not budget.is_tried:
             continue
-        if operation == "fill" and in_the_open:
+        if budget.operation == "fill" and in_the_open:
             got.append("as many temporary files as the host has space for")
             continue
-        wanted = int(unit * MORE) + 2 * slack
-        if operation == "balloon" and _free_bytes() < 2 * wanted:
+        wanted = int(budget.limit * MORE) + 2 * budget.slack
+        if budget.operation == "balloon" and _free_bytes() < 2 * wanted:
             raise _Untried(f"the host has no {size_text(2 * wanted)} of memory to spare")
-        answer = await inside.call(operation, most=wanted, places=PLACES)
+        answer = await inside.call(budget.operation, most=wanted, places=PLACES)
         if "error" in answer:
             raise _Untried(answer["error"])
-        if answer["got"] > unit + slack:
-            got.append(f"{text(answer['got'])} of {what}, may have {text(unit)}")
+        if answer["got"] > budget.limit + budget.slack:
+            more, may = budget.text(answer["got"]), budget.text(budget.limit)
+            got.append(f"{more} of {budget.what}, may have {may}")
     return got
 
 

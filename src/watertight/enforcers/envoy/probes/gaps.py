@@ -3,20 +3,31 @@
 from collections.abc import Iterator
 
 from watertight.enforcers.contract import Gap
+from watertight.enforcers.envoy.probes.desync.shapes import PAUSE_SECONDS
 from watertight.enforcers.envoy.probes.edge import CHANNEL
+from watertight.enforcers.envoy.probes.exhaust import budgets
 from watertight.enforcers.envoy.probes.make import ENFORCER
 from watertight.enforcers.envoy.probes.ways import Way, ways
 from watertight.model.system import Protocol, System
 
 ONE_CALLER = "two identities at once: this app has one caller, which met itself instead"
+<<<<<<< HEAD
 GRPC = (
     "desync with two identities, and generated attacks: "
     "gRPC is attacked by method and identity only"
 )
 NO_GRANTS = "generated attacks: it grants all that HTTP can say, so that nothing could be judged"
+=======
+>>>>>>> acc1d2f (Attack gRPC with two identities, and let no two clients share an HTTP/2 connection)
 STREAM = (
-    "what is said in it, whose protocol is the app's own; and whether the end of a large answer "
-    "arrives, which Envoy now and then loses behind a slow reader"
+    "what is said in it, whose protocol is the app's own; more connections of one caller than a "
+    "proof holds; and whether the end of a large answer arrives, which Envoy now and then loses "
+    "behind a slow reader"
+)
+ONE_CALLER_STREAM = f"two identities at once: this app has one caller, which met itself; {STREAM}"
+PAUSE = (
+    f"a pause of more than {PAUSE_SECONDS:g} s between a request's head and its body, unless the "
+    "app answers before: servers that give a body up wait for 15 s to a minute (with --deep)"
 )
 NOT_OURS = "its sandbox: the service has no `run`, so nothing could attack from inside it"
 PUBLIC_CERTIFICATE = "the certificate's authority: the file was taken at its word"
@@ -28,13 +39,22 @@ def gaps(system: System) -> Iterator[Gap]:
     for way in every:
         for reason in _left_out(way, every):
             yield Gap(ENFORCER, way.channel, reason)
+    if any(way.listens.protocol is Protocol.HTTP for way in every):
+        yield Gap(ENFORCER, "every channel", PAUSE)
     for name, service in system.services.items():
         if not service.run:
             yield Gap(ENFORCER, f"{name} -> host", NOT_OURS)
+            continue
+        for budget in budgets(service.limits):
+            if not budget.is_tried:
+                limit, most = budget.text(budget.limit), budget.text(budget.most)
+                what = f"its limit of {limit} of {budget.what}: a proof uses up {most} at most"
+                yield Gap(ENFORCER, f"{name} -> host", what)
     if system.gateway is not None and system.gateway.certificate is not None:
         yield Gap(ENFORCER, CHANNEL, PUBLIC_CERTIFICATE)
 
 
+<<<<<<< HEAD
 def _left_out(way: Way, every: list[Way]) -> Iterator[str]:
     if way.listens.protocol is Protocol.TCP:
         yield STREAM
@@ -45,3 +65,11 @@ def _left_out(way: Way, every: list[Way]) -> Iterator[str]:
             yield ONE_CALLER
         if not way.grants:
             yield NO_GRANTS
+=======
+def _left_out(way: Way, every: list[Way]) -> str:
+    callers = {other.caller for other in every if other.callee == way.callee}
+    alone = way.from_service and len(callers) == 1
+    if way.listens.protocol is Protocol.TCP:
+        return ONE_CALLER_STREAM if alone else STREAM
+    return ONE_CALLER if alone else ""
+>>>>>>> acc1d2f (Attack gRPC with two identities, and let no two clients share an HTTP/2 connection)

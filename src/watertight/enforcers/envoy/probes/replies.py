@@ -39,6 +39,7 @@ ABSENT_WORDS = (
     "stream timeout",
 )
 GRPC_PERMISSION_DENIED = "7"
+GRPC_UNAVAILABLE = "14"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,8 @@ def _has_bare_headers(answer: Answer) -> bool:
 
 def app_is_absent(answer: Answer) -> bool:
     """Whether the enforcer let the request through and found nobody behind it."""
+    if answer.header("grpc-status") == GRPC_UNAVAILABLE:
+        return (answer.header("grpc-message") or "").startswith(ABSENT_WORDS)
     if answer.status not in {502, 503, 504}:
         return False
     return answer.text().startswith(ABSENT_WORDS) or _text_unseen(answer) > 0

@@ -2,45 +2,64 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.desync.framed import Framed, framed
 from watertight.enforcers.envoy.probes.desync.meeting import Meeting, fight
-from watertight.enforcers.envoy.probes.desync.shapes import Shape, shapes
+from watertight.enforcers.envoy.probes.desync.shapes import (
+    LONG_PAUSE_SECONDS,
+    Shape,
+    long_pause,
+    shapes,
+)
 from watertight.enforcers.envoy.probes.desync.sides import (
     Caller,
     Outsider,
     Person,
     Thief,
     requests_of,
+    victim_of,
 )
 from watertight.enforcers.envoy.probes.make import attack
-from watertight.enforcers.envoy.probes.ways import FORBIDDEN, Way, covers, granted, ways
-from watertight.model.system import Gateway, Protocol, Route, System
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN, covers, granted, ways
+from watertight.model.system import Gateway, Protocol, System
 
 PATIENCE = 3.0
 """An app that serves one connection at a time has all of these on it at once."""
 HIDDEN = f"/{FORBIDDEN}/hidden"
-WITH_EVERY_METHOD = frozenset({"desync.cl-0", "desync.te-0", "desync.pause"})
+WITH_EVERY_METHOD = frozenset({"desync.cl-0", "desync.te-0", "desync.pause", "deep.pause"})
 """Tried with each granted method: apps differ in whose bodies they leave unread."""
 
+Ways: TypeAlias = Mapping[str, Sequence[Shape | Framed]]
 
-def probes(system: System) -> Iterator[Probe]:
-    """For every HTTP channel, from inside and at the door, and for each app at the gateway."""
+
+def probes(system: System, every: Ways | None = None) -> Iterator[Probe]:
+    """For every HTTP channel, from inside and at the door, and for each app at the gateway.
+
+    ``every``: probe id → the ways in which it is tried, if not all that are known.
+    """
+    every = every or {**shapes(), **framed()}
     for way in ways(system):
         if way.listens.protocol is not Protocol.HTTP:
             continue
-        victim = _victim(system, way)
+        victim = victim_of(system, way)
         forbidden = bool(way.grants) and not granted(way, "GET", HIDDEN)
         first, *others = requests_of(way)
         for kind in (Caller, Thief) if way.from_service else (Thief,):
-            yield from _probes(way.channel, _meeting(kind(way, first), victim, forbidden))
+            yield from _probes(way.channel, _meeting(kind(way, first), victim, forbidden), every)
             for other in others:
                 meeting = _meeting(kind(way, other), victim, forbidden)
-                yield from _probes(way.channel, meeting, only=WITH_EVERY_METHOD)
+                yield from _probes(way.channel, meeting, every, only=WITH_EVERY_METHOD)
     if system.gateway is not None:
-        yield from _at_the_gateway(system, system.gateway)
+        yield from _at_the_gateway(system, system.gateway, every)
+
+
+def lasting(system: System) -> Iterator[Probe]:
+    """Those of ``verify --deep`` that take minutes each: a pause until a server gives a body up."""
+    for probe in probes(system, {"deep.pause": (long_pause(),)}):
+        yield replace(probe, deadline_seconds=4 * LONG_PAUSE_SECONDS).waiting()
 
 
 def _meeting(attacker: Caller | Thief, victim: Person, forbidden: bool) -> Meeting:
@@ -48,7 +67,7 @@ def _meeting(attacker: Caller | Thief, victim: Person, forbidden: bool) -> Meeti
     return Meeting(attacker, victim, way.callee, way.listens.port, forbidden)
 
 
-def _at_the_gateway(system: System, gateway: Gateway) -> Iterator[Probe]:
+def _at_the_gateway(system: System, gateway: Gateway, every: Ways) -> Iterator[Probe]:
     forbidden = not any(covers(route.path, HIDDEN) for route in gateway.routes)
     for name, service in system.services.items():
         routes = system.routes_to(name)
@@ -57,13 +76,12 @@ def _at_the_gateway(system: System, gateway: Gateway) -> Iterator[Probe]:
         open_first = sorted(routes, key=lambda route: route.require is not None)
         attacker, victim = (Outsider(gateway, open_first[i]) for i in (0, -1))
         meeting = Meeting(attacker, victim, name, service.listens.port, forbidden)
-        yield from _probes(edge.CHANNEL, meeting)
+        yield from _probes(edge.CHANNEL, meeting, every)
 
 
 def _probes(
-    channel: str, meeting: Meeting, *, only: frozenset[str] | None = None
+    channel: str, meeting: Meeting, every: Ways, *, only: frozenset[str] | None = None
 ) -> Iterator[Probe]:
-    every: Mapping[str, Sequence[Shape | Framed]] = {**shapes(), **framed()}
     for identifier, ways_to_try in every.items():
         if only is not None and identifier not in only:
             continue
@@ -85,14 +103,3 @@ def _what(attacker: Person) -> str:
         return f"{attacker.request.method} {attacker.request.path}"
     request = edge.to_route(attacker.gateway, attacker.route)
     return f"{request.method} {request.path}"
-
-
-def _victim(system: System, attacked: Way) -> Person:
-    """Who else asks this app; where nobody does, the caller itself, on another connection."""
-    for way in ways(system):
-        if way.callee == attacked.callee and way.from_service and way.caller != attacked.caller:
-            return Caller(way, requests_of(way)[0])
-    routes: Sequence[Route] = system.routes_to(attacked.callee)
-    if routes and system.gateway is not None:
-        return Outsider(system.gateway, min(routes, key=lambda r: r.require is not None))
-    return Caller(attacked, requests_of(attacked)[0])

@@ -12,6 +12,8 @@ from typing import TypeAlias
 Pieces: TypeAlias = tuple[bytes | float, ...]
 PAUSE_SECONDS = 1.5
 """Longer than an app waits that answers before it has read a body."""
+LONG_PAUSE_SECONDS = 61.0
+"""Longer than a server waits for a body before it gives it up: Varnish 15 s, Apache 60 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,14 @@ def shapes() -> dict[str, tuple[Shape, ...]]:
         "desync.trailers": (Shape("identity and framing in trailers", _trailers),),
         "desync.hop-by-hop": tuple(_hop_by_hop()),
     }
+
+
+def long_pause() -> Shape:
+    """A pause that takes too long for every proof."""
+    return Shape(
+        f"a pause of {LONG_PAUSE_SECONDS:g} s before the body",
+        lambda base, hidden: (base.head(length(hidden)), LONG_PAUSE_SECONDS, hidden),
+    )
 
 
 def _late(base: Base, hidden: bytes) -> Pieces:

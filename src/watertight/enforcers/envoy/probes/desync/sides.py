@@ -17,8 +17,8 @@ from watertight.enforcers.envoy.probes.requests import (
     genuine,
     past_tls,
 )
-from watertight.enforcers.envoy.probes.ways import Way, fill
-from watertight.model.system import Gateway, Protocol, Route
+from watertight.enforcers.envoy.probes.ways import Way, fill, ways
+from watertight.model.system import Gateway, Protocol, Route, System
 
 MARK = "probe-mark"
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -142,6 +142,17 @@ class Outsider:
 
 
 Person = Caller | Thief | Outsider
+
+
+def victim_of(system: System, attacked: Way) -> Person:
+    """Who else asks this app; where nobody does, the caller itself, on another connection."""
+    for way in ways(system):
+        if way.callee == attacked.callee and way.from_service and way.caller != attacked.caller:
+            return Caller(way, requests_of(way)[0])
+    routes = system.routes_to(attacked.callee)
+    if routes and system.gateway is not None:
+        return Outsider(system.gateway, min(routes, key=lambda r: r.require is not None))
+    return Caller(attacked, requests_of(attacked)[0])
 
 
 def requests_of(way: Way) -> list[Request]:
