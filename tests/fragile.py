@@ -15,8 +15,10 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
+import h2.settings
 
 MOST_RESETS = 100
+MOST_STREAMS = 1_000
 MOST_CONTROL_FRAMES = 500
 KNOWN_ENCODINGS = {"", "identity"}
 
@@ -27,11 +29,12 @@ class Fragile:
 
     port: int = 0
     live: set["_Connection"] = field(default_factory=set)
-    crashes: int = 0
+    crashes: list[str] = field(default_factory=list)
+    """Why it lost everybody's connection, each time."""
 
-    def crash(self) -> None:
+    def crash(self, reason: str) -> None:
         """Loses everybody's connection."""
-        self.crashes += 1
+        self.crashes.append(reason)
         for connection in list(self.live):
             connection.abort()
 
@@ -46,6 +49,8 @@ class _Connection(asyncio.Protocol):
             validate_outbound_headers=False,
         )
         self._h2 = h2.connection.H2Connection(config)
+        most = {h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: MOST_STREAMS}
+        self._h2.local_settings = h2.settings.Settings(client=False, initial_values=most)
         self._transport: asyncio.Transport | None = None
         self._asked: dict[int, bytes] = {}
         self._answers: dict[int, bytes] = {}
@@ -68,9 +73,9 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             events = self._h2.receive_data(data)
-        except h2.exceptions.ProtocolError:
+        except h2.exceptions.ProtocolError as error:
             self._flush()
-            self._server.crash()
+            self._server.crash(f"{type(error).__name__}: {error}")
             return
         for event in events:
             self._on(event)
@@ -90,7 +95,8 @@ class _Connection(asyncio.Protocol):
             self._count("empty", not event.data, MOST_CONTROL_FRAMES)
         elif isinstance(event, h2.events.StreamEnded) and event.stream_id in self._asked:
             fields = [(":status", "200"), ("content-type", "application/grpc")]
-            self._h2.send_headers(event.stream_id, fields)
+            with contextlib.suppress(h2.exceptions.ProtocolError):  # reset meanwhile
+                self._h2.send_headers(event.stream_id, fields)
             self._answers[event.stream_id] = self._asked.pop(event.stream_id)
         elif isinstance(event, h2.events.StreamReset):
             self._asked.pop(event.stream_id, None)
@@ -99,14 +105,14 @@ class _Connection(asyncio.Protocol):
             if self._counts["resets"] > MOST_RESETS:
                 self.abort()
         elif isinstance(event, h2.events.ConnectionTerminated):
-            self._server.crash()
+            self._server.crash("GOAWAY")
         elif not isinstance(event, h2.events.WindowUpdated | h2.events.StreamEnded):
             self._count("control", True, MOST_CONTROL_FRAMES)
 
     def _count(self, kind: str, one: bool, most: int) -> None:
         self._counts[kind] += one
         if self._counts[kind] > most:
-            self._server.crash()
+            self._server.crash(f"{kind} frames")
 
     def _go_on(self, stream: int) -> None:
         """As much of an answer as there is room for."""

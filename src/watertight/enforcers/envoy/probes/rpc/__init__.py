@@ -1,6 +1,6 @@
 """One gRPC caller against another at the same app: what HTTP/2 lets streams and connections do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from watertight.enforcers.contract import Probe
@@ -17,6 +17,7 @@ from watertight.enforcers.envoy.probes.make import attack
 from watertight.enforcers.envoy.probes.rpc.duel import Meeting, fight
 from watertight.enforcers.envoy.probes.rpc.fields import calls
 from watertight.enforcers.envoy.probes.rpc.floods import floods
+from watertight.enforcers.envoy.probes.rpc.strike import Strike
 from watertight.enforcers.envoy.probes.ways import ways
 from watertight.model.system import Protocol, System
 
@@ -51,8 +52,8 @@ def _probes(channel: str, meeting: Meeting) -> Iterator[Probe]:
         made = attack(
             identifier,
             channel,
-            f"{' and '.join(_name(person) for person in meeting.attackers)} against "
-            f"{_name(meeting.victim)} at {meeting.app}: {how}",
+            f"{' and '.join(p.name for p in _who(meeting, strikes))} against "
+            f"{meeting.victim.name} at {meeting.app}: {how}",
             fight,
             meeting,
             strikes,
@@ -60,5 +61,7 @@ def _probes(channel: str, meeting: Meeting) -> Iterator[Probe]:
         yield replace(made, patience=PATIENCE)
 
 
-def _name(person: Person) -> str:
-    return person.name
+def _who(meeting: Meeting, strikes: Sequence[Strike]) -> list[Person]:
+    """Those of the attackers who have something to try."""
+    passing = all(strike.past_proxy for strike in strikes)
+    return [p for p in meeting.attackers if not (passing and isinstance(p, Caller))]

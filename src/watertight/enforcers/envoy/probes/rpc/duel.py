@@ -8,7 +8,7 @@ what the victim was answered must be what the app said to it, byte for byte.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from watertight.enforcers.attack.http import Answer
@@ -31,6 +31,7 @@ from watertight.enforcers.envoy.probes.rpc.strike import Aim, Marks, Strike, cal
 from watertight.enforcers.envoy.probes.ways import granted
 from watertight.enforcers.witness import Witness
 
+AT_ONCE = 8
 FIGHTS = 2
 """A busy machine may make a witness deaf once; twice is a proof that was not made."""
 BUSY_TRIES = 5
@@ -159,19 +160,19 @@ class Duel:
             answer = await worker.call()
         return answer
 
-    async def suffer(self, strike: Strike) -> None:
-        """One strike, while the victim works. Raises :class:`Disturbed`."""
-        aim = Aim(self.attacker, self.marks, self.account.sent)
+    async def suffer(self, strikes: Sequence[Strike]) -> None:
+        """Strikes at one time, while the victim works. Raises :class:`Disturbed`."""
+        aims = [Aim(self.attacker, self.marks, self.account.sent) for _ in strikes]
         spanning = await self.worker.begin()
+        await self.worker.call()  # once it is answered, what was said before has come as far
         try:
-            with contextlib.suppress(Closed):  # what it had sent may still do harm
-                await strike.play(aim)
-            self._look_for_theft(aim)
+            await asyncio.gather(*map(_play, strikes, aims))
             answers = {"a call that began meanwhile": await self.worker.call()}
             answers["the call that was open"] = await self.worker.finish(spanning)
-            self._look_for_theft(aim)
+            for aim in aims:
+                self._look_for_theft(aim)
         finally:
-            await aim.close()
+            await asyncio.gather(*(aim.close() for aim in aims))
         for what, answer in answers.items():
             await self._compare(answer, what)
 
@@ -255,13 +256,14 @@ async def _fight(arena: Arena, meeting: Meeting, strikes: Sequence[Strike]) -> O
     tried = 0
     async with arena.witness(meeting.app, meeting.port) as witness:
         for attacker in meeting.attackers:
-            mine = [s for s in strikes if not (s.frames_only and isinstance(attacker, Caller))]
+            mine = [s for s in strikes if not (s.past_proxy and isinstance(attacker, Caller))]
+            groups = list(_groups(mine))
             outside = isinstance(attacker, Outsider) or isinstance(meeting.victim, Outsider)
-            for some in [[strike] for strike in mine] if outside else [mine] if mine else []:
-                # Outsiders are limited in rate: a subject and an address last for one strike.
+            # Outsiders are limited in rate: a subject and an address last for one group.
+            for some in [[group] for group in groups] if outside else [groups] if groups else []:
                 if trouble := await _strike(arena, meeting, attacker, some, witness):
                     return not_run(trouble)
-                tried += len(some)
+            tried += len(mine)
     if witness is None:
         return refused(f"{tried} strikes, each answer its asker's own; no witness")
     return refused(f"{tried} strikes, and the app got what was judged, byte for byte")
@@ -271,7 +273,7 @@ async def _strike(
     arena: Arena,
     meeting: Meeting,
     attacker: Person,
-    strikes: Sequence[Strike],
+    groups: Sequence[Sequence[Strike]],
     witness: Witness | None,
 ) -> str:
     """Returns why nothing could be tried, if so."""
@@ -283,8 +285,8 @@ async def _strike(
     try:
         if trouble := await duel.begin():
             return trouble
-        for strike in strikes:
-            await _twice(duel, strike, attacker)
+        for group in groups:
+            await _suffer(duel, group, attacker)
         await asyncio.sleep(LATE_SECONDS)
         duel.overhear()
     finally:
@@ -298,16 +300,37 @@ def _granted(attacker: Person, method: str, path: str) -> bool:
     return not attacker.way.grants or granted(attacker.way, method, path)
 
 
-async def _twice(duel: Duel, strike: Strike, attacker: Person) -> None:
-    for last in (False, True):
+async def _suffer(duel: Duel, group: Sequence[Strike], attacker: Person) -> None:
+    """A group; where it does harm, each strike alone, twice."""
+    by = f"{group[0].what if len(group) == 1 else f'{len(group)} strikes'}, by {attacker.name}"
+    try:
+        await duel.suffer(group)
+    except Starved as found:
+        for strike in group:
+            await _twice(duel, strike, attacker, str(found))
+    except Disturbed as found:
+        raise Disturbed(f"{by}: {found}") from None
+
+
+async def _twice(duel: Duel, strike: Strike, attacker: Person, found: str) -> None:
+    for _ in range(2):
         try:
-            await duel.suffer(strike)
+            await duel.suffer([strike])
+        except Disturbed as again:
+            found = str(again)
+        else:
             return
-        except Absent as gone:
-            raise Closed(str(gone)) from None
-        except Starved as found:
-            if last:
-                text = f"{strike.what}, by {attacker.name}: {found}, twice"
-                raise Disturbed(text) from None
-        except Disturbed as found:
-            raise Disturbed(f"{strike.what}, by {attacker.name}: {found}") from None
+    raise Disturbed(f"{strike.what}, by {attacker.name}: {found}, twice")
+
+
+async def _play(strike: Strike, aim: Aim) -> None:
+    """What it had sent before it was refused may still do harm."""
+    with contextlib.suppress(Closed, Absent):
+        await strike.play(aim)
+
+
+def _groups(strikes: Sequence[Strike]) -> Iterator[Sequence[Strike]]:
+    """Those that may be tried at once, so many."""
+    together = [strike for strike in strikes if not strike.alone]
+    yield from (together[at : at + AT_ONCE] for at in range(0, len(together), AT_ONCE))
+    yield from ([strike] for strike in strikes if strike.alone)

@@ -45,7 +45,7 @@ def calls() -> dict[str, tuple[Strike, ...]]:
     }
 
 
-def _strike(what: str, make: Make) -> Strike:
+def _strike(what: str, make: Make, *, past_proxy: bool = False) -> Strike:
     async def play(aim: Aim) -> None:
         call = make(aim)
         connection = await aim.usual()
@@ -58,7 +58,7 @@ def _strike(what: str, make: Make) -> Strike:
         await connection.send(said)
         await connection.listen(ANSWER_SECONDS, lambda: connection.replies[stream].over)
 
-    return Strike(what, play)
+    return Strike(what, play, alone=False, past_proxy=past_proxy)
 
 
 def _with(what: str, *more: tuple[str, str]) -> Strike:
@@ -175,8 +175,14 @@ def _lengths() -> Iterator[Strike]:
 
 
 def _messages() -> Iterator[Strike]:
+    """A server may end a connection over one of them: no other call of the caller is on it here."""
     for value in ("99999999H", "9999999999H", "-1S", "0n", "1H1", ""):
-        yield _with(f"grpc-timeout: {value!r}", ("grpc-timeout", value))
+        timeout = ("grpc-timeout", value)
+        yield _strike(
+            f"grpc-timeout: {value!r}",
+            lambda aim, timeout=timeout: Call(aim.fields(timeout)),  # type: ignore[misc]
+            past_proxy=True,
+        )
     bomb = gzip.compress(b"\0" * BOMB_BYTES)
     yield _message("gzip that unpacks to 16 MiB", b"\x01", len(bomb), bomb, "gzip")
     yield _message("a compression that nobody knows", b"\x01", 1, b"x", "watertight")
@@ -185,13 +191,14 @@ def _messages() -> Iterator[Strike]:
     yield _message("a length of 4 GiB", b"\0", 2**32 - 1, b"x", "identity")
     yield _message("less than the length says", b"\0", 9, b"x", "identity")
     yield _message("a second message", b"\0", 0, EMPTY_RPC, "identity")
-    yield _strike("no message at all", lambda aim: Call(aim.fields(), b""))
+    yield _strike("no message at all", lambda aim: Call(aim.fields(), b""), past_proxy=True)
 
 
 def _message(what: str, flag: bytes, length: int, content: bytes, encoding: str) -> Strike:
     """A message with its prefix of five bytes (gRPC over HTTP/2, "Length-Prefixed-Message")."""
     body = flag + length.to_bytes(4) + content
-    return _strike(what, lambda aim: Call(aim.fields(("grpc-encoding", encoding)), body))
+    field = ("grpc-encoding", encoding)
+    return _strike(what, lambda aim: Call(aim.fields(field), body), past_proxy=True)
 
 
 def _trailers() -> Iterator[Strike]:
@@ -226,7 +233,7 @@ def _trailers() -> Iterator[Strike]:
         "trailers twice",
         lambda aim: Call(aim.fields(), trailers=((("x-a", "b"),), (("x-a", "c"),))),
     )
-    yield Strike("a message behind the trailers", _behind_trailers)
+    yield Strike("a message behind the trailers", _behind_trailers, alone=False, past_proxy=False)
 
 
 async def _behind_trailers(aim: Aim) -> None:

