@@ -11,7 +11,7 @@ import pytest_asyncio
 from hpack import Decoder
 
 from tests.envoy.probes import weaken
-from tests.envoy.probes.range import not_held
+from tests.envoy.probes.range import firing_range, not_held
 from tests.envoy.probes.raw import bytes_to, static_cluster
 from tests.envoy.probes.weaken import Json, Weaken, listener, manager, routes, together
 from tests.fragile import Fragile, fragile
@@ -183,7 +183,8 @@ AS_WRITTEN = frozenset(
         "grpc.trailers",
     }
 )
-RPC_SABOTAGES = AS_WRITTEN.union(*(breaks for _weaken, breaks in WEAKENED.values()))
+AT_THE_GATEWAY = frozenset({"gateway.frames"})
+RPC_SABOTAGES = AS_WRITTEN.union(AT_THE_GATEWAY, *(breaks for _weaken, breaks in WEAKENED.values()))
 
 
 @pytest.mark.parametrize("name", WEAKENED)
@@ -208,7 +209,21 @@ async def test_frames_that_nobody_reads_turn_these_probes_red(scene: Scene) -> N
 
 
 async def test_every_probe_bites(scene: Scene) -> None:
-    assert {p.id for p in scene.probes} == RPC_SABOTAGES
+    assert {p.id for p in scene.probes} == RPC_SABOTAGES - AT_THE_GATEWAY
+
+
+async def test_a_gateway_that_ends_no_frames_is_seen() -> None:
+    async with fragile() as app, firing_range() as target:
+        every = rpc.probes(target.mesh.system)
+        probes = [p for p in every if p.id in AT_THE_GATEWAY]
+        assert not_held(await target.run(probes)) == {}
+        weakened = together(
+            weaken.adding("gateway", lambda _plan: static_cluster("fragile", app.port)),
+            listener("gateway", "https", bytes_to("fragile")),
+        )
+        async with target.mesh.sabotage(weakened):
+            (result,) = await target.run(probes)
+        assert result.verdict is Verdict.BROKEN, result
 
 
 @asynccontextmanager

@@ -46,9 +46,7 @@ from watertight.model.system import GATEWAY, HTTPGrant, Protocol, Route, System
 DOOR_IDLE_SECONDS = 60.0
 """A peer that says nothing is shown out; callers close earlier (outbound.POOL_IDLE_SECONDS)."""
 MOST_CONNECTIONS = {GATEWAY: 8_000}
-MOST_CONNECTIONS_OF_A_SERVICE = 4_000
-"""At once at one door, of the 10,000 that a proxy takes in all (bootstrap.MAX_CONNECTIONS): no
-caller alone can keep the others out."""
+"""Where it is not :data:`passing.MOST_CONNECTIONS`: the gateway comes for many."""
 TRIES = 2
 """Of what never reached the app; nothing was done yet, whatever the method."""
 
@@ -73,7 +71,7 @@ def _listener(placement: Placement, door: Door, lives: Lifetimes, peer: str) -> 
     made = listener(
         door.name,
         pipe_address(placement.door(door.callee, door.caller), mode=0o660),
-        [_connection_limit(door), *filters],
+        [_bound(door), *filters],
         access_log=logs.handshakes(door.name),
         transport_socket=tls.accept(peer, tls.ALPN[speaks]),
         transport_socket_connect_timeout=seconds(HANDSHAKE_TIMEOUT_SECONDS),
@@ -92,7 +90,7 @@ def _for_upgrades(door: Door, lives: Lifetimes, peer: str, made: Json) -> Json:
         **made["filter_chains"][0],
         "filter_chain_match": {"application_protocols": [tls.UPGRADES]},
         "filters": [
-            _connection_limit(door),
+            _bound(door),
             _manager(door, lives, delayed_close_timeout="0s"),
         ],
         "transport_socket": tls.accept(peer, [tls.UPGRADES]),
@@ -108,14 +106,9 @@ def _for_upgrades(door: Door, lives: Lifetimes, peer: str, made: Json) -> Json:
     }
 
 
-def _connection_limit(door: Door) -> Json:
-    """Closes what is more, before its handshake."""
-    return extension(
-        "envoy.filters.network.connection_limit",
-        "extensions.filters.network.connection_limit.v3.ConnectionLimit",
-        stat_prefix=door.name,
-        max_connections=MOST_CONNECTIONS.get(door.caller, MOST_CONNECTIONS_OF_A_SERVICE),
-    )
+def _bound(door: Door) -> Json:
+    most = MOST_CONNECTIONS.get(door.caller, passing.MOST_CONNECTIONS)
+    return passing.bound(door.name, most)
 
 
 def _manager(door: Door, lives: Lifetimes, *, delayed_close_timeout: str) -> Json:

@@ -13,7 +13,6 @@ from watertight.enforcers.envoy.compile.blocks import (
     APP_ADDRESS,
     Json,
     cluster,
-    extension,
     listener,
     pipe_address,
     tcp_address,
@@ -45,7 +44,7 @@ def resource_proxy(
                 f"in|{channel.source}",
                 pipe_address(placement.door(resource.name, channel.source), mode=0o660),
                 SERVER_CLUSTER,
-                bounds.get(channel.source),
+                bounds.get(channel.source, passing.MOST_CONNECTIONS),
             ),
             channel.at,
         )
@@ -90,15 +89,8 @@ def _server(resource: Resource) -> Json:
 def _passing(listener_name: str, address: Json, to: str, at_once: int | None = None) -> Json:
     """``at_once``: how many connections; one more is ended as it begins."""
     proxy = passing.proxy(listener_name, to)
-    if at_once is None:
-        return listener(listener_name, address, [proxy])
-    bound = extension(
-        "envoy.filters.network.connection_limit",
-        "extensions.filters.network.connection_limit.v3.ConnectionLimit",
-        stat_prefix=listener_name,
-        max_connections=at_once,
-    )
-    return listener(listener_name, address, [bound, proxy])
+    bounds = [] if at_once is None else [passing.bound(listener_name, at_once)]
+    return listener(listener_name, address, [*bounds, proxy])
 
 
 def _resources(made: list[tuple[ResourceType, Json, Position]]) -> tuple[EnvoyResource, ...]:

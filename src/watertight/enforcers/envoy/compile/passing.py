@@ -13,6 +13,21 @@ EARLY_BYTES = 65_536
 """What a client may send before we have reached its callee."""
 
 
+MOST_CONNECTIONS = 4_000
+"""At once at one door, of the 10,000 that a proxy takes in all (bootstrap.MAX_CONNECTIONS): no
+caller alone can keep the others out."""
+
+
+def bound(name: str, most: int = MOST_CONNECTIONS) -> Json:
+    """A filter that ends each connection above so many as it begins, before any handshake."""
+    return extension(
+        "envoy.filters.network.connection_limit",
+        "extensions.filters.network.connection_limit.v3.ConnectionLimit",
+        stat_prefix=name,
+        max_connections=most,
+    )
+
+
 def proxy(name: str, to: str, **rest: Any) -> Json:
     """A filter that passes a connection on to a cluster. A silent connection is none to cut."""
     return extension(

@@ -17,10 +17,12 @@ from watertight.model.system import Protocol, System
 
 INSIDE, AT_DOOR = 150, 30
 """Connections that are held at once: from inside, and past the caller's proxy with its SVID."""
-HALF_CLOSED, UNREAD = 0, 1
-"""Of three kinds; the third is idle."""
+HALF_CLOSED, UNREAD, KINDS = 0, 1, 3
+"""The third kind is idle."""
+LINE = b"watertight\r\n"
 UNREAD_BYTES = 262_144
-"""What each connection of a third says without reading what is answered."""
+"""What a third of the connections say in all, without reading what is answered: more would be an
+attack on the app's processor."""
 ANSWER_SECONDS = 2.0
 PATIENCE = 3.0
 
@@ -97,14 +99,17 @@ async def _fill(arena: Arena, way: Way, held: AsyncExitStack) -> int:
             return False
         held.push_async_callback(wire.close)
         try:
-            await _misuse(wire, number % 3)
+            await _misuse(wire, number % KINDS)
         except (Closed, TimeoutError):
             return False
         return True
 
     # Those that the app may end at once come last: they would leave room behind.
     numbers = range(INSIDE + AT_DOOR)
-    waves = [n for n in numbers if n % 3], [n for n in numbers if n % 3 == HALF_CLOSED]
+    waves = (
+        [n for n in numbers if n % KINDS != HALF_CLOSED],
+        [n for n in numbers if n % KINDS == HALF_CLOSED],
+    )
     return sum([sum(await asyncio.gather(*map(one, wave))) for wave in waves])
 
 
@@ -115,7 +120,7 @@ async def _misuse(wire: Wire, kind: int) -> None:
             await wire.finish()
     elif kind == UNREAD:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            await wire.send(b"watertight\r\n" * (UNREAD_BYTES // 12))
+            await wire.send(LINE * (UNREAD_BYTES * KINDS // (INSIDE + AT_DOOR) // len(LINE)))
 
 
 async def _ask(arena: Arena, way: Way, witness: Witness | None) -> Asked:

@@ -1,4 +1,7 @@
-"""One gRPC caller against another at the same app: what HTTP/2 lets streams and connections do."""
+"""One against another in HTTP/2: what streams and connections let the one do to the other.
+
+Callers of one gRPC app, and users of the gateway, whatever it asks of whom.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +22,7 @@ from watertight.enforcers.envoy.probes.rpc.fields import calls
 from watertight.enforcers.envoy.probes.rpc.floods import floods
 from watertight.enforcers.envoy.probes.rpc.strike import Strike
 from watertight.enforcers.envoy.probes.ways import ways
-from watertight.model.system import Protocol, System
+from watertight.model.system import Gateway, Protocol, System
 
 PATIENCE = 3.0
 """All of them meet at one app, which may serve few at once."""
@@ -33,32 +36,45 @@ def probes(system: System) -> Iterator[Probe]:
             attackers = (Caller(way, request), Thief(way, request))
             meeting = Meeting(attackers, victim_of(system, way), way.callee, way.listens.port)
             yield from _probes(way.channel, meeting)
-    gateway = system.gateway
+    if system.gateway is not None:
+        yield from _at_the_gateway(system, system.gateway)
+
+
+def _at_the_gateway(system: System, gateway: Gateway) -> Iterator[Probe]:
+    """Its users share an identity, but not what HTTP/2 shares. One app stands for all in HTTP/1."""
+    tried = False
     for name, service in system.services.items():
-        routes = system.routes_to(name)
-        if gateway is None or not routes or service.listens is None:
+        routes, listens = system.routes_to(name), service.listens
+        if not routes or listens is None:
             continue
-        if service.listens.protocol is Protocol.GRPC:
-            open_first = sorted(routes, key=lambda route: route.require is not None)
-            attacker, victim = (Outsider(gateway, open_first[i]) for i in (0, -1))
-            yield from _probes(
-                edge.CHANNEL, Meeting((attacker,), victim, name, service.listens.port)
-            )
+        open_first = sorted(routes, key=lambda route: route.require is not None)
+        attacker, victim = (Outsider(gateway, open_first[i]) for i in (0, -1))
+        meeting = Meeting((attacker,), victim, name, listens.port, listens.protocol)
+        if listens.protocol is Protocol.GRPC:
+            yield from _probes(edge.CHANNEL, meeting)
+        elif not tried:
+            tried = True
+            every = [strike for strikes in floods().values() for strike in strikes]
+            yield _probe("gateway.frames", edge.CHANNEL, meeting, every)
 
 
 def _probes(channel: str, meeting: Meeting) -> Iterator[Probe]:
     for identifier, strikes in {**calls(), **floods()}.items():
-        how = strikes[0].what if len(strikes) == 1 else f"{len(strikes)} ways"
-        made = attack(
-            identifier,
-            channel,
-            f"{' and '.join(p.name for p in _who(meeting, strikes))} against "
-            f"{meeting.victim.name} at {meeting.app}: {how}",
-            fight,
-            meeting,
-            strikes,
-        )
-        yield replace(made, patience=PATIENCE)
+        yield _probe(identifier, channel, meeting, strikes)
+
+
+def _probe(identifier: str, channel: str, meeting: Meeting, strikes: Sequence[Strike]) -> Probe:
+    how = strikes[0].what if len(strikes) == 1 else f"{len(strikes)} ways"
+    made = attack(
+        identifier,
+        channel,
+        f"{' and '.join(p.name for p in _who(meeting, strikes))} against "
+        f"{meeting.victim.name} at {meeting.app}: {how}",
+        fight,
+        meeting,
+        strikes,
+    )
+    return replace(made, patience=PATIENCE)
 
 
 def _who(meeting: Meeting, strikes: Sequence[Strike]) -> list[Person]:

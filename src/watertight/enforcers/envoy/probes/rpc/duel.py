@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from watertight.enforcers.attack.http import Answer
 from watertight.enforcers.attack.overheard_streams import HeardStream, streams_in
-from watertight.enforcers.attack.raw_frames import Frames, data, headers
+from watertight.enforcers.attack.raw_frames import Fields, Frames, data, headers
 from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
 from watertight.enforcers.envoy.probes.desync.sides import (
@@ -24,12 +24,13 @@ from watertight.enforcers.envoy.probes.desync.sides import (
     Person,
     Side,
 )
-from watertight.enforcers.envoy.probes.replies import app_is_absent, refusal
+from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, app_is_absent, refusal
 from watertight.enforcers.envoy.probes.requests import EMPTY_RPC, TIMEOUT_SECONDS
 from watertight.enforcers.envoy.probes.rpc.account import Account, Disturbed, Known
-from watertight.enforcers.envoy.probes.rpc.strike import Aim, Marks, Strike, call_fields
+from watertight.enforcers.envoy.probes.rpc.strike import GRPC, Aim, Marks, Strike, call_fields
 from watertight.enforcers.envoy.probes.ways import granted
 from watertight.enforcers.witness import Witness
+from watertight.model.system import Protocol
 
 AT_ONCE = 8
 FIGHTS = 2
@@ -58,6 +59,18 @@ class Meeting:
     victim: Person
     app: str
     port: int
+    speaks: Protocol = Protocol.GRPC
+    """What the app is asked in; where it is HTTP/1, frames end at the gateway."""
+
+    @property
+    def extra(self) -> Fields:
+        """Fields of each call."""
+        return GRPC if self.speaks is Protocol.GRPC else ()
+
+    @property
+    def body(self) -> bytes:
+        """Of each call of the victim."""
+        return EMPTY_RPC if self.speaks is Protocol.GRPC else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,7 @@ class Worker:
     """Of the marks of its calls."""
     answers: dict[str, Answer | None]
     """By mark, what each was answered."""
+    meeting: Meeting
     _connections: list[Frames] = field(default_factory=list)
     _asked: int = 0
 
@@ -89,13 +103,14 @@ class Worker:
         connection = self._connections[-1]
         self._asked += 1
         call = Call(f"{self.prefix}{self._asked}.", connection, connection.new_stream())
-        await connection.send(headers(call.stream, call_fields(self.side, call.mark)))
+        fields = call_fields(self.side, call.mark, self.meeting.extra)
+        await connection.send(headers(call.stream, fields))
         return call
 
     async def finish(self, call: Call) -> Answer | None:
         """The other half, and the answer, if a whole one comes in time."""
         reply = call.connection.replies[call.stream]
-        await call.connection.send(data(call.stream, EMPTY_RPC))
+        await call.connection.send(data(call.stream, self.meeting.body))
         await call.connection.listen(ANSWER_SECONDS, lambda: reply.over)
         answer = self.answers[call.mark] = reply.answer()
         return answer
@@ -129,14 +144,14 @@ class Duel:
     async def begin(self) -> str:
         """Looks at both undisturbed. Returns why nothing can be tried, if so."""
         self._began = self.witness.moment() if self.witness is not None else 0
-        attacker = Worker(self.attacker, self.marks.attacker, {})
+        attacker = Worker(self.attacker, self.marks.attacker, {}, self.worker.meeting)
         try:
             answers = [await self._patiently(attacker)]
         finally:
             await attacker.close()
         answers += [await self._patiently(self.worker) for _ in range(2)]
         for answer, name in zip(answers, ("attacker", "victim", "victim"), strict=True):
-            if answer is None or refusal(answer) or app_is_absent(answer):
+            if answer is None or refusal(answer, AT_THE_EDGE) or app_is_absent(answer):
                 return f"the {name} itself is answered {describe(answer)}"
         self.usual = [answer for answer in answers[1:] if answer is not None]
         self.worker.answers.clear()
@@ -162,7 +177,8 @@ class Duel:
 
     async def suffer(self, strikes: Sequence[Strike]) -> None:
         """Strikes at one time, while the victim works. Raises :class:`Disturbed`."""
-        aims = [Aim(self.attacker, self.marks, self.account.sent) for _ in strikes]
+        extra = self.worker.meeting.extra
+        aims = [Aim(self.attacker, self.marks, extra, self.account.sent) for _ in strikes]
         spanning = await self.worker.begin()
         await self.worker.call()  # once it is answered, what was said before has come as far
         try:
@@ -254,10 +270,10 @@ async def fight(arena: Arena, meeting: Meeting, strikes: Sequence[Strike]) -> Ob
 
 async def _fight(arena: Arena, meeting: Meeting, strikes: Sequence[Strike]) -> Observation:
     tried = 0
-    async with arena.witness(meeting.app, meeting.port) as witness:
+    async with _witness(arena, meeting) as witness:
         for attacker in meeting.attackers:
             mine = [s for s in strikes if not (s.past_proxy and isinstance(attacker, Caller))]
-            groups = list(_groups(mine))
+            groups = list(_groups(mine, all_at_once=meeting.speaks is Protocol.HTTP))
             outside = isinstance(attacker, Outsider) or isinstance(meeting.victim, Outsider)
             # Outsiders are limited in rate: a subject and an address last for one group.
             for some in [[group] for group in groups] if outside else [groups] if groups else []:
@@ -265,8 +281,17 @@ async def _fight(arena: Arena, meeting: Meeting, strikes: Sequence[Strike]) -> O
                     return not_run(trouble)
             tried += len(mine)
     if witness is None:
-        return refused(f"{tried} strikes, each answer its asker's own; no witness")
+        look = "" if meeting.speaks is Protocol.HTTP else "; no witness"
+        return refused(f"{tried} strikes, and the other was answered as before{look}")
     return refused(f"{tried} strikes, and the app got what was judged, byte for byte")
+
+
+def _witness(
+    arena: Arena, meeting: Meeting
+) -> contextlib.AbstractAsyncContextManager[Witness | None]:
+    if meeting.speaks is Protocol.GRPC:
+        return arena.witness(meeting.app, meeting.port)
+    return contextlib.nullcontext()
 
 
 async def _strike(
@@ -280,7 +305,7 @@ async def _strike(
     marks = Marks()
     sides = [await person.side(arena, marks.token) for person in (attacker, meeting.victim)]
     account = Account(marks, lambda method, path: _granted(attacker, method, path))
-    worker = Worker(sides[1], marks.victim, account.victims)
+    worker = Worker(sides[1], marks.victim, account.victims, meeting)
     duel = Duel(sides[0], worker, marks, account, witness)
     try:
         if trouble := await duel.begin():
@@ -329,8 +354,8 @@ async def _play(strike: Strike, aim: Aim) -> None:
         await strike.play(aim)
 
 
-def _groups(strikes: Sequence[Strike]) -> Iterator[Sequence[Strike]]:
+def _groups(strikes: Sequence[Strike], *, all_at_once: bool) -> Iterator[Sequence[Strike]]:
     """Those that may be tried at once, so many."""
-    together = [strike for strike in strikes if not strike.alone]
+    together = [strike for strike in strikes if all_at_once or not strike.alone]
     yield from (together[at : at + AT_ONCE] for at in range(0, len(together), AT_ONCE))
-    yield from ([strike] for strike in strikes if strike.alone)
+    yield from ([strike] for strike in strikes if strike not in together)

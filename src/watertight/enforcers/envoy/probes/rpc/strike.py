@@ -42,6 +42,8 @@ class Aim:
 
     side: Side
     marks: Marks
+    extra: Fields = GRPC
+    """Fields of each call that make it one of its protocol."""
     sent: set[bytes] = field(default_factory=set)
     """The bodies of the attacker's calls."""
     connections: list[Frames] = field(default_factory=list)
@@ -55,7 +57,7 @@ class Aim:
         """The granted call's fields, with others behind them, and pseudo-header fields replaced."""
         base = [
             (name, replaced.get(name.removeprefix(":"), value))
-            for name, value in call_fields(self.side, self.marks.attacker)
+            for name, value in call_fields(self.side, self.marks.attacker, self.extra)
         ]
         return [*base, *more]
 
@@ -101,10 +103,10 @@ class Strike:
     that caller does: its own affair, and at the next proxy it does no more than straight there."""
 
 
-def call_fields(side: Side, mark: str) -> Fields:
+def call_fields(side: Side, mark: str, extra: Fields) -> Fields:
     """The granted call of one side, with a mark."""
     base = [f for f in fields_of(side.base) if f[0] != MARK]
-    return [*base, *GRPC, (MARK, mark)]
+    return [*base, *extra, (MARK, mark)]
 
 
 def ballast(size: int) -> bytes:
