@@ -1,24 +1,25 @@
-<<<<<<< HEAD
-"""What was left out is said: of streams, of gRPC, of what grants all, of apps with one caller."""
-
-from tests.envoy.probes.shop import SHOP
-from watertight.enforcers.envoy.probes.gaps import GRPC, NO_GRANTS, ONE_CALLER, STREAM, gaps
-=======
 """What was left out is said: of streams, long pauses, large limits, apps with one caller."""
 
 from dataclasses import replace
 
 from tests.envoy.probes.shop import SHOP
 from watertight.enforcers.envoy.probes.exhaust import MOST
-from watertight.enforcers.envoy.probes.gaps import ONE_CALLER, ONE_CALLER_STREAM, PAUSE, gaps
+from watertight.enforcers.envoy.probes.gaps import (
+    GRPC,
+    NO_GRANTS,
+    ONE_CALLER,
+    ONE_CALLER_STREAM,
+    PAUSE,
+    gaps,
+)
 from watertight.model.system import SERVICE_LIMITS
->>>>>>> acc1d2f (Attack gRPC with two identities, and let no two clients share an HTTP/2 connection)
 
 
 def test_each_channel_with_something_left_out_is_named() -> None:
     said = {(gap.channel, gap.what) for gap in gaps(SHOP) if " -> host" not in gap.channel}
     assert said == {
         ("every channel", PAUSE),
+        ("storefront -> catalogue", GRPC),
         ("storefront -> catalogue", ONE_CALLER),
         ("orders -> stock", ONE_CALLER_STREAM),
         ("orders -> mailer", ONE_CALLER),

@@ -11,14 +11,8 @@ from watertight.enforcers.envoy.probes.ways import Way, ways
 from watertight.model.system import Protocol, System
 
 ONE_CALLER = "two identities at once: this app has one caller, which met itself instead"
-<<<<<<< HEAD
-GRPC = (
-    "desync with two identities, and generated attacks: "
-    "gRPC is attacked by method and identity only"
-)
+GRPC = "generated attacks: gRPC is attacked by listed ones only"
 NO_GRANTS = "generated attacks: it grants all that HTTP can say, so that nothing could be judged"
-=======
->>>>>>> acc1d2f (Attack gRPC with two identities, and let no two clients share an HTTP/2 connection)
 STREAM = (
     "what is said in it, whose protocol is the app's own; more connections of one caller than a "
     "proof holds; and whether the end of a large answer arrives, which Envoy now and then loses "
@@ -54,22 +48,15 @@ def gaps(system: System) -> Iterator[Gap]:
         yield Gap(ENFORCER, CHANNEL, PUBLIC_CERTIFICATE)
 
 
-<<<<<<< HEAD
 def _left_out(way: Way, every: list[Way]) -> Iterator[str]:
-    if way.listens.protocol is Protocol.TCP:
-        yield STREAM
-    elif way.listens.protocol is Protocol.GRPC:
-        yield GRPC
-    elif way.from_service:
-        if len({other.caller for other in every if other.callee == way.callee}) == 1:
-            yield ONE_CALLER
-        if not way.grants:
-            yield NO_GRANTS
-=======
-def _left_out(way: Way, every: list[Way]) -> str:
     callers = {other.caller for other in every if other.callee == way.callee}
     alone = way.from_service and len(callers) == 1
     if way.listens.protocol is Protocol.TCP:
-        return ONE_CALLER_STREAM if alone else STREAM
-    return ONE_CALLER if alone else ""
->>>>>>> acc1d2f (Attack gRPC with two identities, and let no two clients share an HTTP/2 connection)
+        yield ONE_CALLER_STREAM if alone else STREAM
+        return
+    if alone:
+        yield ONE_CALLER
+    if way.listens.protocol is Protocol.GRPC:
+        yield GRPC
+    elif way.from_service and not way.grants:
+        yield NO_GRANTS
