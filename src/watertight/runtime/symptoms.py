@@ -27,7 +27,15 @@ _SAID: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
         ),
     ),
     (
-        re.compile(r"Read-only file system|EROFS|[Pp]ermission denied|EACCES"),
+        re.compile(r"[Pp]ermission denied|EACCES"),
+        lambda _: (
+            "It writes only below $WATERTIGHT_DATA (its HOME) and in /tmp. To read a file: if root "
+            "started watertight, each app is a user of its own, so let others read the project "
+            "(chmod -R o+rX)."
+        ),
+    ),
+    (
+        re.compile(r"Read-only file system|EROFS"),
         lambda _: (
             "A service writes only below $WATERTIGHT_DATA (its HOME) and in /tmp; the project is "
             "read-only for it."
