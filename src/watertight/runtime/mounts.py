@@ -177,17 +177,25 @@ def proxy_view(
 
 def _in_order(steps: Iterable[Mount]) -> tuple[Mount, ...]:
     """Parents before children; what an enclosing read-only bind shows already is left out."""
-    ordered = sorted(dict.fromkeys(steps), key=lambda step: PurePath(step.target).parts)
+    parts = {step: PurePath(step.target).parts for step in steps}
     kept: list[Mount] = []
-    for step in ordered:
-        above = [m for m in kept if PurePath(step.target).is_relative_to(m.target)]
-        if above and step.kind == "bind" and not step.writable:
-            nearest = above[-1]
-            shown = PurePath(nearest.source) / PurePath(step.target).relative_to(nearest.target)
-            if nearest.kind == "bind" and not nearest.writable and str(shown) == step.source:
+    at: dict[tuple[str, ...], Mount] = {}
+    for step in sorted(parts, key=lambda step: parts[step]):
+        target = parts[step]
+        if step.kind == "bind" and not step.writable:
+            above = (target[:length] for length in range(len(target), 0, -1))
+            place = next((found for found in above if found in at), None)
+            if place is not None and _shows(at[place], target[len(place) :], step.source):
                 continue
         kept.append(step)
+        at[target] = step
     return tuple(kept)
+
+
+def _shows(enclosing: Mount, below: Sequence[str], source: str) -> bool:
+    """Whether what a read-only bind has there is what another one would show."""
+    is_plain = enclosing.kind == "bind" and not enclosing.writable
+    return is_plain and str(PurePath(enclosing.source, *below)) == source
 
 
 class TooMuchToShowError(WatertightError):
