@@ -30,7 +30,7 @@ init(Channel) ->
 
 applies_to() ->
     [
-        'basic.publish', 'basic.consume',
+        'basic.publish', 'basic.consume', 'basic.get', 'tx.select',
         'queue.declare', 'queue.purge', 'queue.bind', 'queue.unbind',
         'exchange.declare', 'exchange.bind', 'exchange.unbind'
     ].
@@ -39,6 +39,7 @@ applies_to() ->
 intercept(Method, Content, {<<"spiffe://", _/binary>>, User, Host}) ->
     Name = element(1, Method),
     try
+        waits(watertight_memory:waits(element(2, User))),
         {Method, judged(Name, Method, Content, User, Host)}
     catch
         throw:{refused, Text, Arguments} ->
@@ -46,6 +47,9 @@ intercept(Method, Content, {<<"spiffe://", _/binary>>, User, Host}) ->
     end;
 intercept(Method, Content, _) ->
     {Method, Content}.
+
+waits(0) -> ok;
+waits(Seconds) -> refuse("it held the broker's memory, and does nothing for ~b s", [Seconds]).
 
 %% Before 4.0.3, the routing keys in these headers are held against no permission.
 judged('basic.publish', _, Content, _, _) ->
@@ -65,6 +69,8 @@ judged('queue.declare', Method, Content, User, Host) ->
     Content;
 judged('exchange.declare', Method, Content, User, Host) ->
     field(passive, Method) andalso known(exchange, field(exchange, Method), write, User, Host),
+    Content;
+judged(Name, _, Content, _, _) when Name =:= 'basic.get'; Name =:= 'tx.select' ->
     Content;
 %% Who may read, may also purge; and bind, where a queue and an exchange share their name.
 judged(Name, _, Content, _, _) ->

@@ -38,6 +38,9 @@ END = r"$(?!\n)"
 NOTHING = "^(?!)"
 """No permission: it matches no name, while the usual `^$` matches the empty one, and a line end."""
 HIGHEST_PORT = 65_535
+MEMORY_LOOK_MILLISECONDS = 20
+READ_BYTES = 131_072
+"""Of a connection at once, which a broker that makes publishers wait has read all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def configuration(resource: Resource, placement: Placement) -> str:
         f"load_definitions = {placement.server_directory(resource.name) / DEFINITIONS}\n"
         # Small machines must not keep publishers waiting without a word.
         "disk_free_limit.absolute = 50MB\n"
-        "vm_memory_high_watermark.relative = 0.6\n"
+        f"{memory_settings(resource.limits.memory_bytes)}"
         f"max_message_size = {said.message_bytes}\n"
         f"channel_max = {CHANNELS_A_CONNECTION}\n"
         # Or a client that dies without a word, and wanted no heartbeats, is counted for ever.
@@ -91,6 +94,24 @@ def configuration(resource: Resource, placement: Placement) -> str:
         "log.console.level = info\n"
         "log.console.use_colors = off\n"
         "log.file = false\n"
+    )
+
+
+def memory_settings(budget_bytes: int) -> str:
+    """What makes publishers wait while the broker is still well within its budget of memory.
+
+    It looks every now and then: what comes in between, and what it needs to write messages to
+    disk, must fit into the rest (rabbitmq.com/docs/3.10 memory).
+    """
+    return (
+        # Or it takes the host's memory for its own.
+        f"total_memory_available_override_value = {budget_bytes}\n"
+        f"vm_memory_high_watermark.absolute = {budget_bytes * 2 // 5}\n"
+        "vm_memory_high_watermark_paging_ratio = 0.5\n"
+        "vm_memory_calculation_strategy = rss\n"
+        f"tcp_listen_options.buffer = {READ_BYTES}\n"
+        f"tcp_listen_options.recbuf = {READ_BYTES}\n"
+        f"memory_monitor_interval = {MEMORY_LOOK_MILLISECONDS}\n"
     )
 
 
@@ -140,6 +161,8 @@ def definitions(system: System, resource: Resource) -> dict[str, Any]:
                 "definition": {
                     "max-length-bytes": said.queue_bytes,
                     "overflow": "reject-publish",
+                    # Or messages fill memory first (newer brokers are so always, and ignore it).
+                    "queue-mode": "lazy",
                 },
                 "priority": 0,
             }

@@ -9,6 +9,7 @@ from watertight.enforcers.rabbitmq.declaration import (
     BrokerKeys,
     ChannelKeys,
     check,
+    grants,
 )
 from watertight.enforcers.rabbitmq.uses import USES, grant_for
 from watertight.enforcers.resource import (
@@ -99,6 +100,16 @@ class RabbitMQEnforcer:
         from watertight.enforcers.rabbitmq.grant import grant
 
         return await grant(system, resource, admin, dry_run=dry_run)
+
+    def door_connections(self, system: System, resource: Resource) -> Mapping[str, int]:
+        """See ``BoundsDoors``.
+
+        A broker counts who has logged in; each that has not yet takes some 200 kB of it for TLS.
+        """
+        return {
+            channel.source: 2 * grants(channel).connections
+            for channel in system.incoming(resource.name)
+        }
 
     def probes(self, system: System) -> Iterable[Probe]:
         """See the protocol."""

@@ -82,10 +82,11 @@ Besides = [{{plugins, Hash(lists:sort(rabbit_plugins:active()))}}, \
 {{listeners, Hash(lists:sort(Listening))}}, \
 {{environment, Hash(lists:sort(Environment))}}, \
 {{arguments, Hash(lists:sort(init:get_arguments()))}}, \
-{{memory, Hash(vm_memory_monitor:get_vm_memory_high_watermark())}}, \
+{{memory, Hash({{vm_memory_monitor:get_vm_memory_high_watermark(), \
+vm_memory_monitor:get_check_interval(), is_pid(whereis({guard.MEMORY}))}})}}, \
 {{cookie, Hash(erlang:get_cookie())}}, \
 {{interceptors, Hash(lists:sort(rabbit_registry:lookup_all(channel_interceptor)))}}, \
-{{guard, Hash(catch {guard.NAME}:module_info(md5))}}]"""
+{{guard, Hash(catch [M:module_info(md5) || M <- [{guard.NAME}, {guard.MEMORY}]])}}]"""
 
 
 def _read(text: str) -> Mapping[str, str]:
