@@ -5,6 +5,7 @@ from dataclasses import replace
 from tests.envoy.probes.shop import SHOP
 from watertight.enforcers.envoy.probes.exhaust import MOST
 from watertight.enforcers.envoy.probes.gaps import (
+    EARLY,
     GRPC,
     NO_GRANTS,
     ONE_CALLER,
@@ -19,6 +20,7 @@ def test_each_channel_with_something_left_out_is_named() -> None:
     said = {(gap.channel, gap.what) for gap in gaps(SHOP) if " -> host" not in gap.channel}
     assert said == {
         ("every channel", PAUSE),
+        ("every channel", EARLY),
         ("storefront -> catalogue", GRPC),
         ("storefront -> catalogue", ONE_CALLER),
         ("orders -> stock", ONE_CALLER_STREAM),

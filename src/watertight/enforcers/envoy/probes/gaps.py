@@ -23,18 +23,23 @@ PAUSE = (
     f"a pause of more than {PAUSE_SECONDS:g} s between a request's head and its body, unless the "
     "app answers before: servers that give a body up wait for 15 s to a minute (with --deep)"
 )
+EARLY = (
+    "the answer of an app that closes in the middle of a large upload, unread: if it closes at "
+    "once, Envoy now and then says 503 in its place"
+)
 NOT_OURS = "its sandbox: the service has no `run`, so nothing could attack from inside it"
 PUBLIC_CERTIFICATE = "the certificate's authority: the file was taken at its word"
 
 
 def gaps(system: System) -> Iterator[Gap]:
-    """One for each channel that something was left out of."""
+    """One for each channel and what was left out of it."""
     every = list(ways(system))
     for way in every:
         for reason in _left_out(way, every):
             yield Gap(ENFORCER, way.channel, reason)
     if any(way.listens.protocol is Protocol.HTTP for way in every):
         yield Gap(ENFORCER, "every channel", PAUSE)
+        yield Gap(ENFORCER, "every channel", EARLY)
     for name, service in system.services.items():
         if not service.run:
             yield Gap(ENFORCER, f"{name} -> host", NOT_OURS)
