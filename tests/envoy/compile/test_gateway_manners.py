@@ -68,6 +68,7 @@ ROUTES = (
     Route("/@admin/*", "web", require=Requirement("main")),
     Route("/a,b/(c)/$x='y'!/*", "web", rewrite="/plain/*"),
     Route("/star*/**", "web"),
+    Route("/shop/items/*", "web", rewrite="/items/*"),
     Route("/**", "web", ("GET", "POST")),
 )
 SHOP = System(
@@ -168,6 +169,14 @@ async def test_the_app_sees_the_host_that_was_asked_for(
     told = [seen.said(n) for n in ("host", "x-forwarded-host", "x-forwarded-port")]
     assert told == [host, host, port]
     assert seen.said("x-forwarded-proto") == "https"
+
+
+async def test_the_app_is_told_what_a_rewrite_takes_away(client: Outside) -> None:
+    lie = "X-Forwarded-Prefix: /evil"
+    seen = await client.get("/shop/items/7?x", lie)
+    assert (seen.path, seen.said("x-forwarded-prefix")) == ("/items/7?x", "/shop")
+    assert (await client.get("/page", lie)).said("x-forwarded-prefix") is None
+    assert (await client.get("/v1/orders:batch", lie)).said("x-forwarded-prefix") is None
 
 
 async def test_a_route_can_show_the_inner_host(client: Outside) -> None:

@@ -162,6 +162,7 @@ def _route(system: System, gateway: Gateway, number: int, route: Route) -> Json:
             "headers": [_methods(route.methods), *_without_slashes(gateway, route)],
         },
         "route": _action(listens(system, route).port, route),
+        **({"request_headers_to_add": taken} if (taken := forwarding.prefix(route)) else {}),
         **challenges.route_metadata(route.require),
         **cors.answers(route.cors),
         "typed_per_filter_config": {

@@ -1,6 +1,8 @@
 """What the app is told of the client's side: the host and port that it asked for, and https."""
 
 from watertight.enforcers.envoy.compile.blocks import Json, extension
+from watertight.enforcers.envoy.compile.path_matchers import is_literal
+from watertight.model.system import Route
 
 _NAMESPACE = "watertight.forwarding"
 _PORT_OR_NOTHING = r"^[^:]*:?([0-9]*)$"
@@ -40,6 +42,15 @@ def headers() -> list[Json]:
         _header("x-forwarded-port", str(HTTPS_PORT)),
         _header("x-forwarded-port", port),
     ]
+
+
+def prefix(route: Route) -> list[Json]:
+    """``request_headers_to_add`` of a route: the beginning of the path that a rewrite takes away,
+    by which apps make links and redirects that lead back here."""
+    if route.rewrite is None or not route.path.endswith(route.rewrite):
+        return []
+    taken = route.path.removesuffix(route.rewrite)
+    return [_header("x-forwarded-prefix", taken)] if taken and is_literal(taken) else []
 
 
 def _header(key: str, value: str) -> Json:
