@@ -25,7 +25,8 @@ from watertight.enforcers.envoy.probes.ways import ways
 from watertight.model.system import Gateway, Protocol, System
 
 PATIENCE = 3.0
-"""All of them meet at one app, which may serve few at once."""
+PATIENCE_FOR_A_CALLER = 2.0
+"""All of them meet at one app, and wait for one another."""
 
 
 def probes(system: System) -> Iterator[Probe]:
@@ -35,7 +36,9 @@ def probes(system: System) -> Iterator[Probe]:
             request = requests_of(way)[0]
             attackers = (Caller(way, request), Thief(way, request))
             meeting = Meeting(attackers, victim_of(system, way), way.callee, way.listens.port)
-            yield from _probes(way.channel, meeting)
+            patience = PATIENCE + PATIENCE_FOR_A_CALLER * len(list(system.incoming(way.callee)))
+            for probe in _probes(way.channel, meeting):
+                yield replace(probe, patience=patience)
     if system.gateway is not None:
         yield from _at_the_gateway(system, system.gateway)
 
@@ -55,6 +58,7 @@ def _at_the_gateway(system: System, gateway: Gateway) -> Iterator[Probe]:
         elif not tried:
             tried = True
             every = [strike for strikes in floods().values() for strike in strikes]
+            every = [strike for strike in every if not strike.starves]  # that would be the app's
             yield _probe("gateway.frames", edge.CHANNEL, meeting, every)
 
 

@@ -28,6 +28,7 @@ from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, app_is_absent
 from watertight.enforcers.envoy.probes.requests import EMPTY_RPC, TIMEOUT_SECONDS
 from watertight.enforcers.envoy.probes.rpc.account import Account, Disturbed, Known
 from watertight.enforcers.envoy.probes.rpc.strike import GRPC, Aim, Marks, Strike, call_fields
+from watertight.enforcers.envoy.probes.rpc.turns import turn
 from watertight.enforcers.envoy.probes.ways import granted
 from watertight.enforcers.witness import Witness
 from watertight.model.system import Protocol
@@ -277,7 +278,10 @@ async def _fight(arena: Arena, meeting: Meeting, strikes: Sequence[Strike]) -> O
             outside = isinstance(attacker, Outsider) or isinstance(meeting.victim, Outsider)
             # Outsiders are limited in rate: a subject and an address last for one group.
             for some in [[group] for group in groups] if outside else [groups] if groups else []:
-                if trouble := await _strike(arena, meeting, attacker, some, witness):
+                starving = any(strike.starves for group in some for strike in group)
+                async with turn(arena, meeting.app, alone=starving):
+                    trouble = await _strike(arena, meeting, attacker, some, witness)
+                if trouble:
                     return not_run(trouble)
             tried += len(mine)
     if witness is None:
@@ -345,7 +349,8 @@ async def _twice(duel: Duel, strike: Strike, attacker: Person, found: str) -> No
             found = str(again)
         else:
             return
-    raise Disturbed(f"{strike.what}, by {attacker.name}: {found}, twice")
+    why = "; if the app works on few calls at once, let it work on more" if strike.starves else ""
+    raise Disturbed(f"{strike.what}, by {attacker.name}: {found}, twice{why}")
 
 
 async def _play(strike: Strike, aim: Aim) -> None:

@@ -51,8 +51,8 @@ def floods() -> dict[str, tuple[Strike, ...]]:
         ),
         "grpc.made-resets": tuple(_made_resets()),
         "grpc.half-open": (
-            Strike("as many calls without an end as are taken at once", _half_open),
-            Strike("the same, each with half a message", _half_messages),
+            Strike("as many calls without an end as are taken at once", _half_open, starves=True),
+            Strike("the same, each with half a message", _half_messages, starves=True),
         ),
         "grpc.window": (
             Strike("answers that nobody reads", _never_reads),
@@ -111,6 +111,7 @@ def _made_resets() -> Iterator[Strike]:
             await connection.listen(SETTLE_SECONDS, lambda: False)
             await connection.send(b"".join(map(wrong, streams)))
             await connection.listen(SETTLE_SECONDS / 3, lambda: False)
+            await connection.close()  # and what was not reset yet, is now
 
         yield Strike(what, play)
 

@@ -98,6 +98,8 @@ class Strike:
     play: Callable[[Aim], Awaitable[None]]
     alone: bool = True
     """Whether others at the same time would hide what it does."""
+    starves: bool = False
+    """Whether an app that works on few calls at once would answer nobody meanwhile."""
     past_proxy: bool = True
     """Whether it is tried past the caller's own proxy only. There it ends, or ends whatever else
     that caller does: its own affair, and at the next proxy it does no more than straight there."""
