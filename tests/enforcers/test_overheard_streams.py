@@ -2,7 +2,12 @@
 
 from hpack import Encoder
 
-from watertight.enforcers.attack.overheard_streams import HeardStream, holds_frames, streams_in
+from watertight.enforcers.attack.overheard_streams import (
+    UNKNOWN,
+    HeardStream,
+    holds_frames,
+    streams_in,
+)
 from watertight.enforcers.attack.raw_frames import (
     CONTINUATION,
     END_HEADERS,
@@ -60,7 +65,19 @@ def test_trailers_and_a_second_block_are_told_from_the_first() -> None:
 def test_what_is_no_frame_ends_the_reading_and_breaks_nothing() -> None:
     assert len(heard(headers(1, ASKED) + b"\xff" * 40)) == 1
     assert heard(b"GET / HTTP/1.1\r\n\r\n") == []
-    assert heard(frame(HEADERS, 1, b"\xff\xff" + TOKEN.encode(), END_HEADERS))[0].asked.fields == ()
+    assert heard(frame(HEADERS, 1, b"\xff\xff" + TOKEN.encode(), END_HEADERS)) == []
+
+
+def test_what_was_said_before_the_witness_came_is_unknown_and_what_is_new_is_read() -> None:
+    encoder = Encoder()
+    encoder.encode([("x-forwarded-client-cert", "URI=spiffe://a/b"), ("x-other", "c")])
+    later = [(":method", "POST"), ("x-forwarded-client-cert", "URI=spiffe://a/b")]
+    blocks = [encoder.encode([*later, ("probe-mark", f"{TOKEN}v{n}.")]) for n in range(2)]
+    blocks.append(encoder.encode([*later, ("probe-mark", f"{TOKEN}v1.")]))
+    asked = b"".join(frame(HEADERS, 2 * n + 1, b, END_HEADERS) for n, b in enumerate(blocks))
+    streams = heard(asked)
+    assert [s.header("probe-mark") for s in streams] == [(f"{TOKEN}v{n}.",) for n in (0, 1, 1)]
+    assert all(s.is_partial and s.asked.fields[1] == UNKNOWN for s in streams)
 
 
 def test_a_packet_of_whole_frames_is_told_from_the_middle_of_one() -> None:

@@ -1,7 +1,7 @@
 """HTTP/2 as a witness overheard it: which streams an app was sent, and what it answered on each.
 
-A proxy that keeps no header table towards its app (RFC 7541 section 4.2, a size of 0) can be
-overheard from the middle of a connection on: each header block stands alone.
+From the middle of a connection on, a field that repeats an earlier one cannot be read (RFC 7541
+section 2.3.2): it is :data:`UNKNOWN`. Whatever was never said before is written out.
 """
 
 from collections.abc import Iterator
@@ -28,6 +28,9 @@ from watertight.enforcers.attack.raw_frames import (
 from watertight.enforcers.witness import Conversation
 
 _HUFFMAN = HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH)
+UNKNOWN = ("?", "?")
+_ENTRIES = 110
+"""Of a table of 4,096 bytes, as many as this can be filled with."""
 
 
 @dataclass
@@ -48,6 +51,11 @@ class HeardStream:
     asked: Side = field(default_factory=Side)
     answered: Side = field(default_factory=Side)
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether not all of its fields could be read."""
+        return not self.asked.fields or UNKNOWN in self.asked.fields
+
     def header(self, name: str) -> tuple[str, ...]:
         """Each value of that name, as it reached the app."""
         return tuple(value for key, value in self.asked.fields if key == name)
@@ -56,25 +64,42 @@ class HeardStream:
 def streams_in(conversation: Conversation, token: str) -> list[HeardStream]:
     """The streams of a connection that began with a field whose value begins with ``token``.
 
-    Others are passed over unread: a proof makes thousands.
+    A connection on which it never stands is passed over unread: a proof makes thousands of streams.
     """
     marks = (token.encode(), _HUFFMAN.encode(token.encode())[:-1])
+    if not any(mark in conversation.asked for mark in marks):
+        return []
+    from_start = conversation.asked.startswith(PREFACE)
     found: dict[int, HeardStream] = {}
+    decoder = _decoder(from_start=from_start)
     for kind, flags, stream, payload in _frames(conversation.asked):
+        fields = _fields(decoder, payload) if kind == HEADERS else ()
         if stream not in found:
-            if kind != HEADERS or not any(mark in payload for mark in marks):
+            if kind != HEADERS or not any(value.startswith(token) for _, value in fields):
                 continue
             found[stream] = HeardStream()
-        _take(found[stream].asked, kind, flags, payload)
+        _take(found[stream].asked, kind, flags, payload, fields)
+    decoder = _decoder(from_start=from_start)
     for kind, flags, stream, payload in _frames(conversation.answered):
+        fields = _fields(decoder, payload) if kind == HEADERS else ()
         if stream in found:
-            _take(found[stream].answered, kind, flags, payload)
+            _take(found[stream].answered, kind, flags, payload, fields)
     return list(found.values())
 
 
-def _take(side: Side, kind: int, flags: int, payload: bytes) -> None:
+def _decoder(*, from_start: bool) -> Decoder:
+    decoder = Decoder()
+    if not from_start:
+        name, value = (part.encode() for part in UNKNOWN)
+        for _ in range(_ENTRIES):
+            decoder.header_table.add(name, value)
+    return decoder
+
+
+def _take(
+    side: Side, kind: int, flags: int, payload: bytes, fields: tuple[tuple[str, str], ...]
+) -> None:
     if kind == HEADERS:
-        fields = _fields(payload)
         if side.fields and not any(n == ":status" and v[0] == "1" for n, v in side.fields):
             side.trailers = fields
         else:
@@ -87,11 +112,11 @@ def _take(side: Side, kind: int, flags: int, payload: bytes) -> None:
         side.ended = True
 
 
-def _fields(payload: bytes) -> tuple[tuple[str, str], ...]:
+def _fields(decoder: Decoder, payload: bytes) -> tuple[tuple[str, str], ...]:
     try:
-        return decoded(Decoder(), payload)
+        return decoded(decoder, payload)
     except HPACKError:
-        return ()
+        return (UNKNOWN,)
 
 
 def _frames(said: bytes) -> Iterator[tuple[int, int, int, bytes]]:

@@ -101,8 +101,7 @@ def clusters(listens: Listen) -> list[Json]:
         there = tcp_address(APP_ADDRESS, listens.port)
         return [cluster(SHARED, there, connect_timeout_seconds=CONNECT_SECONDS)]
     if listens.protocol is Protocol.GRPC:
-        options = {**POOLED_HTTP2, "hpack_table_size": 0}
-        body = _cluster(SHARED, listens, "http2", options)
+        body = _cluster(SHARED, listens, "http2", POOLED_HTTP2)
         return [body | {"connection_pool_per_downstream_connection": True}]
     # Of an answer with a length and chunks, the chunks count, and the length is taken away (RFC
     # 9112 section 6.3). A request like that is refused at the door.
