@@ -54,7 +54,11 @@ class HeardStream:
     @property
     def is_partial(self) -> bool:
         """Whether not all of its fields could be read."""
-        return not self.asked.fields or UNKNOWN in self.asked.fields
+        return not self.asked.fields or any(n == UNKNOWN[0] for n, _ in self.asked.fields)
+
+    def value(self, beginning: str) -> str:
+        """The first value that begins so, of whatever field: its name may be unknown."""
+        return next((v for _, v in self.asked.fields if v.startswith(beginning)), "")
 
     def header(self, name: str) -> tuple[str, ...]:
         """Each value of that name, as it reached the app."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from watertight.enforcers.attack.http import Answer
 from watertight.enforcers.attack.overheard_streams import HeardStream
-from watertight.enforcers.envoy.probes.desync.sides import MARK
 from watertight.enforcers.envoy.probes.requests import EMPTY_RPC
 from watertight.enforcers.envoy.probes.rpc.strike import FORGED, Marks
 
@@ -74,8 +73,7 @@ class Account:
         if named > 1 or (not named and not heard.is_partial):
             raise Disturbed("a call reached the app without one name of who calls")
         self._judge_form(heard)
-        mark = "".join(heard.header(MARK))
-        if mark.startswith(self.marks.victim):
+        if mark := heard.value(self.marks.victim):
             self._judge_victim(heard, mark)
         else:
             self._judge_attacker(heard)

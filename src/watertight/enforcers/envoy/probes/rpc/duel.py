@@ -17,7 +17,6 @@ from watertight.enforcers.attack.raw_frames import Fields, Frames, data, headers
 from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
 from watertight.enforcers.envoy.probes.desync.sides import (
-    MARK,
     Caller,
     NoKey,
     Outsider,
@@ -160,7 +159,7 @@ class Duel:
             return ""
         seen = self._heard()
         for name, mark in (("attacker", self.marks.attacker), ("victim", self.marks.victim)):
-            known = [Known.by(h) for h in seen if "".join(h.header(MARK)).startswith(mark)]
+            known = [Known.by(h) for h in seen if h.value(mark)]
             if not known:
                 return f"the witness did not see the {name}'s granted call reach the app"
             setattr(self.account, name, known[-1])
