@@ -41,7 +41,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ALIKE = SHOP.replace("queues: [", "queues: [news, events, ")
 """Queues that are called as exchanges are: a permission is to a name, whatever it is of."""
 FOUND = re.compile(r"python3 -c .* \(as \w+\)", re.DOTALL)
-CASES = 60
+CASES = 40
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -76,7 +76,7 @@ async def test_the_plainest_attack_is_one_permitted_message_and_attacks_differ()
 
 async def test_where_applications_use_the_broker_nothing_is_delivered_or_taken() -> None:
     """Every message is in a transaction that nobody commits, and no granted queue is read."""
-    made = [generate(Choices(f"{n}"), world("billing")) for n in range(300)]
+    made = [generate(Choices(f"{n}"), world("billing")) for n in range(150)]
     for attack in made:
         if any(step.sends for step in attack.steps):
             assert attack.mode == TRANSACTION
@@ -84,7 +84,7 @@ async def test_where_applications_use_the_broker_nothing_is_delivered_or_taken()
             assert "tx.commit" not in step.what
             assert not (step.may and step.what.startswith(("get", "purge")))
             assert not (step.may and re.match(r"consume from '(?!amq)\w", step.what))
-    free = [generate(Choices(f"{n}"), world("billing", expendable=True)) for n in range(300)]
+    free = [generate(Choices(f"{n}"), world("billing", expendable=True)) for n in range(150)]
     assert {attack.mode for attack in free} == set(MODES)
     assert any(step.may and step.what.startswith("get") for a in free for step in a.steps)
 
@@ -164,7 +164,7 @@ HOLES = {
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("hole", default(["no guard", "any routing key"], HOLES))
+@pytest.mark.parametrize("hole", default(["any routing key"], HOLES))
 async def test_a_hole_is_found_and_told_as_a_script_that_runs(rig: Rig, hole: str) -> None:
     command, says = HOLES[hole]
     await control(rig.host, *command)
