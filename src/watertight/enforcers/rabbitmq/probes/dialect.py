@@ -35,6 +35,8 @@ class RabbitMQDialect:
     """None: the resource's own."""
     channel_max: int = 16
     frame_max: int = _MAX_FRAME
+    header: bytes = frames.HEADER
+    """Which protocol, and which version of it."""
 
     async def prelude(self, wire: Wire, *, secure: bool) -> None:
         """TLS begins at once, and so does a login in the clear."""
@@ -65,7 +67,7 @@ def login_frames(spoken: RabbitMQDialect, resource: str) -> tuple[bytes, bytes, 
     host = resource if spoken.virtual_host is None else spoken.virtual_host
     opening = frames.short(host) + frames.short("") + b"\x00"
     return (
-        frames.HEADER,
+        spoken.header,
         frames.method(0, frames.START_OK, answer),
         frames.method(0, frames.TUNE_OK, tune) + frames.method(0, frames.OPEN, opening),
         OPEN,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from watertight.enforcers.attack.choices import Choices
+from watertight.enforcers.rabbitmq.probes import frames
 from watertight.enforcers.rabbitmq.probes.deep import methods, names
 from watertight.enforcers.rabbitmq.probes.deep.oracle import REPLIES, World, stripped
 from watertight.enforcers.rabbitmq.probes.deep.raw import broken_content, raw
@@ -28,6 +29,8 @@ ODD_FIELDS = (b"V", b"F\x00\x00\x00\x00")
 """Nothing, and an empty table (section 4.2.1)."""
 TRANSACTION, PLAIN, CONFIRMED = "transaction", "plain", "confirmed"
 MODES = (TRANSACTION, PLAIN, CONFIRMED)
+OLDER = (b"AMQP\x01\x01\x08\x00", b"AMQP\x01\x01\x00\x09", b"AMQP\x01\x01\x09\x01")
+"""AMQP 0-8 and 0-9, in which most methods are what they are in 0-9-1 (``rabbit_reader``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class Sequence:
     channel: int
     mode: str
     steps: tuple[Step, ...]
+    header: bytes = frames.HEADER
+    """The version of the protocol that its session speaks."""
 
 
 @dataclass
@@ -63,10 +68,11 @@ class _Scene:
     tags: int = field(default=1)
 
     def named(self, queue: str) -> tuple[str, frozenset[int]]:
-        """Which queue is meant, and the codes of a refusal: without a queue, nothing is judged."""
-        if queue:
-            return queue, DENIED
-        return self.last, DENIED if self.last else DENIED | {NOT_FOUND}
+        """Which queue is meant, and the codes of a refusal.
+
+        A channel that was closed since has forgotten the last one: then nothing is judged.
+        """
+        return (queue, DENIED) if queue else (self.last, DENIED | {NOT_FOUND})
 
     def flag(self, one_in: int = 3) -> bool:
         """A bit that may be set."""
@@ -85,7 +91,8 @@ def generate(choices: Choices, world: World) -> Sequence:
     steps = tuple(choices.one(STEPS)(scene) for _ in range(count))
     if not world.expendable and any(step.sends for step in steps):
         mode = TRANSACTION  # judged all the same, and never delivered
-    return Sequence(scene.channel, mode, steps)
+    header = choices.one(OLDER) if choices.rarely(15) else frames.HEADER
+    return Sequence(scene.channel, mode, steps, header)
 
 
 # --- messages -------------------------------------------------------------------------------------

@@ -3,15 +3,13 @@
 import shlex
 from collections.abc import Sequence
 
-from watertight.enforcers.rabbitmq.probes.dialect import login_frames
 from watertight.enforcers.rabbitmq.probes.sessions import Caller
 
 
-def as_command(caller: Caller, sent: Sequence[bytes]) -> str:
+def as_command(caller: Caller, pieces: Sequence[bytes]) -> str:
     """It reads what ``watertight env`` lists, sends each piece and prints what the broker says."""
     name = caller.login.resource.name
     variable = name.upper().replace("-", "_")
-    pieces = [*login_frames(caller.dialect, name)[:-1], *sent]
     files = ", ".join(f"e[{f'{variable}_{file}'!r}]" for file in ("CERT", "KEY"))
     lines = (
         "import os,socket,ssl,time,urllib.parse as p",
@@ -21,6 +19,6 @@ def as_command(caller: Caller, sent: Sequence[bytes]) -> str:
         f"t=u.scheme=='amqps' and ssl.create_default_context(cafile=e[{f'{variable}_CA'!r}])",
         f"t and t.load_cert_chain({files})",
         f"s=t.wrap_socket(s,server_hostname={name!r}) if t else s",
-        f"[(s.sendall(b),time.sleep(.2),print(s.recv(65536))) for b in {pieces!r}]",
+        f"[(s.sendall(b),time.sleep(.2),print(s.recv(65536))) for b in {[*pieces]!r}]",
     )
     return f"python3 -c {shlex.quote(';'.join(lines))}"

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watertight.enforcers.attack.login import PATIENCE_SECONDS, as_itself
 from watertight.enforcers.attack.wire import Absent, Closed, Wire
@@ -11,7 +11,11 @@ from watertight.enforcers.contract import Arena
 from watertight.enforcers.rabbitmq.probes import frames
 from watertight.enforcers.rabbitmq.probes.deep import methods
 from watertight.enforcers.rabbitmq.probes.deep.grammar import CONFIRMED, TRANSACTION, Sequence, Step
-from watertight.enforcers.rabbitmq.probes.dialect import NOT_FOUND, PRECONDITION_FAILED
+from watertight.enforcers.rabbitmq.probes.dialect import (
+    NOT_FOUND,
+    PRECONDITION_FAILED,
+    login_frames,
+)
 from watertight.enforcers.rabbitmq.probes.frames import Frames
 from watertight.enforcers.rabbitmq.probes.sessions import Caller
 
@@ -19,6 +23,8 @@ RESOURCE_LOCKED = 405
 AFTER_PERMISSION = (NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED)
 """Reply codes of what is looked at once a method is permitted."""
 FLOW, FLOW_OK = (20, 20), (20, 21)
+ENDS = {frames.CONNECTION_CLOSE: frames.CONNECTION_CLOSE_OK, (10, 60): (10, 61)}
+"""How the broker ends a connection, and how that is agreed to: in 0-9-1, and before."""
 LOGIN_CHANNEL = 1
 """Of :class:`~dialect.RabbitMQDialect`."""
 LINGERING = (None, 501)
@@ -56,12 +62,13 @@ class Line:
 
     wire: Wire
     incoming: Frames
+    header: bytes
 
     @classmethod
-    async def opened(cls, arena: Arena, caller: Caller) -> "Line":
+    async def opened(cls, arena: Arena, caller: Caller, header: bytes = frames.HEADER) -> "Line":
         """As the caller itself. Raises ``Absent``, ``Closed`` or ``TimeoutError``."""
-        wire = await as_itself(arena, caller.dialect, caller.login)
-        return cls(wire, Frames(wire))
+        wire = await as_itself(arena, replace(caller.dialect, header=header), caller.login)
+        return cls(wire, Frames(wire), header)
 
 
 class Attacker:
@@ -74,16 +81,21 @@ class Attacker:
         self._been_in = False
         self._ended: deque[float] = deque(maxlen=MOST_LINGERING)
         self.sent: list[bytes] = []
-        """What this sequence has sent, each piece of which is answered."""
+        """What this sequence has sent from the login on, each piece of which is answered."""
         self._agreed = b""
         """What was sent and is not answered: it goes with the next piece."""
 
     async def play(self, sequence: Sequence) -> list[tuple[Step, Seen]]:
         """Tries each step. Raises ``Closed``, ``Absent`` or ``TimeoutError`` at a shut door."""
-        line = self._line = self._line or await self._entered()
-        self.sent, self._agreed = [], b""
+        spoken = replace(self._caller.dialect, header=sequence.header)
+        login = [*login_frames(spoken, self._caller.login.resource.name)][:-1]
+        self._agreed = b""
         seen: list[tuple[Step, Seen]] = []
+        if self._line is not None and self._line.header != sequence.header:
+            await self.leave()
         try:
+            line = self._line = self._line or await self._entered(sequence.header)
+            self.sent = login
             await self._open(line, sequence)
             for step in sequence.steps:
                 # Some methods are answered, and some only if they are refused; this always is.
@@ -112,16 +124,21 @@ class Attacker:
             await self._line.wire.close()
         self._line = None
 
-    async def _entered(self) -> Line:
-        """A new session, without a channel. The broker may still count what it has ended itself."""
+    async def _entered(self, header: bytes) -> Line:
+        """A new session, without a channel. The broker may still count what it has ended itself.
+
+        Raises ``Ended`` if it does not speak so.
+        """
         if len(self._ended) == MOST_LINGERING:
             await asyncio.sleep(max(0.0, self._ended[0] + LINGERS_SECONDS - time.monotonic()))
         deadline = time.monotonic() + PATIENCE_SECONDS * self._been_in
         while True:
             try:
-                line = await Line.opened(self._arena, self._caller)
+                line = await Line.opened(self._arena, self._caller, header)
                 break
-            except (Absent, Closed, TimeoutError):
+            except (Absent, Closed, TimeoutError) as end:
+                if header != frames.HEADER:
+                    raise Ended(None, str(end)) from end
                 if time.monotonic() > deadline:
                     raise
             await asyncio.sleep(POLL_SECONDS)
@@ -163,8 +180,8 @@ class Attacker:
             await line.wire.send(data)
             while True:
                 found = await line.incoming.method()
-                if found.kind == frames.CONNECTION_CLOSE:
-                    await line.wire.send(frames.method(0, frames.CONNECTION_CLOSE_OK))
+                if found.kind in ENDS:
+                    await line.wire.send(frames.method(0, ENDS[found.kind]))
                     raise Ended(*found.refusal())
                 if found.channel == channel and found.kind == answer:
                     return Seen(None, "done")
