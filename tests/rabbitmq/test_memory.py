@@ -296,4 +296,3 @@ async def test_another_budget_is_another_watermark(rig: Rig) -> None:
     assert "started" in applied.changed
     asked = "vm_memory_monitor:get_memory_limit()"
     assert await evaluate(rig.host, asked) == str(768 * MIB * 2 // 5)
-    assert await evaluate(rig.host, "vm_memory_monitor:get_check_interval()") == "20"

@@ -19,6 +19,7 @@
 
 -define(OUT, ?MODULE).
 -define(LOOK_MILLISECONDS, 20).
+-define(CALM_MILLISECONDS, 100).
 -define(COLLECT_MILLISECONDS, 400).
 %% So long may publishers wait for a queue to write down what it got; then somebody holds it.
 -define(PATIENCE_MILLISECONDS, 1000).
@@ -32,13 +33,7 @@
 %% alarmed: since when; collected: whether garbage was, since; next: nobody is shown out before.
 -record(state, {alarmed = never, collected = false, next, watermark}).
 
-%% The broker itself looks once a second, in which a publisher on loopback sends several hundred MiB.
-%% That interval has no key of its own: the one of the queues' share of memory is used, if smaller.
 watch() ->
-    {ok, Milliseconds} = application:get_env(rabbit, memory_monitor_interval),
-    vm_memory_monitor:set_check_interval(
-        min(Milliseconds, vm_memory_monitor:get_check_interval())
-    ),
     rabbit_sup:start_restartable_child(?MODULE).
 
 %% For how many more seconds a user may do nothing; 0: it may.
@@ -57,7 +52,7 @@ start_link() ->
 init([]) ->
     process_flag(priority, high),
     ?OUT = ets:new(?OUT, [named_table, protected, {read_concurrency, true}]),
-    {ok, look_again(#state{
+    {ok, look_again(0, #state{
         next = erlang:monotonic_time(millisecond),
         %% That of its start, as configured: to ask takes long when it matters.
         watermark = vm_memory_monitor:get_memory_limit()
@@ -69,21 +64,28 @@ handle_cast(_, State) -> {noreply, State}.
 
 handle_info(look, State) ->
     Used = resident(),
+    Watermark = State#state.watermark,
+    %% The broker itself looks once a second, in which a publisher on loopback sends several hundred MiB.
+    Used > Watermark * 0.8 andalso (vm_memory_monitor ! update),
     Now = erlang:monotonic_time(millisecond),
-    {noreply, look_again(judged(Used, State#state.watermark, Now, State))};
+    {noreply, look_again(Used, judged(Used, Watermark, Now, State))};
 handle_info(_, State) ->
     {noreply, State}.
 
-%% The second number of statm(5), in pages.
+%% proc(5): pages have other sizes elsewhere, and this is in kB.
 resident() ->
-    {ok, File} = file:open("/proc/self/statm", [read, raw, binary]),
-    {ok, Line} = file:read(File, 256),
+    {ok, File} = file:open("/proc/self/status", [read, raw, binary]),
+    {ok, Lines} = file:read(File, 4096),
     ok = file:close(File),
-    [_, Pages | _] = binary:split(Line, <<" ">>, [global]),
-    binary_to_integer(Pages) * 4096.
+    [_, Resident] = binary:split(Lines, <<"VmRSS:">>),
+    [Number, _] = binary:split(Resident, <<" kB">>),
+    binary_to_integer(string:trim(Number)) * 1024.
 
-look_again(State) ->
+look_again(Used, State = #state{watermark = Watermark}) when Used > Watermark div 2 ->
     erlang:send_after(?LOOK_MILLISECONDS, self(), look),
+    State;
+look_again(_, State) ->
+    erlang:send_after(?CALM_MILLISECONDS, self(), look),
     State.
 
 %% Half as much again as makes publishers wait: it cannot wait for anything itself.

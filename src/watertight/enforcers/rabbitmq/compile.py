@@ -38,7 +38,6 @@ END = r"$(?!\n)"
 NOTHING = "^(?!)"
 """No permission: it matches no name, while the usual `^$` matches the empty one, and a line end."""
 HIGHEST_PORT = 65_535
-MEMORY_LOOK_MILLISECONDS = 20
 READ_BYTES = 131_072
 """Of a connection at once, which a broker that makes publishers wait has read all the same."""
 
@@ -100,8 +99,8 @@ def configuration(resource: Resource, placement: Placement) -> str:
 def memory_settings(budget_bytes: int) -> str:
     """What makes publishers wait while the broker is still well within its budget of memory.
 
-    It looks every now and then: what comes in between, and what it needs to write messages to
-    disk, must fit into the rest (rabbitmq.com/docs/3.10 memory).
+    What comes between two looks (the guard's plugin has it look often), and what it needs to write
+    messages to disk, must fit into the rest (rabbitmq.com/docs/3.10 memory).
     """
     return (
         # Or it takes the host's memory for its own.
@@ -111,7 +110,6 @@ def memory_settings(budget_bytes: int) -> str:
         "vm_memory_calculation_strategy = rss\n"
         f"tcp_listen_options.buffer = {READ_BYTES}\n"
         f"tcp_listen_options.recbuf = {READ_BYTES}\n"
-        f"memory_monitor_interval = {MEMORY_LOOK_MILLISECONDS}\n"
     )
 
 
