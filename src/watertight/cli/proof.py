@@ -38,6 +38,7 @@ from watertight.verify.forge import Forger, Signer
 from watertight.verify.prover import prove
 from watertight.verify.reports.html import to_html
 from watertight.verify.results import Evidence, Result
+from watertight.verify.sampling import Sample, sampled
 
 NO_ISOLATION = "WT-W2001"
 NO_MEMORY_BUDGET = "WT-W2002"
@@ -117,6 +118,7 @@ async def attack(  # noqa: PLR0913 - each is an option of the command
     selection: str,
     audience: Audience,
     deep: Deep | None = None,
+    sample: Sample | None = None,
 ) -> Proof:
     """Runs the probes against the system that runs for ``declaration``, and signs the evidence.
 
@@ -129,15 +131,17 @@ async def attack(  # noqa: PLR0913 - each is an option of the command
     supervisor = Supervisor(layout)
     await supervisor.adopt(pod_specs(declared, layout, Machine.here(envoy_binary())))
     roots = client.get("/bundle")["roots"].encode()
-    probes = gather_probes(system, selection)
+    probes: Sequence[Probe] = gather_probes(system, selection)
     if deep is not None:
-        probes += tuple(p for p in gather_deep(system, deep) if fnmatch(p.id, selection))
+        searches = gather_deep(system, deep)
+        probes = (*probes, *(p for p in searches if fnmatch(p.id, selection)))
     if not probes:
         raise NoSuchProbe(
             f"No probe matches `{selection}`.",
             remedy=did_you_mean(selection, {p.id for p in gather_probes(system, "*")})
             or "`watertight verify --all` lists them; a pattern is quoted: `--only 'tls.*'`.",
         )
+    probes, left_out = sampled(probes, sample) if sample is not None else (probes, ())
     audience.on_start(len(probes))
     try:
         async with LiveArena(
@@ -155,8 +159,9 @@ async def attack(  # noqa: PLR0913 - each is an option of the command
                 probes,
                 on_result=audience.on_result,
                 findings=(*_findings(layout, declaration), *_weaknesses(system)),
-                gaps=(*gather_gaps(system, deep), *await _blind(supervisor, system)),
+                gaps=(*gather_gaps(system, deep), *await _blind(supervisor, system), *left_out),
                 selection=selection,
+                sample=str(sample) if left_out else "",
             )
     finally:
         supervisor.leave()

@@ -34,6 +34,7 @@ from watertight.verify.reports.junit import to_junit
 from watertight.verify.reports.sarif import to_sarif
 from watertight.verify.reports.table import to_table
 from watertight.verify.results import Result
+from watertight.verify.sampling import Sample
 
 MOST_SEED = 1_000_000
 
@@ -70,9 +71,20 @@ def verify(  # noqa: PLR0913 - each is an option of the command
             "--deep", help="Search for attacks that nobody listed, too: they are generated."
         ),
     ] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="CHANNELS",
+            help="Try costly attacks on so many channels only, drawn anew each time. The report "
+            "lists what was left out.",
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="With --deep: generate the same attacks as the run that printed it."),
+        typer.Option(
+            help="With --deep or --sample: the same attacks as in the run that printed it."
+        ),
     ] = None,
     minutes: Annotated[
         float, typer.Option(min=0.01, max=1_440, help="With --deep: how long to search.")
@@ -101,17 +113,15 @@ def verify(  # noqa: PLR0913 - each is an option of the command
         return
     _warn_if_not_in_force(system, declaration)
     keys = dict(_token_key(text) for text in token_key or [])
-    search = _search(seed, minutes) if deep else None
-    proof = _attack_with_progress(system, declaration, keys, only, search)
+    chosen = secrets.randbelow(MOST_SEED) if seed is None else seed
+    search = Deep(chosen, minutes * 60) if deep else None
+    some = Sample(sample, chosen) if sample is not None else None
+    if search is not None:
+        say(f"Generating attacks for {minutes:g} min; the same again: --deep --seed {chosen}")
+    proof = _attack_with_progress(system, declaration, keys, only, search, some)
     _print(proof, output, every=every)
     say(f"Evidence: {proof.file}\nTo read:  {proof.page}")
     raise typer.Exit(proof.evidence.exit_code)
-
-
-def _search(seed: int | None, minutes: float) -> Deep:
-    chosen = secrets.randbelow(MOST_SEED) if seed is None else seed
-    say(f"Generating attacks for {minutes:g} min; the same again: --deep --seed {chosen}")
-    return Deep(chosen, minutes * 60)
 
 
 def _attack_with_progress(
@@ -120,6 +130,7 @@ def _attack_with_progress(
     keys: dict[str, dict[str, Any]],
     only: str,
     deep: Deep | None,
+    sample: Sample | None,
 ) -> Proof:
     columns = (TextColumn("Attacking"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=stderr, transient=True) as progress:
@@ -141,6 +152,7 @@ def _attack_with_progress(
                 token_keys=keys,
                 selection=only,
                 deep=deep,
+                sample=sample,
                 audience=Audience(lambda total: progress.update(task, total=total), on_result),
             )
         )
@@ -209,5 +221,5 @@ def _check(system: System, declaration: Path, envelope: Path, roots: Path | None
     if "selection" in checked.result:
         raise WatertightError(
             f"The evidence is of a part only: the probes `{checked.result['selection']}`.",
-            remedy="Run watertight verify without --only.",
+            remedy="Run watertight verify without --only and --sample.",
         )

@@ -91,6 +91,9 @@ class Probe:
     waits: bool = False
     """Whether it does little but wait: it begins before the others, which work meanwhile."""
 
+    costly: bool = False
+    """Whether it takes so much work that ``verify --sample`` may try it on a few channels only."""
+
     def waiting(self) -> "Probe":
         """The same probe, as one that waits."""
         return replace(self, waits=True)

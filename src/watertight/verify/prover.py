@@ -39,11 +39,13 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
     findings: Sequence[Finding] = (),
     gaps: Sequence[Gap] = (),
     selection: str = "*",
+    sample: str = "",
 ) -> Evidence:
     """Runs all probes, at most ``concurrency`` at once, and gathers the evidence in their order.
 
     ``on_result`` is called as each one ends; ``selection`` says which probes were chosen, if not
-    all that the declaration calls for. Raises :class:`DuplicateProbe` before anything runs.
+    all that the declaration calls for, and ``sample`` how they were drawn. Raises
+    :class:`DuplicateProbe` before anything runs.
     """
     listed = _distinct(probes)
     started = time.monotonic()
@@ -77,6 +79,7 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
         findings=tuple(findings),
         gaps=tuple(gaps),
         selection=selection,
+        sample=sample,
     )
 
 

@@ -74,10 +74,18 @@ class Evidence:
     selection: str = "*"
     """Which probes were chosen to run; anything but ``*`` is part of a proof, and says so."""
 
+    sample: str = ""
+    """The options by which costly attacks were tried on some channels only."""
+
     @property
     def is_whole(self) -> bool:
         """Whether every probe that follows from the declaration was among these."""
-        return self.selection == "*"
+        return self.selection == "*" and not self.sample
+
+    @property
+    def part(self) -> str:
+        """What it is of, if it is not whole."""
+        return ", ".join(text for text in (self.selection, self.sample) if text)
 
     def count(self, verdict: Verdict) -> int:
         """How many probes ended so."""
@@ -110,7 +118,7 @@ class Evidence:
         return {
             "trust_domain": self.trust_domain,
             "seconds": round(self.seconds, 3),
-            **({} if self.is_whole else {"selection": self.selection}),
+            **({} if self.is_whole else {"selection": self.part}),
             "summary": dict(self.summary),
             "not_attacked": [asdict(gap) for gap in self.gaps],
             "findings": [

@@ -42,7 +42,7 @@ def probes(system: System) -> Iterator[Probe]:
             way,
             victim,
         )
-        yield replace(made, patience=PATIENCE)
+        yield replace(made, patience=PATIENCE, costly=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ def probes(system: System) -> Iterator[Probe]:
             # Whom a door of bytes lets past TLS, it holds for a while before it turns him away.
             yield forged if way.speaks_http else forged.waiting()
         others = tuple(name for name in system.workloads() if name != way.caller)
-        yield attack(
+        every = attack(
             "identity.other-workload",
             way.channel,
             f"the genuine SVID of each other workload ({len(others)}) at the door for {way.caller}",
@@ -107,6 +107,7 @@ def probes(system: System) -> Iterator[Probe]:
             way,
             others,
         ).attempting(len(others))
+        yield replace(every, costly=True)
 
 
 async def _forged(arena: Arena, way: Way, forgery: Forgery) -> Observation:

@@ -95,7 +95,7 @@ def _probes(
             meeting,
             ways_to_try,
         )
-        yield replace(made, patience=PATIENCE)
+        yield replace(made, patience=PATIENCE, costly=True)
 
 
 def _what(attacker: Person) -> str:

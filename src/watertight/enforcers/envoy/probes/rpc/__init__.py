@@ -78,7 +78,7 @@ def _probe(identifier: str, channel: str, meeting: Meeting, strikes: Sequence[St
         meeting,
         strikes,
     )
-    return replace(made, patience=PATIENCE)
+    return replace(made, patience=PATIENCE, costly=True)
 
 
 def _who(meeting: Meeting, strikes: Sequence[Strike]) -> list[Person]:

@@ -1,0 +1,57 @@
+"""``verify --sample``: costly attacks on some channels, and each that was left out is named."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from watertight.enforcers.contract import Arena, Gap, Observation, Outcome, Probe
+from watertight.verify.sampling import Sample, sampled
+
+CHANNELS = [f"a{number} -> b" for number in range(9)]
+
+
+async def never_run(_: Arena) -> Observation:
+    raise AssertionError
+
+
+def probe(identifier: str, channel: str, *, costly: bool) -> Probe:
+    return Probe(
+        identifier, "envoy", channel, "attack", "", Outcome.REFUSED, never_run, costly=costly
+    )
+
+
+PROBES = [
+    probe(identifier, channel, costly=identifier.startswith("desync"))
+    for channel in CHANNELS
+    for identifier in ("desync.cl-0", "desync.te-0", "tls.plaintext")
+]
+
+
+def channels(probes: Sequence[Probe]) -> set[str]:
+    return {p.channel for p in probes if p.costly}
+
+
+@pytest.mark.parametrize("most", [1, 4, 9, 100])
+def test_what_costs_little_is_all_run_and_the_rest_is_run_or_named(most: int) -> None:
+    kept, left = sampled(PROBES, Sample(most, 7))
+    assert sum(not p.costly for p in kept) == len(CHANNELS)
+    assert len(channels(kept)) == min(most, len(CHANNELS))
+    assert channels(kept) | {gap.channel for gap in left} == set(CHANNELS)
+    assert channels(kept) & {gap.channel for gap in left} == set()
+
+
+def test_a_gap_says_what_was_left_out_and_how_to_leave_out_the_same() -> None:
+    _, left = sampled(PROBES, Sample(8, 7))
+    (gap,) = left
+    said = "desync.cl-0, desync.te-0: left out by --sample 8 --seed 7"
+    assert gap == Gap("envoy", gap.channel, said)
+
+
+def test_a_seed_draws_the_same_and_another_draws_others() -> None:
+    drawn = {str(seed): channels(sampled(PROBES, Sample(3, seed))[0]) for seed in range(20)}
+    assert drawn["4"] == channels(sampled(PROBES[::-1], Sample(3, 4))[0])
+    assert set().union(*drawn.values()) == set(CHANNELS)
+
+
+def test_nothing_is_left_out_where_there_are_few() -> None:
+    assert sampled(PROBES, Sample(9, 1)) == (PROBES, [])
