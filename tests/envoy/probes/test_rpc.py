@@ -187,7 +187,12 @@ AT_THE_GATEWAY = frozenset({"gateway.frames"})
 RPC_SABOTAGES = AS_WRITTEN.union(AT_THE_GATEWAY, *(breaks for _weaken, breaks in WEAKENED.values()))
 
 
-@pytest.mark.parametrize("name", WEAKENED)
+def slow(name: str) -> object:
+    """A starved victim takes its time."""
+    return pytest.param(name, marks=pytest.mark.slow) if "window" in name else name
+
+
+@pytest.mark.parametrize("name", [slow(name) for name in WEAKENED])
 async def test_a_weakened_mesh_turns_these_probes_red(scene: Scene, name: str) -> None:
     """One after another: where all share a connection, one probe's attack is felt by all."""
     weakened, breaks = WEAKENED[name]
