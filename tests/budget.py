@@ -1,6 +1,7 @@
 """A control group of a test's own, into which a server is put."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from watertight.runtime.cgroups import Cgroups, find
 
 PROCESSES = 1024
+GONE_SECONDS = 60
+"""A group can be removed once the kernel has given back what its last process held."""
 
 
 @contextmanager
@@ -23,6 +26,10 @@ def budget(memory_bytes: int) -> Iterator[Sequence[str]]:
     try:
         yield groups.groups("server")
     finally:
+        deadline = time.monotonic() + GONE_SECONDS
+        while any(Path(group).exists() for group in groups.groups("server")):
+            groups.remove_all()
+            assert time.monotonic() < deadline, "something still runs in the group"
         groups.remove_all()
 
 
