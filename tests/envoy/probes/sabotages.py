@@ -532,6 +532,7 @@ SABOTAGES = (
         *OPT_OUTS,
         "gateway.challenge",
         "gateway.chunked-http-1.0",
+        "gateway.cors",
         "gateway.dot-dot",
         "gateway.dot-dot-parameters",
         "gateway.encoded-slash",
