@@ -132,6 +132,7 @@ async def test_there_is_no_compiler_of_queries_whatever_a_session_sets(rig: Rig)
         assert not [line for (line,) in plan if "JIT" in str(line)]
 
 
+@pytest.mark.slow  # a group that is full reclaims for long before the kernel ends anybody
 async def test_a_service_that_takes_all_that_it_may_leaves_its_server_alive() -> None:
     """With the kernel's own bound around the server; and without ours, it dies of it."""
     with budget(BUDGET) as groups:
