@@ -1,6 +1,7 @@
 """A server is brought to its plan and kept there; what somebody changed by hand is found."""
 
 import asyncio
+import json
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
@@ -253,6 +254,67 @@ async def test_revocation_cuts_every_session_at_once(rig: Rig) -> None:
     await apply(rig)
     async with connected(rig, "mailer") as back:
         await back.nats.flush()
+
+
+async def test_a_revocation_keeps_the_position_of_its_consumer(rig: Rig) -> None:
+    without = rig.compile(rig.system.without_identities(frozenset({"mailer"})))
+    async with connected(rig, "orders") as orders:
+        for body in (b"one", b"two"):
+            await orders.nats.jetstream().publish("orders.placed", body)
+    await acknowledged(rig, "mailer")
+    before = await ask(rig, "$JS.API.CONSUMER.INFO.ORDERS.mailer")
+    assert before["num_pending"] == before["num_ack_pending"] == 0
+    assert await rig.enforcer.revoke(without, rig.host, "mailer") == 0
+    assert (await rig.enforcer.apply(without, rig.host)).changed == ()
+    assert list(await rig.enforcer.drift(without, rig.host)) == []
+    assert "mailer" not in without.files[FILE]
+    with pytest.raises(Exception, match=r"(?i)authorization|closed|lost"):
+        async with connected(rig, "mailer"):
+            pass
+    async with connected(rig, "orders") as orders:
+        await orders.nats.jetstream().publish("orders.placed", b"while it was revoked")
+    assert await apply(rig) == (FILE,)
+    after = await ask(rig, "$JS.API.CONSUMER.INFO.ORDERS.mailer")
+    assert after["created"] == before["created"]
+    assert await acknowledged(rig, "mailer") == [b"while it was revoked"]
+
+
+async def acknowledged(rig: Rig, service: str) -> list[bytes]:
+    """What the service's consumer of ORDERS has for it; all of it is acknowledged."""
+    got: list[bytes] = []
+    async with connected(rig, service) as session:
+        inbox = await session.nats.subscribe(f"_INBOX.{service}.fetched")
+        fetch = f"$JS.API.CONSUMER.MSG.NEXT.ORDERS.{service}"
+        while True:
+            request = json.dumps({"batch": 1, "no_wait": True}).encode()
+            await session.nats.publish(fetch, request, reply=f"_INBOX.{service}.fetched")
+            message = await inbox.next_msg(timeout=60)
+            if not message.reply:  # 404: there is no more
+                return got
+            got.append(message.data)
+            await session.nats.request(message.reply, b"+ACK", timeout=60)
+
+
+async def test_a_revocation_changes_nothing_that_is_kept(rig: Rig) -> None:
+    """With one publisher fewer, the server would throw away what it acknowledged to others."""
+    both = changed_channel(rig.system, "lobby", {"publish": ["orders.paid"]})
+    trusted = rig.compile(both).grants
+    for one in ("lobby", "mailer", rig.resource):
+        revoked = rig.compile(both.without_identities(frozenset({one}))).grants
+        assert revoked.streams == trusted.streams
+        assert revoked.consumers == trusted.consumers
+    assert trusted.streams["ORDERS"]["discard"] == "new"
+
+
+async def test_a_position_that_would_be_lost_is_told(rig: Rig) -> None:
+    enforcer = NATSEnforcer()
+    less = changed_channel(rig.system, "mailer", {"subscribe": ["mail.>"]})
+    (lost,) = enforcer.forgotten(rig.system, less)
+    assert str(lost) == (
+        "- position of mailer in ORDERS of events: granted again, it gets every message again"
+    )
+    assert list(enforcer.forgotten(rig.system, rig.system)) == []
+    assert list(enforcer.forgotten(less, rig.system)) == []
 
 
 async def test_streams_are_turned_on_and_off_without_a_restart() -> None:

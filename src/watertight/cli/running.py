@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -27,6 +27,8 @@ from watertight.cli.output import (
 from watertight.cli.project import DEFAULT_FILE, FileArgument, admin_client, find_declaration
 from watertight.control.requests import Options
 from watertight.control.store import Store
+from watertight.enforcers.registry import resource_enforcers
+from watertight.enforcers.resource import Forgets
 from watertight.model.diff import Change, compare
 from watertight.model.findings import Finding
 from watertight.model.system import System
@@ -44,7 +46,13 @@ Loading: TypeAlias = Callable[[Path], tuple[System, tuple[Finding, ...]]]
 def _changes(file: Path, load: Loading) -> tuple[System, tuple[Change, ...]]:
     system, _ = load(file)
     current = Store(find_declaration(file).resolve().parent / STATE_DIRECTORY).current()
-    return system, compare(current, system)
+    return system, (*compare(current, system), *_forgotten(current, system))
+
+
+def _forgotten(before: System | None, after: System) -> Iterator[Change]:
+    for enforcer in resource_enforcers().values():
+        if before is not None and isinstance(enforcer, Forgets):
+            yield from enforcer.forgotten(before, after)
 
 
 def _print_changes(changes: tuple[Change, ...]) -> None:

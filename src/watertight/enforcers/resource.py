@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from watertight.enforcers.contract import Applied, Capability, Placement, Probe
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.declaration import ChannelShape, ResourceShape, Shape
+from watertight.model.diff import Change
 from watertight.model.document import DocumentPath
 from watertight.model.findings import Finding
 from watertight.model.rules import Flaw
@@ -294,6 +295,16 @@ class Explains(Protocol):
 
         Raises ValueError for an action that the kind does not know.
         """
+        ...
+
+
+@runtime_checkable
+class Forgets(Protocol):
+    """What an enforcer also has whose servers keep something for a service, as its position."""
+
+    def forgotten(self, before: System, after: System) -> Iterable[Change]:
+        """Pure: what would be lost by going from one declaration to the next, though nobody says
+        so; a revocation loses nothing of it."""
         ...
 
 

@@ -303,6 +303,8 @@ class System:
     channels: tuple[Channel, ...] = ()
     gateway: Gateway | None = None
     file: str = NOWHERE.file
+    withheld: tuple[Channel, ...] = ()
+    """Channels of revoked identities. They grant nothing; what a server keeps for them stays."""
     _outgoing: Mapping[str, Mapping[str, Channel]] = field(init=False, repr=False, compare=False)
     """Source → target → channel: without it, compiling n services would take n² time."""
     _incoming: Mapping[str, tuple[Channel, ...]] = field(init=False, repr=False, compare=False)
@@ -337,6 +339,10 @@ class System:
         """The channels that may be opened to ``name``."""
         return iter(self._incoming.get(name, ()))
 
+    def declared_to(self, name: str) -> Iterator[Channel]:
+        """The channels to ``name`` that are declared, withheld or not."""
+        return (c for c in (*self.channels, *self.withheld) if c.target == name)
+
     def routes_to(self, service: str) -> tuple[Route, ...]:
         """The gateway's routes that lead to ``service``."""
         return self._routes.get(service, ())
@@ -353,7 +359,7 @@ class System:
         """The system that stays in force once these identities are distrusted.
 
         The services stay declared, so that their processes and their refusals stay visible; no
-        channel from or to them does.
+        channel from or to them does: those are ``withheld``.
         """
         gateway = self.gateway
         if gateway is not None:
@@ -364,4 +370,5 @@ class System:
         channels = tuple(
             c for c in self.channels if c.source not in revoked and c.target not in revoked
         )
-        return replace(self, channels=channels, gateway=gateway)
+        withheld = tuple(c for c in self.channels if {c.source, c.target} & revoked)
+        return replace(self, channels=channels, gateway=gateway, withheld=withheld)

@@ -22,7 +22,7 @@ from watertight.enforcers.nats.values import (
     parse_stream_name,
     whole_number,
 )
-from watertight.enforcers.resource import channels_to, keys
+from watertight.enforcers.resource import keys
 from watertight.model import codes
 from watertight.model.declaration import Shape
 from watertight.model.document import DocumentPath, quoted
@@ -290,10 +290,11 @@ def max_pending_bytes(resource: Resource, said: Server) -> int:
 
 
 def publishers(system: System, resource: Resource, stream: Stream) -> Sequence[str]:
-    """The services that may publish into a stream; the channels passed :func:`check`."""
+    """The services that may publish into a stream, revoked or not: what is kept must not change
+    with whom we trust today. The channels passed :func:`check`."""
     return [
         channel.source
-        for _, channel in channels_to(system, resource.name)
+        for channel in system.declared_to(resource.name)
         if any(overlap(s, kept) for s in _published(channel) for kept in stream.subjects)
     ]
 

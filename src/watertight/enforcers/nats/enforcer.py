@@ -14,6 +14,7 @@ from watertight.enforcers.resource import (
     ServerProcess,
 )
 from watertight.model.declaration import Shape
+from watertight.model.diff import Change
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Resource, System
 
@@ -86,6 +87,12 @@ class NATSEnforcer:
         from watertight.enforcers.nats.apply import cut
 
         return await cut(plan, host, service)
+
+    def forgotten(self, before: System, after: System) -> Iterable[Change]:
+        """See ``Forgets``."""
+        from watertight.enforcers.nats.storage import forgotten
+
+        return forgotten(before, after)
 
     def probes(self, system: System) -> Iterable[Probe]:
         """See the protocol."""

@@ -8,9 +8,18 @@ that pushes delivers to a subject of its maker's choice in the account where the
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from watertight.enforcers.nats.declaration import Grants, Server, Stream, grants, publishers
+from watertight.enforcers.nats.declaration import (
+    KIND,
+    Grants,
+    Server,
+    Stream,
+    grants,
+    publishers,
+    server,
+)
 from watertight.enforcers.nats.subjects import covers, overlap
-from watertight.enforcers.resource import channels_to
+from watertight.enforcers.resource import managed
+from watertight.model.diff import Change
 from watertight.model.system import Resource, System
 
 _API = "$JS.API"
@@ -62,17 +71,38 @@ def writes_all(bucket: Stream, granted: Grants) -> bool:
 
 
 def consumers(system: System, resource: Resource, said: Server) -> Mapping[str, tuple[str, ...]]:
-    """Who reads which stream."""
+    """Who reads which stream: also who is revoked, and may not ask for the next message now. Its
+    position stays, or all that it has acknowledged would come again once it is restored."""
     readers: dict[str, list[str]] = {name: [] for name in said.streams}
-    for _, channel in channels_to(system, resource.name):
+    for channel in system.declared_to(resource.name):
         for stream in grants(channel).consume:
             readers[stream].append(channel.source)
     return {name: tuple(sorted(services)) for name, services in readers.items()}
 
 
+def forgotten(before: System, after: System) -> Iterator[Change]:
+    """The positions that go because nobody declares them any more, while what they counted stays:
+    declared again, the service would get everything once more."""
+    for resource in managed(after, KIND):
+        was = before.resources.get(resource.name)
+        if was is None or was.kind != KIND or was.external:
+            continue
+        kept = consumers(after, resource, server(resource))
+        for stream, readers in consumers(before, was, server(was)).items():
+            for service in readers:
+                if stream in kept and service not in kept[stream]:
+                    yield Change(
+                        "-",
+                        f"position of {service} in {stream} of {resource.name}: granted again, "
+                        "it gets every message again",
+                        tightens=True,
+                        at=resource.at,
+                    )
+
+
 def streams(system: System, resource: Resource, said: Server) -> Mapping[str, Mapping[str, Any]]:
     """Name → configuration, as ``$JS.API.STREAM.CREATE`` takes it."""
-    every = [grants(channel) for _, channel in channels_to(system, resource.name)]
+    every = [grants(channel) for channel in system.declared_to(resource.name)]
     return {
         name: _configuration(
             stream,
