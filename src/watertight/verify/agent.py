@@ -162,10 +162,10 @@ async def _ask(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seems_whole(answer: bytes) -> bool:
-    """Whoever asked reads it with care, and receives what is missing."""
-    head, _, body = answer.partition(b"\r\n\r\n")
+    """Whoever asked reads it with care, and receives what is missing: all that has no length."""
+    head, end, body = answer.partition(b"\r\n\r\n")
     length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
-    return length is not None and len(body) >= int(length[1])
+    return bool(end) and (length is None or len(body) >= int(length[1]))
 
 
 async def _finish(arguments: dict[str, Any]) -> dict[str, Any]:
