@@ -67,12 +67,18 @@ class Sabotage:
     weaken: Callable[[Live], Weaken]
     breaks: frozenset[str]
     channels: tuple[str, ...] = (POLICY,)
+    felt: frozenset[str] = frozenset()
+    """Those that may break, too: they run beside an attack that succeeds."""
 
 
 def sabotage(
-    name: str, how: Callable[[Live], Weaken], *breaks: str, on: tuple[str, ...] = (POLICY,)
+    name: str,
+    how: Callable[[Live], Weaken],
+    *breaks: str,
+    on: tuple[str, ...] = (POLICY,),
+    felt: tuple[str, ...] = (),
 ) -> Sabotage:
-    return Sabotage(name, how, frozenset(breaks), on)
+    return Sabotage(name, how, frozenset(breaks), on, frozenset(felt))
 
 
 def always(how: Weaken) -> Callable[[Live], Weaken]:
@@ -331,6 +337,7 @@ SABOTAGES = (
         always(cluster("stock", "app", few_connections)),
         "exhaust.connections",
         on=(STREAM,),
+        felt=("use.door", "use.stream"),
     ),
     # the gateway
     sabotage(

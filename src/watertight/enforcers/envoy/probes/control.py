@@ -4,16 +4,10 @@ A connection that just closes may be a refusal or a broken target. TLS alerts an
 words leave no doubt; whatever else looks like a refusal is believed only after a control.
 """
 
-from watertight.enforcers.attack.http import Answer
 from watertight.enforcers.contract import Arena, Observation, Outcome, not_run
-from watertight.enforcers.envoy.probes.replies import (
-    Nothing,
-    Seen,
-    app_is_absent,
-    attacked,
-    refusal,
-)
-from watertight.enforcers.envoy.probes.requests import Request, at_door, from_inside, genuine
+from watertight.enforcers.envoy.probes.arrival import permitted_at_door, permitted_inside
+from watertight.enforcers.envoy.probes.replies import Nothing, Seen, attacked, refusal, used
+from watertight.enforcers.envoy.probes.requests import Request
 from watertight.enforcers.envoy.probes.ways import SEGMENT, Way, fill
 from watertight.model.system import Protocol
 
@@ -39,7 +33,7 @@ async def judged_at_door(arena: Arena, way: Way, seen: Seen) -> Observation:
     observation = attacked(seen)
     if observation.outcome is not Outcome.REFUSED or _beyond_doubt(seen):
         return observation
-    control = await at_door(arena, way, permitted(way), await genuine(arena, way))
+    control = await permitted_at_door(arena, way, permitted(way))
     return _with_control(observation, control)
 
 
@@ -48,7 +42,7 @@ async def judged_inside(arena: Arena, way: Way, seen: Seen) -> Observation:
     observation = attacked(seen)
     if observation.outcome is not Outcome.REFUSED or _beyond_doubt(seen):
         return observation
-    return _with_control(observation, await from_inside(arena, way, permitted(way)))
+    return _with_control(observation, await permitted_inside(arena, way, permitted(way)))
 
 
 def _beyond_doubt(seen: Seen) -> bool:
@@ -58,7 +52,7 @@ def _beyond_doubt(seen: Seen) -> bool:
 
 
 def _with_control(observation: Observation, control: Seen) -> Observation:
-    if isinstance(control, Answer) and refusal(control) is None and not app_is_absent(control):
+    if used(control).outcome is Outcome.SERVED:
         return observation
     said = control.detail if isinstance(control, Nothing) else f"answered {control.status}"
     return not_run(f"{observation.detail}; but the right caller is turned away too: {said}")

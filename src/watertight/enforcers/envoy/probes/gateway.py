@@ -1,7 +1,8 @@
 """The gateway from outside: its TLS floor, its one host, its declared paths and methods."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from watertight.enforcers.attack.http import Answer, exchange
 from watertight.enforcers.attack.tls import Hello
@@ -16,9 +17,10 @@ from watertight.enforcers.contract import (
     served,
 )
 from watertight.enforcers.envoy.probes import edge, pages, slashes
+from watertight.enforcers.envoy.probes.arrival import seen_to_arrive
 from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, to_route
 from watertight.enforcers.envoy.probes.make import attack, use
-from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, refusal, used
+from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, Seen, refusal, used
 from watertight.enforcers.envoy.probes.requests import (
     TIMEOUT_SECONDS,
     Request,
@@ -172,13 +174,24 @@ async def _route(arena: Arena, request: Edge, route: Route) -> Observation:
     ready = await edge.permitted(arena, request, route)
     if ready is None:
         return edge.no_key(route)
-    seen = await ask(ready)
+    seen = await _asked(arena, ready, route)
     observation = used(seen, AT_THE_EDGE)
     if observation.outcome is Outcome.SERVED or not isinstance(seen, Answer):
         return observation
     if refusal(seen) is None and await _the_app_says(arena, request, route, seen.status):
         return served(f"the app itself answers {seen.status}, without a word")
     return observation
+
+
+async def _asked(arena: Arena, request: Edge, route: Route) -> Seen:
+    listens = arena.system.services[route.target].listens
+    if listens is None:
+        return await ask(request)
+
+    async def asked(more: Sequence[tuple[str, str]]) -> Seen:
+        return await ask(replace(request, headers=(*request.headers, *more)))
+
+    return await seen_to_arrive(arena, route.target, listens.port, asked)
 
 
 async def _the_app_says(arena: Arena, request: Edge, route: Route, status: int) -> bool:

@@ -32,12 +32,9 @@ GATEWAY_HEADERS = frozenset(
 """What the gateway adds to every answer or to its own refusals."""
 GATEWAY_WORDS = {429: "local_rate_limited", 401: "token refused"}
 """What the gateway's filters say with a body of their own."""
-ABSENT_WORDS = (
-    "upstream connect error",
-    "no healthy upstream",
-    "upstream request timeout",
-    "stream timeout",
-)
+LATE_WORDS = ("upstream request timeout", "stream timeout")
+"""What Envoy says of an app that did not answer in the time that is declared."""
+ABSENT_WORDS = ("upstream connect error", "no healthy upstream", *LATE_WORDS)
 GRPC_PERMISSION_DENIED = "7"
 GRPC_UNAVAILABLE = "14"
 
@@ -48,6 +45,8 @@ class Nothing:
 
     detail: str
     closed: bool
+    arrived: bool | None = False
+    """Whether the app was seen to have the request; None if nobody could look."""
 
 
 Seen = Answer | Nothing
@@ -131,6 +130,14 @@ def app_is_absent(answer: Answer) -> bool:
     return answer.text().startswith(ABSENT_WORDS) or _text_unseen(answer) > 0
 
 
+def is_late(seen: Seen) -> bool:
+    """Whether no answer came, though perhaps somebody has the request."""
+    if isinstance(seen, Nothing):
+        return not seen.closed
+    words = seen.header("grpc-message") or seen.text()
+    return app_is_absent(seen) and words.startswith(LATE_WORDS)
+
+
 def attacked(seen: Seen, wordless: frozenset[int] = MALFORMED) -> Observation:
     """What an attack by one request came to."""
     if isinstance(seen, Nothing):
@@ -145,7 +152,9 @@ def attacked(seen: Seen, wordless: frozenset[int] = MALFORMED) -> Observation:
 def used(seen: Seen, wordless: frozenset[int] = NEVER) -> Observation:
     """What a permitted use came to: an app's own 404 or 422 is a service, a refusal is not."""
     if isinstance(seen, Nothing):
-        return refused(seen.detail)
+        if seen.arrived is None:
+            return not_run(seen.detail)
+        return served(seen.detail) if seen.arrived else refused(seen.detail)
     if words := refusal(seen, wordless):
         return refused(words)
     if app_is_absent(seen):

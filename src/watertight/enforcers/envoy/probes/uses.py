@@ -6,17 +6,11 @@ from watertight.enforcers.attack.inside import dial_inside
 from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.enforcers.contract import Arena, Observation, Probe, refused, served
+from watertight.enforcers.envoy.probes.arrival import permitted_at_door, permitted_inside
 from watertight.enforcers.envoy.probes.control import permitted
 from watertight.enforcers.envoy.probes.make import use
 from watertight.enforcers.envoy.probes.replies import used
-from watertight.enforcers.envoy.probes.requests import (
-    SETTLE_SECONDS,
-    TIMEOUT_SECONDS,
-    Request,
-    at_door,
-    from_inside,
-    genuine,
-)
+from watertight.enforcers.envoy.probes.requests import SETTLE_SECONDS, TIMEOUT_SECONDS, Request
 from watertight.enforcers.envoy.probes.ways import Way, fill, ways
 from watertight.model.system import Protocol, System
 
@@ -51,7 +45,7 @@ def probes(system: System) -> Iterator[Probe]:
 def _inside(identifier: str, way: Way, request: Request, what: str) -> Probe:
     async def run(arena: Arena) -> Observation:
         try:
-            return used(await from_inside(arena, way, request))
+            return used(await permitted_inside(arena, way, request))
         except Absent as gone:
             return refused(str(gone))
 
@@ -61,7 +55,7 @@ def _inside(identifier: str, way: Way, request: Request, what: str) -> Probe:
 
 async def _door(arena: Arena, way: Way) -> Observation:
     try:
-        return used(await at_door(arena, way, permitted(way), await genuine(arena, way)))
+        return used(await permitted_at_door(arena, way, permitted(way)))
     except Absent as gone:
         return refused(str(gone))
 
