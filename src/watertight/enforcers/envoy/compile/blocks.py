@@ -26,6 +26,11 @@ BACKLOG = 4096
 """Connections that may wait to be taken. Envoy's 128 are fewer than one busy caller opens at once,
 and on a Unix socket one more is refused, not delayed."""
 
+TAKEN_A_TURN = 1
+"""Connections that a listener takes before all others have had their turn. By default Envoy takes
+all that wait, and does all their handshakes at once: one caller's burst kept the others waiting
+until it was through."""
+
 
 def typed(kind: str, /, **fields: Any) -> Json:
     """An ``Any``: a message of the type ``envoy.<kind>``."""
@@ -109,5 +114,6 @@ def listener(name: str, address: Json, filters: Sequence[Json], **rest: Any) -> 
         "address": address,
         "filter_chains": [chain],
         "tcp_backlog_size": BACKLOG,
+        "max_connections_to_accept_per_socket_event": TAKEN_A_TURN,
         **rest,
     }
