@@ -20,6 +20,7 @@ from watertight.enforcers.envoy.probes import edge, gateway, requests, uses
 from watertight.model.system import (
     Channel,
     Gateway,
+    Grant,
     HTTPGrant,
     Listen,
     Protocol,
@@ -32,7 +33,7 @@ from watertight.verify.arena import LiveArena
 from watertight.verify.prover import prove
 from watertight.verify.results import Result
 
-GRANTS = {
+GRANTS: dict[Protocol, tuple[Grant, ...]] = {
     Protocol.GRPC: (RPCGrant("shop.Catalogue", "Watch"),),
     Protocol.HTTP: (HTTPGrant("GET", "/report"),),
 }
