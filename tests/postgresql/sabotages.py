@@ -85,6 +85,7 @@ ESCALATIONS = (
     "escalation.language",
     "escalation.large-objects",
     "escalation.load",
+    "escalation.log-messages",
     "escalation.membership",
     "escalation.program",
     "escalation.replication-slot",
@@ -128,6 +129,13 @@ UNVERIFIED = (
     "identity.server-only-usage",
     "sessions.resumption-after-expiry",
 )
+
+EMIT_MESSAGE = (
+    "DO $$DECLARE f regprocedure; BEGIN FOR f IN SELECT oid FROM pg_proc "
+    "WHERE proname = 'pg_logical_emit_message' LOOP EXECUTE "
+    "format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', f); END LOOP; END$$"
+)
+"""Its parameters are other ones since 17."""
 
 SABOTAGES = (
     # --- roles
@@ -269,6 +277,17 @@ SABOTAGES = (
         "large-objects",
         "GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC",
         "escalation.large-objects",
+    ),
+    Sabotage(
+        "log-messages",
+        frozenset({"escalation.log-messages"}),
+        (EMIT_MESSAGE,),
+        family=("escalation.",),
+    ),
+    sql(
+        "snapshots",
+        "GRANT EXECUTE ON FUNCTION pg_export_snapshot() TO PUBLIC",
+        "escalation.server-files",
     ),
     sql(
         "parameter",

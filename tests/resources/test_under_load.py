@@ -147,6 +147,35 @@ async def test_a_revoked_service_is_cut_at_once(plane: ControlPlane, channel: st
         assert (await load.end())["done"] > 0
 
 
+async def test_a_server_that_cannot_be_changed_keeps_nobody_from_being_cut(
+    plane: ControlPlane, project: Path
+) -> None:
+    """At the others all is done, and at that one what can be; and it is said what is not."""
+    (project / "schema.sql").rename(project / "away.sql")
+    try:
+        async with working(plane, "writer", "orders-db") as load:
+            with pytest.raises(WatertightError, match=r"writer is revoked.*schema\.sql") as refused:
+                await revoke(plane, "writer")
+            assert (await load.end())["done"] > 0
+        assert "changed" not in str(refused.value)
+        drift = await plane.servers.drift()
+        assert (drift["events"], drift["jobs"]) == ((), ())
+        for name in ("pg_hba.conf", "pg_ident.conf"):
+            text = (plane.placement.server_directory("orders-db") / name).read_text()
+            assert "reader" in text
+            assert "writer" not in text
+        with pytest.raises(WatertightError, match=r"writer is trusted again.*schema\.sql"):
+            await restore(plane, "writer")
+    finally:
+        (project / "away.sql").rename(project / "schema.sql")
+        await restore(plane, "writer")
+    for channel in ("orders-db", "events", "jobs"):
+        async with working(plane, "writer", channel) as load:
+            await asyncio.sleep(0.1)  # the load itself
+            assert (await load.end())["done"] > 0
+    assert set((await plane.servers.drift()).values()) == {()}
+
+
 @pytest.mark.parametrize("resource", ["orders-db", "events", "jobs"])
 async def test_a_session_from_before_it_was_revoked_is_of_no_use(
     plane: ControlPlane, resource: str

@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable
 
 from watertight.control.plane import ControlPlane
 from watertight.control.servers import want
 from watertight.enforcers.contract import Cut
 from watertight.enforcers.envoy.admin import ProxyUnreachable, listener_facts
+from watertight.errors import MachineRefused, WatertightError
 from watertight.model.system import GATEWAY
 
 
@@ -22,12 +24,34 @@ async def revoke(plane: ControlPlane, workload: str) -> Cut:
     async with plane.changing:
         began = time.monotonic()
         plane.keeper.revoke(workload)
-        await plane.enforce()
+        wrong = await _failed(plane.enforce())
         seconds = time.monotonic() - began
         # No door leads to a server any more; now the servers themselves forget who it was.
-        await plane.servers.revoke(want(plane.effective, plane.placement), workload)
-        await plane.enforce_at_servers()
+        wrong += await _failed(_revoke_at_servers(plane, workload))
+        wrong += await _failed(plane.enforce_at_servers())
+    if wrong:
+        raise WatertightError(
+            f"{workload} is revoked: it gets no identity any more. But not all is done: "
+            + " ".join(dict.fromkeys(error.message for error in wrong)),
+            remedy=f"What else there was to do is done. `watertight status` says what is left; "
+            f"`watertight revoke {workload}` tries it again.",
+        )
     return Cut(plane.declared.spiffe_id(workload), sessions, seconds)
+
+
+async def _revoke_at_servers(plane: ControlPlane, workload: str) -> None:
+    await plane.servers.revoke(want(plane.effective, plane.placement), workload)
+
+
+async def _failed(step: Awaitable[object]) -> list[WatertightError]:
+    """What one step says; those after it are done all the same."""
+    try:
+        await step
+    except WatertightError as error:
+        return [error]
+    except OSError as error:
+        return [MachineRefused(error)]
+    return []
 
 
 async def restore(plane: ControlPlane, workload: str) -> None:
@@ -38,8 +62,13 @@ async def restore(plane: ControlPlane, workload: str) -> None:
         await plane.keeper.refresh()
         plane.secrets.push()
         await plane.enforce()
-        await plane.enforce_at_servers()
+        wrong = await _failed(plane.enforce_at_servers())
         await plane.secrets_in_force()
+    if wrong:
+        raise WatertightError(
+            f"{workload} is trusted again. But not all is done: {wrong[0].message}",
+            remedy=wrong[0].remedy,
+        )
 
 
 async def _live_sessions(plane: ControlPlane, workload: str) -> int:

@@ -1,8 +1,9 @@
 """The databases and brokers of one running system, each held to its plan by its enforcer."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
@@ -27,6 +28,8 @@ from watertight.runtime.layout import Layout
 from watertight.runtime.pods import Servers as ServersInPods
 from watertight.runtime.server import PodHost
 from watertight.runtime.supervisor import Supervisor
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -80,14 +83,14 @@ class Servers:
     ) -> None:
         """Gives everybody their files, then starts and converges every server.
 
-        ``tell`` is told of each as it is ready. Raises WatertightError; what a server granted
-        before, it grants still.
+        ``tell`` is told of each as it is ready. Raises WatertightError if one fails, once all
+        others are done; what that one granted before, it grants still.
         """
         self._coming = frozenset(wanted.servers.keys() - self.in_force.keys())
         try:
             await self._deliver_to(wanted)
             await asyncio.to_thread(self._tell_clients, wanted)
-            await asyncio.gather(*(self._apply(s, tell) for s in wanted.servers.values()))
+            await _all_of(self._apply(s, tell) for s in wanted.servers.values())
             self.in_force = dict(wanted.servers)
         finally:
             self._coming = frozenset()
@@ -105,16 +108,18 @@ class Servers:
         tell(name, applied)
 
     async def revoke(self, wanted: ServersWanted, service: str) -> int:
-        """Ends a service's sessions at every server that it had a channel to; how many."""
+        """Ends a service's sessions at every server that it had a channel to; how many.
+
+        Raises WatertightError if one fails, once all others are done.
+        """
         had = [
             server
             for name, server in wanted.servers.items()
             if name in self.in_force and self.in_force[name].plan != server.plan
         ]
-        ended = await asyncio.gather(
-            *(enforcer_of(s.plan).revoke(s.plan, self.host(s), service) for s in had)
+        return sum(
+            await _all_of(enforcer_of(s.plan).revoke(s.plan, self.host(s), service) for s in had)
         )
-        return sum(ended)
 
     async def drift(self) -> Mapping[str, tuple[str, ...]]:
         """What differs from the plan at each server now."""
@@ -213,6 +218,24 @@ class Servers:
         """A server's place on this host, for its enforcer."""
         layout = self._supervisor.layout
         return PodHost(self._supervisor, layout, server.plan, server.process)
+
+
+async def _all_of(steps: Iterable[Awaitable[T]]) -> list[T]:
+    """Each to its end, also where another fails. Raises the first error; of several, what all say.
+
+    One server that cannot be changed keeps nobody from changing the others.
+    """
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    wrong = [result for result in results if isinstance(result, BaseException)]
+    told = [error for error in wrong if isinstance(error, WatertightError)]
+    if len(told) > 1 and len(told) == len(wrong):
+        raise WatertightError(
+            " ".join(error.message for error in told),
+            remedy=" ".join(dict.fromkeys(error.remedy for error in told)),
+        )
+    if wrong:
+        raise wrong[0]
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 def want(system: System, placement: Placement) -> ServersWanted:

@@ -20,12 +20,30 @@ MAINTENANCE = "postgres"
 """A database that every server has."""
 CONNECT_SECONDS = 5
 STARTING_SECONDS = 30.0
-OPTIONS = "-c search_path=pg_catalog -c lock_timeout=10s -c jit=off"
+LOCK_TIMEOUT = "500ms"
+"""While we wait for a lock, all who come later wait behind us. So we ask again, many times."""
+OPTIONS = (
+    f"-c search_path=pg_catalog,pg_temp -c lock_timeout={LOCK_TIMEOUT} -c jit=off "
+    "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+)
 """Nothing of the users' shadows what we call; a busy table makes us fail, not hang; and what is
 asked once is not worth compiling."""
 POLL_SECONDS = 0.02
-_STARTING = ("starting up", "not yet accepting", "No such file", "Connection refused", "recovery")
-"""What libpq says of a server that will be there soon (the server's messages are in English)."""
+_STARTING = (
+    "starting up",
+    "not yet accepting",
+    "No such file",
+    "Connection refused",
+    "recovery",
+    "closed the connection unexpectedly",
+    "administrator command",
+)
+"""What libpq says of a server that will be there soon (the server's messages are in English): also
+one whose sessions have just ended because one of its processes did."""
+
+
+class NotLetIn(WatertightError):
+    """A server that runs, and refuses its operator."""
 
 
 def socket_port(plan: ServerPlan, host: ServerHost) -> int:
@@ -47,7 +65,7 @@ async def administer(
 ) -> AsyncIterator[Connection]:
     """A session of the superuser, in autocommit; of a server that is just starting, once it has.
 
-    Raises WatertightError if there is none.
+    Raises WatertightError if there is none, or if the server breaks it off.
     """
     try:
         connection = await _connect(plan, host, database)
@@ -58,15 +76,23 @@ async def administer(
         connection = await _connect(plan, host, database)
     try:
         yield connection
+    except psycopg.OperationalError as error:
+        raise WatertightError(
+            f"The server of {plan.resource} did not do it: {_words(error)}",
+            remedy="Look at its log, and try again.",
+        ) from error
     finally:
         await connection.close()
 
 
-def unreachable(plan: ServerPlan, error: psycopg.Error) -> WatertightError:
+def _words(error: psycopg.Error) -> str:
+    return " ".join(str(error).split())
+
+
+def unreachable(plan: ServerPlan, error: psycopg.Error) -> NotLetIn:
     """We do not get in, in the server's words."""
-    said = " ".join(str(error).split())
-    return WatertightError(
-        f"The server of {plan.resource} does not let its operator in: {said}",
+    return NotLetIn(
+        f"The server of {plan.resource} does not let its operator in: {_words(error)}",
         remedy="Look at its log; `watertight up` starts it again.",
     )
 

@@ -6,9 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 
 from watertight.enforcers.contract import Applied
-from watertight.enforcers.postgresql.admin import POLL_SECONDS, administer, until_ready
+from watertight.enforcers.postgresql.admin import (
+    POLL_SECONDS,
+    NotLetIn,
+    administer,
+    until_ready,
+)
 from watertight.enforcers.postgresql.compile import IDENTITIES, operator_identity
 from watertight.enforcers.postgresql.converge import (
+    IN_BETWEEN,
     converge,
     differences,
     end_sessions,
@@ -71,30 +77,58 @@ async def drift(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
 async def revoke(plan: ServerPlan, host: ServerHost, service: str) -> int:
     """See ``ResourceEnforcer.revoke``: no new session, then the end of those that are there.
 
-    What was granted to the role, the next ``apply`` takes from it. Raises WatertightError if a
-    session outlives the deadline.
+    What was granted to the role, the next ``apply`` takes from it. Whatever fails, all the rest is
+    done. Raises WatertightError then, and if a session outlives the deadline.
     """
     files = files_of(plan, host)
     if not await host.running():
         await host.write(files)
         return 0
+    wrong: list[WatertightError] = []
+    try:
+        await host.write(files)
+        await reload(plan, host)  # from now on, nobody is let in under that name
+    except WatertightError as error:
+        wrong.append(error)
+    try:
+        ended = await _cut(plan, host, service)
+    except NotLetIn:
+        # Nobody is, if locks have used its memory up: to cut one, all are.
+        await host.stop()
+        await host.start()
+        await until_ready(plan, host, host.process.start_seconds)
+        ended = await _cut(plan, host, service)
+    if wrong:
+        raise wrong[0]
+    return ended
+
+
+async def _cut(plan: ServerPlan, host: ServerHost, service: str) -> int:
+    """Its sessions end first: what one holds, its own role's row too, keeps us waiting.
+
+    Ends whoever came in meanwhile, too; how many there were. Raises WatertightError.
+    """
+    deadline = time.monotonic() + REVOKE_SECONDS
+    ended, disabled = set[int](), False
     async with administer(plan, host) as connection:
         there = await connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [service])
         if there.rowcount == 0:
-            ended = 0
-        else:
-            await connection.execute(disable(service).encode())
-            ended = await end_sessions(connection, service)
-    await host.write(files)
-    await reload(plan, host)
-    deadline = time.monotonic() + REVOKE_SECONDS
-    async with administer(plan, host) as connection:
-        # One that was logging in while we looked, or is slow to go.
-        while await end_sessions(connection, service):
+            return 0
+        while (now := await end_sessions(connection, service)) or not disabled:
+            ended |= now
+            if not disabled:
+                try:
+                    await connection.execute(disable(service).encode())
+                    disabled = True
+                    continue  # one that was logging in while we looked
+                except IN_BETWEEN as error:
+                    late = error
             if time.monotonic() > deadline:
                 raise WatertightError(
-                    f"A session of {service} at {plan.resource} does not end.",
+                    f"A session of {service} at {plan.resource} does not end."
+                    if now
+                    else f"The role of {service} at {plan.resource} cannot be disabled: {late}.",
                     remedy="`watertight up` restarts the server.",
                 )
             await asyncio.sleep(POLL_SECONDS)
-    return ended
+    return len(ended)

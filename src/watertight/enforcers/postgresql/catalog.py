@@ -4,6 +4,7 @@ PostgreSQL's own objects come with privileges (PUBLIC may call ``lower``); those
 but for the few that let anybody write into the database.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from watertight.enforcers.postgresql.admin import Connection
 from watertight.enforcers.postgresql.compile import DatabasePlan
 from watertight.enforcers.postgresql.declaration import OUR_SCHEMA, Kind
 
+_GONE = re.compile(r"ROUTINE \d+|None")
+"""What the server says of a thing that went while it looked."""
 FIRST_NORMAL_OID = 16384
 """Objects below it came with the server (src/include/access/transam.h, FirstNormalObjectId)."""
 PARAMETERS_SINCE = 150_000
@@ -25,9 +28,16 @@ ADVISORY_LOCKS = tuple(
 )
 """Functions by which one role makes another wait. Giving up one's own locks is left to all: pools
 do it at the end of each session."""
-OPEN_DOORS = ("lo_creat", "lo_create", "lo_from_bytea", *ADVISORY_LOCKS)
-"""Functions of the server's own by which anybody may store data, or hold up others; PUBLIC loses
-them."""
+OPEN_DOORS = (
+    "lo_creat",
+    "lo_create",
+    "lo_from_bytea",
+    "pg_export_snapshot",
+    "pg_logical_emit_message",
+    *ADVISORY_LOCKS,
+)
+"""Functions of the server's own by which anybody may store data (as large objects, as files, in the
+write-ahead log), or hold up others; PUBLIC loses them."""
 ATTRIBUTES = (
     "rolsuper",
     "rolinherit",
@@ -63,7 +73,7 @@ class FoundRole:
     limited: bool
     """It has a password or an end."""
     owns: bool
-    """Something in any database belongs to it."""
+    """Something in any database belongs to it, besides what ends with its sessions."""
     elsewhere: bool
     """Something in another database mentions it."""
 
@@ -191,7 +201,8 @@ async def _rows(
 ) -> list[Any]:
     async with connection.cursor(row_factory=namedtuple_row) as cursor:
         await cursor.execute(query.encode(), parameters)
-        return await cursor.fetchall()
+        rows = await cursor.fetchall()
+    return [row for row in rows if not _GONE.fullmatch(str(getattr(row, "what", "")))]
 
 
 def _settings(written: list[str]) -> tuple[tuple[str, str], ...]:
@@ -213,12 +224,18 @@ async def _schema_files(connection: Connection) -> Mapping[str, str]:
     return {r.name: r.sha256 for r in rows}
 
 
+# What a session makes for itself alone. No privilege opens it to others, it ends with the session
+# (or when the server next looks, after a crash), and nobody else can alter it.
+_TEMPORARY = "^pg_(temp|toast_temp)(_|$)"
 _ROLES = f"""
 SELECT r.rolname, {", ".join(ATTRIBUTES)}, r.rolconnlimit,
     r.rolpassword IS NOT NULL OR coalesce(r.rolvaliduntil, 'infinity') <> 'infinity' AS limited,
     EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass
             AND d.refobjid = r.oid AND d.deptype = 'o'
-            AND d.classid <> 'pg_default_acl'::regclass) AS owns,
+            AND d.classid <> 'pg_default_acl'::regclass
+            AND (d.dbid <> (SELECT oid FROM pg_database WHERE datname = current_database())
+                 OR coalesce((pg_identify_object(d.classid, d.objid, d.objsubid)).schema, '')
+                    !~ '{_TEMPORARY}')) AS owns,
     EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 'pg_authid'::regclass
             AND d.refobjid = r.oid
             AND d.dbid NOT IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
@@ -257,9 +274,9 @@ SELECT format('TABLE information_schema.%I', relname) AS what FROM pg_class
 WHERE relnamespace = 'information_schema'::regnamespace AND relkind IN ('r', 'v')
 AND relname !~ '^_pg_'
 """
-_USERS_SCHEMAS = """
+_USERS_SCHEMAS = f"""
 n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
-AND n.nspname !~ '^pg_(temp|toast_temp)_'
+AND n.nspname !~ '{_TEMPORARY}'
 """
 _OBJECTS = f"""
 SELECT 'schema' AS kind, n.nspname, '' AS name, format('SCHEMA %I', n.nspname) AS what
@@ -279,15 +296,26 @@ FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.o
 WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND attnum > 0 AND NOT attisdropped AND {_USERS_SCHEMAS}
 """  # noqa: S608 - conditions of ours
 _OWNED = f"""
-SELECT r.rolname, coalesce(o.schema, '') AS schema, upper(o.type) || ' ' || o.identity AS what
+SELECT r.rolname, coalesce(o.schema, '') AS schema, CASE
+    WHEN d.classid = 'pg_proc'::regclass THEN 'ROUTINE ' || d.objid::regprocedure
+    WHEN o.type IN ('view', 'materialized view', 'foreign table') THEN 'TABLE ' || o.identity
+    WHEN o.type = 'statistics object' THEN 'STATISTICS ' || o.identity
+    ELSE upper(o.type) || ' ' || o.identity END AS what
 FROM pg_shdepend d JOIN pg_authid r ON r.oid = d.refobjid,
 LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) o
 WHERE d.refclassid = 'pg_authid'::regclass AND d.deptype = 'o' AND r.oid >= {FIRST_NORMAL_OID}
 AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 AND d.classid <> 'pg_default_acl'::regclass
+AND o.identity IS NOT NULL AND coalesce(o.schema, '') !~ '{_TEMPORARY}'
+AND NOT EXISTS (  -- what an extension brings goes where the extension goes
+    SELECT FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e')
+AND NOT EXISTS (  -- a multirange cannot be altered by itself
+    SELECT FROM pg_type t WHERE d.classid = 'pg_type'::regclass AND t.oid = d.objid
+    AND t.typtype = 'm')
 AND NOT EXISTS (  -- a sequence goes where its column goes
     SELECT FROM pg_depend s WHERE s.classid = d.classid AND s.objid = d.objid
-    AND s.refclassid = 'pg_class'::regclass AND s.deptype IN ('a', 'i') AND s.refobjsubid > 0)
+    AND d.classid = 'pg_class'::regclass AND s.refclassid = 'pg_class'::regclass
+    AND s.deptype IN ('a', 'i') AND s.refobjsubid > 0)
 """  # noqa: S608 - a number of ours
 
 # `%%` is how psycopg is told of one `%`.
@@ -302,24 +330,27 @@ WITH things AS (
     UNION ALL
     SELECT 'n', 'pg_namespace'::regclass, oid, 0, format('SCHEMA %%I', nspname), '', nspowner,
         nspacl, oid < {FIRST_NORMAL_OID} AND nspname <> 'public'
-    FROM pg_namespace
+    FROM pg_namespace WHERE nspname !~ '{_TEMPORARY}'
     UNION ALL
     SELECT CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", 'pg_class'::regclass, c.oid, 0,
         format('%%s %%I.%%I', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
                nspname, relname), '', relowner, relacl, c.oid < {FIRST_NORMAL_OID}
     FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
     WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relacl IS NOT NULL
+    AND nspname !~ '{_TEMPORARY}'
     UNION ALL
     SELECT 'c', 'pg_class'::regclass, c.oid, attnum, format('TABLE %%I.%%I', nspname, relname),
         attname, relowner, attacl, c.oid < {FIRST_NORMAL_OID}
     FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
-    JOIN pg_namespace n ON n.oid = relnamespace WHERE attacl IS NOT NULL
+    JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE attacl IS NOT NULL AND nspname !~ '{_TEMPORARY}'
     UNION ALL
     SELECT 'f', 'pg_proc'::regclass, p.oid, 0, format('ROUTINE %%s', p.oid::regprocedure), '',
         proowner, proacl,
         p.oid < {FIRST_NORMAL_OID} AND NOT (proname = ANY(%(doors)s) AND nspname = 'pg_catalog')
     FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
-    WHERE proacl IS NOT NULL OR p.oid >= {FIRST_NORMAL_OID} OR proname = ANY(%(doors)s)
+    WHERE (proacl IS NOT NULL OR p.oid >= {FIRST_NORMAL_OID} OR proname = ANY(%(doors)s))
+    AND nspname !~ '{_TEMPORARY}'
     UNION ALL
     SELECT 'l', 'pg_language'::regclass, oid, 0, format('LANGUAGE %%I', lanname), '', lanowner,
         lanacl, NOT lanpltrusted
@@ -347,6 +378,7 @@ WITH things AS (
         '', defaclrole, defaclacl, defaclobjtype = 'T'
     FROM pg_default_acl JOIN pg_roles r ON r.oid = defaclrole
     LEFT JOIN pg_namespace n ON n.oid = defaclnamespace
+    WHERE coalesce(nspname, '') !~ '{_TEMPORARY}'
     UNION ALL
     SELECT 'f', 'pg_default_acl'::regclass, 0, 0, format('DEFAULT f FOR ROLE %%I', rolname), '',
         r.oid, NULL, false

@@ -1,13 +1,17 @@
 """Makes the database grant what the plan says, and nothing else, in one transaction."""
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import psycopg
+from psycopg import errors
 
 from watertight.enforcers.postgresql.admin import MAINTENANCE, Connection, administer
 from watertight.enforcers.postgresql.catalog import databases, read
 from watertight.enforcers.postgresql.compile import OWNER, DatabasePlan
+from watertight.enforcers.postgresql.declaration import OUR_SCHEMA
 from watertight.enforcers.postgresql.schema_file import is_applied, run_schema_file, schema_text
 from watertight.enforcers.postgresql.steps import (
     Absent,
@@ -19,12 +23,36 @@ from watertight.enforcers.postgresql.steps import (
     preset_steps,
     role_steps,
 )
+from watertight.enforcers.postgresql.way import GRACE_SECONDS, Way, cleared
 from watertight.enforcers.resource import ServerHost, ServerPlan, ServerRefused
 from watertight.errors import WatertightError
 
 ROUNDS = 5
 """A REVOKE on a table takes its columns' privileges along, so that we look again."""
-_TURN = "SELECT pg_advisory_xact_lock(hashtext('watertight'))"
+PATIENCE_SECONDS = 20.0
+"""In all, for locks that others hold, and for what changes while we look."""
+PAUSE_SECONDS = 1.0
+"""Between two tries: whoever has queued behind us goes on."""
+GONE = (
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.UndefinedFunction,
+    errors.UndefinedObject,
+    errors.InvalidSchemaName,
+)
+"""What we looked at is not there any more: nothing about it is wrong now."""
+IN_BETWEEN = (
+    errors.LockNotAvailable,
+    errors.DeadlockDetected,
+    errors.InternalError_,  # "tuple concurrently updated", "cache lookup failed for …"
+    errors.UniqueViolation,  # of a catalog, where two write the same thing
+    *GONE,
+)
+"""What a change of ours meets when a service changes its own things or settings at the same time.
+Looking again, and trying again, is all there is to do."""
+# No advisory lock: who may take those could keep us out.
+_TURN = f"LOCK TABLE {OUR_SCHEMA}.schema_files IN SHARE ROW EXCLUSIVE MODE"
+_KNOWN = f"SELECT to_regclass('{OUR_SCHEMA}.schema_files')"
 
 
 async def converge(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
@@ -35,30 +63,67 @@ async def converge(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
     database: DatabasePlan = plan.grants
     text = schema_text(plan, host.placement.project_directory)
     changed = await _make_database(plan, host)
-    async with administer(plan, host, database.name) as connection:
+    way = Way(database)
+    async with (
+        administer(plan, host, database.name) as connection,
+        administer(plan, host, database.name) as looks,
+    ):
         found = await read(connection, database)
         if wrong := missing_extension(found, database):
             raise ServerRefused(plan.at, *wrong)
-        done: list[Step] = []
-        try:
-            async with connection.transaction():
-                await connection.execute(_TURN)
-                done += await _ground(connection, database)
-                if not is_applied(found, database, text) and text is not None:
-                    await run_schema_file(connection, plan, text)
-                    done.append(Step(f"schema file {database.schema_file} run", ""))
-                done += await _grants(connection, plan)
-        except psycopg.Error as error:
-            raise WatertightError(
-                f"The server of {plan.resource} refuses: {error.diag.message_primary or error}.",
-                remedy="Nothing was changed.",
-            ) from error
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                async with cleared(looks, connection, way):
+                    done = await _at_once(connection, plan, text)
+                break
+            except IN_BETWEEN as error:
+                if time.monotonic() > deadline:
+                    raise _kept_out(plan, way, error) from error
+            except psycopg.Error as error:
+                raise _refused(plan, error) from error
+            await asyncio.sleep(PAUSE_SECONDS)
         if found.settings:
             await connection.execute("ALTER SYSTEM RESET ALL")
             done.append(Step("ALTER SYSTEM undone: " + ", ".join(found.settings), ""))
         for role in sorted({step.ends for step in done if step.ends}):
             await end_sessions(connection, role)
+    done += [Step(f"ended, for it was in the way: {each}", "") for each in way.ended.values()]
     return (*changed, *dict.fromkeys(step.says for step in done))
+
+
+async def _at_once(connection: Connection, plan: ServerPlan, text: str | None) -> list[Step]:
+    """All that differs, in one transaction: what was done."""
+    database: DatabasePlan = plan.grants
+    async with connection.transaction():
+        row = await (await connection.execute(_KNOWN.encode())).fetchone()
+        if row and row[0]:
+            await connection.execute(_TURN.encode())
+        done = await _ground(connection, database)
+        found = await read(connection, database)
+        if not is_applied(found, database, text) and text is not None:
+            await run_schema_file(connection, plan, text)
+            done.append(Step(f"schema file {database.schema_file} run", ""))
+        return done + await _grants(connection, plan)
+
+
+def _refused(plan: ServerPlan, error: psycopg.Error) -> WatertightError:
+    return WatertightError(
+        f"The server of {plan.resource} refuses: {error.diag.message_primary or error}.",
+        remedy="In its database nothing was changed.",
+    )
+
+
+def _kept_out(plan: ServerPlan, way: Way, error: psycopg.Error) -> WatertightError:
+    if not isinstance(error, errors.LockNotAvailable) or not way.holders:
+        return _refused(plan, error)
+    return WatertightError(
+        f"The database of {plan.resource} is in use, so that it cannot be changed. "
+        f"In the way: {way.told()}.",
+        remedy="In the database nothing was changed. Wait until it has ended, or end it "
+        "(`watertight revoke`), then apply again. A transaction that does nothing is ended after "
+        f"{GRACE_SECONDS:g} s; a statement, when its `statement_timeout` is over.",
+    )
 
 
 async def differences(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
@@ -103,9 +168,9 @@ async def _make_database(plan: ServerPlan, host: ServerHost) -> list[str]:
 
 async def _ground(connection: Connection, database: DatabasePlan) -> list[Step]:
     """Roles first: what belongs to whom is said with them."""
-    done = await _execute(connection, list(role_steps(await read(connection, database), database)))
+    done = await _execute(connection, role_steps(await read(connection, database), database))
     found = await read(connection, database)
-    return done + await _execute(connection, list(ground_steps(found, database)))
+    return done + await _execute(connection, ground_steps(found, database))
 
 
 async def _grants(connection: Connection, plan: ServerPlan) -> list[Step]:
@@ -117,9 +182,10 @@ async def _grants(connection: Connection, plan: ServerPlan) -> list[Step]:
         steps, absent = grant_steps(found, database)
         refuse_absent(database, absent)
         steps += preset_steps(found, database)  # a schema file may have set some
-        if not steps:
+        executed = await _execute(connection, steps)
+        if not executed:
             return done
-        done += await _execute(connection, steps)
+        done += executed
     raise WatertightError(
         f"The privileges of {plan.resource} do not come to rest: {steps[0].says}."
     )
@@ -133,18 +199,25 @@ def refuse_absent(database: DatabasePlan, absent: Sequence[Absent]) -> None:
             raise ServerRefused(each.role.at, message, each.remedy)
 
 
-async def _execute(connection: Connection, steps: list[Step]) -> list[Step]:
+async def _execute(connection: Connection, steps: Iterable[Step]) -> list[Step]:
+    """All but those about things that have gone since; which were done."""
+    done = []
     for step in steps:
-        await connection.execute(step.sql.encode())
-    return steps
+        try:
+            async with connection.transaction():
+                await connection.execute(step.sql.encode())
+        except GONE:
+            continue
+        done.append(step)
+    return done
 
 
-async def end_sessions(connection: Connection, role: str) -> int:
-    """Ends every session of ``role``; how many there were."""
+async def end_sessions(connection: Connection, role: str) -> set[int]:
+    """Ends every session of ``role``; which there were."""
     ended = await connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role]
+        "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role]
     )
-    return ended.rowcount
+    return {int(pid) for pid, _ in await ended.fetchall()}
 
 
 def file_differences(files: dict[str, str], directory: Path) -> list[str]:

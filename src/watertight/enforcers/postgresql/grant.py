@@ -23,6 +23,8 @@ from watertight.errors import WatertightError
 from watertight.model.system import Resource, System
 
 VERIFIED = "verify-full"
+LOCK_TIMEOUT = "10s"
+"""Who blocks us there is not ours to end, so that it is not asked again and again."""
 
 
 async def grant(
@@ -100,7 +102,7 @@ def _checked(admin: str, database: str) -> str:
         dbname=database,
         sslmode=VERIFIED,
         gssencmode="disable",  # it would come before TLS
-        options=OPTIONS,
+        options=f"{OPTIONS} -c lock_timeout={LOCK_TIMEOUT}",
         application_name="watertight",
         connect_timeout=CONNECT_SECONDS,
     )

@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 import psycopg
+from psycopg import errors
 
 from watertight.enforcers.postgresql.admin import Connection
 from watertight.enforcers.postgresql.catalog import Found
@@ -56,6 +57,8 @@ async def run_schema_file(connection: Connection, plan: ServerPlan, text: str) -
     await connection.execute(_RUNNER)
     try:
         await connection.execute("SELECT pg_temp.run_schema_file(%s)", [text])
+    except (errors.LockNotAvailable, errors.DeadlockDetected):
+        raise  # says nothing of the file: it is tried again
     except psycopg.Error as error:
         raise _refused(plan, text, error) from error
     await connection.execute("DROP FUNCTION pg_temp.run_schema_file")

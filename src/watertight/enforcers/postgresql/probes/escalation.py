@@ -178,6 +178,7 @@ def _ways(scope: Scope) -> Mapping[str, tuple[str, Sequence[Attempt]]]:
                 Attempt("SELECT pg_read_binary_file('PG_VERSION')"),
                 Attempt("SELECT pg_ls_dir('.')"),
                 Attempt("SELECT pg_stat_file('PG_VERSION')"),
+                Attempt("SELECT pg_export_snapshot()"),
                 Attempt("SELECT lo_import('/dev/null')"),
                 Attempt("SELECT lo_export(0, '/dev/null')", after=frozenset({"42704"})),
             ],
@@ -188,6 +189,13 @@ def _ways(scope: Scope) -> Mapping[str, tuple[str, Sequence[Attempt]]]:
                 Attempt("SELECT lo_create(0)"),
                 Attempt("SELECT lo_creat(-1)"),
                 Attempt("SELECT lo_from_bytea(0, '')"),
+            ],
+        ),
+        "log-messages": (
+            "messages in the write-ahead log, which belong to no table",
+            [
+                Attempt("SELECT pg_logical_emit_message(true, 'x', 'x')"),
+                Attempt("SELECT pg_logical_emit_message(false, 'x', 'x'::bytea)"),
             ],
         ),
         "alter-system": (
