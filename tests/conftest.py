@@ -7,7 +7,8 @@ so that no process is left with it at the end.
 import fcntl
 from collections.abc import Iterator
 
-import pytest
+import hypothesis.internal.observability  # noqa: F401 - its plugin does so at the very end, where
+import pytest  # Python 3.11.7 cannot compile any more after a test of deeply nested answers
 import structlog
 
 LONGEST_FIRST = (
