@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -72,6 +74,18 @@ async def test_a_large_answer_is_counted_and_said_to_be_cut(tapped: tuple[str, i
     assert not seen.whole
     assert not tap.missed_since(0)
     writer.close()
+
+
+async def test_a_witness_that_the_loop_forgets_hears_on(tapped: tuple[str, int, Tap]) -> None:
+    """While the loop is busy for long, more comes than the kernel keeps for anybody."""
+    host, port, tap = tapped
+    tap._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
+    with socket.create_connection((host, port)) as client:
+        for number in range(600):
+            client.sendall(f"{number},".encode())
+            time.sleep(0.001)  # noqa: ASYNC251 - the loop is to be blocked
+    assert not tap.missed_since(0)
+    assert "599," in b"".join(c.asked for c in tap.conversations()).decode()
 
 
 async def test_a_pooled_connection_is_followed_from_its_next_request_on() -> None:

@@ -9,10 +9,14 @@ whoever has an answer in hand finds here all that led to it.
 import asyncio
 import contextlib
 import ctypes
+import os
 import re
+import select
 import socket
 import struct
-from collections.abc import Callable, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 from watertight.enforcers.witness import Conversation
 
@@ -56,7 +60,9 @@ def open_tap(port: int) -> socket.socket:
 
 def prepare(tap: socket.socket, port: int) -> None:
     """Makes an unbound packet socket hear one TCP port on loopback, and nothing before that."""
-    with contextlib.suppress(OSError):  # allowed to root; else the usual buffer has to do
+    # As much as anybody may have (net.core.rmem_max), and more where that is ours to say: root's.
+    tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+    with contextlib.suppress(OSError):
         tap.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
     program = b"".join(struct.pack("HBBI", *line) for line in _only(port))
     kept = ctypes.create_string_buffer(program, len(program))
@@ -210,6 +216,60 @@ class _Connection:
         return part
 
 
+class _Ear:
+    """Takes packets from the socket as they come, in a thread.
+
+    The event loop is late at times, and the kernel keeps little where it is not root's to say.
+    """
+
+    def __init__(self, tap: socket.socket, call: Callable[[], object]) -> None:
+        """``call`` is called, in the thread, where packets wait in vain for :meth:`heard`."""
+        self._tap = tap
+        self._call = call
+        self._called = False
+        self._heard: deque[bytes | None] = deque()
+        self._order = threading.Lock()
+        self._closed = os.eventfd(0, os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._listen, name="tap", daemon=True)
+        self._thread.start()
+
+    def heard(self) -> Iterator[bytes | None]:
+        """All packets that have come, in their order; None where one could not be taken."""
+        self._called = False
+        self._drain()
+        while self._heard:
+            yield self._heard.popleft()
+
+    def close(self) -> None:
+        """Hears no more."""
+        os.eventfd_write(self._closed, 1)
+        self._thread.join()
+        os.close(self._closed)
+
+    def _listen(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._tap, select.POLLIN)
+        waiting.register(self._closed, select.POLLIN)
+        hears = True
+        while hears and self._closed not in (descriptor for descriptor, _ in waiting.poll()):
+            hears = self._drain()
+            if self._heard and not self._called:
+                self._called = True
+                self._call()
+
+    def _drain(self) -> bool:
+        """Whether the socket can be listened to further."""
+        with self._order:
+            while True:
+                try:
+                    self._heard.append(self._tap.recv(PACKET_BYTES))
+                except BlockingIOError:
+                    return True
+                except OSError:
+                    self._heard.append(None)
+                    return False
+
+
 class Tap:
     """Implements ``enforcers.witness.Witness`` over a packet socket; close it when done."""
 
@@ -229,7 +289,7 @@ class Tap:
         self._missed_at = 0
         self._kept_bytes = 0
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(tap.fileno(), self._hear)
+        self._ear = _Ear(tap, lambda: self._loop.call_soon_threadsafe(self._hear))
 
     def conversations(self, marker: bytes = b"") -> Sequence[Conversation]:
         """See ``Witness``."""
@@ -264,18 +324,14 @@ class Tap:
 
     def close(self) -> None:
         """Lets go of the socket; never raises."""
-        self._loop.remove_reader(self._socket.fileno())
+        self._ear.close()
         self._socket.close()
 
     def _hear(self) -> None:
-        while True:
-            try:
-                packet = self._socket.recv(PACKET_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
+        for packet in self._ear.heard():
+            if packet is None:
                 self._miss()
-                return
+                continue
             with contextlib.suppress(IndexError, struct.error):  # not a whole header
                 self._take(packet)
 

@@ -182,17 +182,8 @@ async def test_an_app_may_be_slow_while_its_request_is_seen_to_arrive(how: Proxy
 
 
 async def test_a_deaf_witness_is_no_witness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has what the kernel still has, which is little, when it is asked at last."""
     monkeypatch.setattr(tap, "BUFFER_BYTES", 0)
-    monkeypatch.setattr(tap.Tap, "_hear", _late(tap.Tap._hear))
+    monkeypatch.setattr(tap._Ear, "_listen", lambda _: None)
     seen = await fought(Proxy.FAIR)
     assert seen.outcome is Outcome.NOT_RUN, seen.detail
-
-
-def _late(hear: Any) -> Any:
-    """Hears what the kernel still has, which is little, only when asked for it."""
-
-    def hear_when_asked(self: Tap) -> None:
-        self._loop.remove_reader(self._socket.fileno())
-        hear(self)
-
-    return hear_when_asked
