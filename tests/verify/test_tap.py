@@ -81,6 +81,7 @@ async def test_a_witness_that_the_loop_forgets_hears_on(tapped: tuple[str, int, 
     host, port, tap = tapped
     tap._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
     with socket.create_connection((host, port)) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for number in range(600):
             client.sendall(f"{number},".encode())
             time.sleep(0.001)  # noqa: ASYNC251 - the loop is to be blocked
