@@ -4,6 +4,7 @@ import re
 
 from tests.docs.test_attacks import made_by
 from tests.docs.test_links import REPOSITORY
+from tests.envoy.probes.shop import SHOP as MESH
 from tests.nats.test_shared import SHARED
 from tests.rabbitmq.shop import SHOP as JOBS
 from watertight.enforcers.registry import enforcers
@@ -11,6 +12,7 @@ from watertight.model.load import load_file, load_text
 
 EXAMPLES = REPOSITORY / "examples"
 SYSTEMS = (
+    MESH,
     load_file(EXAMPLES / "shop" / "watertight.yaml"),
     load_file(EXAMPLES / "unmodified" / "watertight.yaml"),
     load_text(JOBS.replace("{port}", "5671")),

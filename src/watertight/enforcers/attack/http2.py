@@ -5,7 +5,6 @@ that it ends (h2 takes no frame after one, though the answers in flight come beh
 """
 
 import contextlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -26,12 +25,15 @@ PING = b"judged?!"
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """What came of many requests at once."""
+    """What came of many requests at once, until the server had read all of them."""
 
+    count: int
     statuses: tuple[int, ...]
-    """Of those that were answered in time, in the order of the answers."""
-    read_seconds: float
-    """After this the server had read all of them, however long their answers took."""
+    """Of those that were answered by then, in the order of the answers."""
+    reset: int
+    """How many the server would not have."""
+    read: bool
+    """Whether the server has read all of them; if not, nothing is known of the others."""
 
 
 class HTTP2:
@@ -96,27 +98,28 @@ class HTTP2:
         """``count`` equal requests, pseudo-header fields included, none of which waits.
 
         A PING goes behind them: frames are processed in the order in which they were sent (RFC
-        9113 section 5.1), so that its answer tells when the last request had been read. Raises
+        9113 section 5.1), so that its answer tells that the last request has been read. Whoever
+        refuses as it reads has refused by then, however long the others' answers take. Raises
         ``Closed`` if the server takes fewer streams at once.
         """
-        started = time.monotonic()
-        unanswered = {self._stream(headers, body) for _ in range(count)}
+        for _ in range(count):
+            self._stream(headers, body)
         self._h2.ping(PING)
         statuses: list[int] = []
-        read_seconds = None
+        reset = 0
+        read = False
         with contextlib.suppress(Closed, TimeoutError):
             async with patiently(self.timeout_seconds):
                 await self._flush()
-                while unanswered or read_seconds is None:
+                while not read:
                     for event in await self.events():
                         if isinstance(event, h2.events.PingAckReceived):
-                            read_seconds = time.monotonic() - started
+                            read = True
                         elif isinstance(event, h2.events.ResponseReceived):
                             statuses.append(_answer_of(event.headers).status)
-                            unanswered.discard(event.stream_id)
                         elif isinstance(event, h2.events.StreamReset):
-                            unanswered.discard(event.stream_id)
-        return Burst(tuple(statuses), read_seconds or time.monotonic() - started)
+                            reset += 1
+        return Burst(count, tuple(statuses), reset, read)
 
     async def calls(
         self, headers: Headers, bodies: Sequence[bytes], *, status: str
