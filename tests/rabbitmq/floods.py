@@ -36,6 +36,17 @@ class Client:
         for _ in range(number):
             await self.send(one)
 
+    async def refusal(self) -> str:
+        """What the broker says as it closes the channel, or the connection."""
+        said = b""
+        async with asyncio.timeout(60):
+            while part := await self._reader.read(1 << 16):
+                said += part
+                for kind in (frames.CHANNEL_CLOSE, frames.CONNECTION_CLOSE):
+                    if (mark := struct.pack(">HH", *kind)) in said:
+                        return said.rpartition(mark)[2].decode(errors="replace")
+        raise ConnectionError("the broker closed without a word")
+
     async def hear(self) -> None:
         """Reads what comes, until the end."""
         with contextlib.suppress(OSError):

@@ -123,7 +123,7 @@ UNGUARDED = (
 GUARDED = {
     ORDERS: {
         *("grants.ask-exchange", "grants.ask-queue", "grants.bcc", "grants.cc"),
-        *("limits.channels", "limits.frame", "limits.message"),
+        *("limits.channels", "limits.frame", "limits.malformed", "limits.message"),
     },
     BILLING: {"grants.read-alone", "grants.read-first", "pairs.reach"},
 }

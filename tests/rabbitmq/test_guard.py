@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -14,6 +15,7 @@ from aiormq.exceptions import ChannelAccessRefused
 
 from tests.identity.doors.polling import eventually, eventually_async
 from tests.rabbitmq.clients import connected, sends_and_dies
+from tests.rabbitmq.floods import logged_in
 from tests.rabbitmq.sabotages import UNGUARDED
 from tests.rabbitmq.shop import SHOP
 from tests.servers import Rig, running_server
@@ -22,6 +24,7 @@ from watertight.enforcers.rabbitmq.control import binary, control, evaluate
 from watertight.enforcers.rabbitmq.enforcer import RabbitMQEnforcer
 from watertight.enforcers.rabbitmq.guard import SOURCE
 from watertight.enforcers.rabbitmq.locate import COOKIE
+from watertight.enforcers.rabbitmq.probes import frames
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -36,6 +39,10 @@ REACHES = {
 READERS = {"invoices": "clerk", "parcels": "packer"}
 KEYS = ("orders.placed", "orders.x.eu", "billing.paid", "invoices", "parcels", "audit")
 EXCHANGES = ("", "events", "desk", "news", "to.parcels", "amq.topic", "amq.direct")
+
+MOST_CONSUMERS = 1_000
+LINES_BYTES = 4_000
+"""What a broker writes of a connection, and of one refusal; a crash report is longer."""
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -176,6 +183,69 @@ async def test_a_service_has_so_many_connections_and_channels_and_no_more(rig: R
             await opened[0].channel()
         with pytest.raises(AMQPError):
             await opened[1].channel()
+
+
+def consumer(tag: str, table: bytes = frames.EMPTY_TABLE) -> bytes:
+    asked = b"\x00\x00" + frames.short("parcels") + frames.short(tag) + b"\x00" + table
+    return frames.method(1, (60, 20), asked)
+
+
+async def number_of_consumers(rig: Rig) -> int:
+    return int(await evaluate(rig.host, "ets:info(consumer_created, size)"))
+
+
+async def test_a_service_has_so_many_consumers_and_no_more(rig: Rig) -> None:
+    """Over all its channels; who is refused has them back, and nobody else is kept out."""
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(logged_in(rig, "packer")) for _ in range(3)]
+        for client in clients[:2]:
+            await client.send(b"".join(consumer(f"{n:0200}") for n in range(MOST_CONSUMERS // 2)))
+
+        async def full() -> bool:
+            return await number_of_consumers(rig) == MOST_CONSUMERS
+
+        await eventually_async(full)
+        await clients[2].send(consumer("one more"))
+        assert "at most 1000 consumers" in await clients[2].refusal()
+        assert await number_of_consumers(rig) == MOST_CONSUMERS
+        async with connected(rig, "billing") as billing:
+            await (await _queue(await billing.channel(), "invoices")).consume(_ignore)
+
+    async def none() -> bool:
+        return await number_of_consumers(rig) == 0
+
+    await eventually_async(none)
+    await test_what_a_reader_may(rig)
+
+
+async def test_a_consumer_keeps_no_long_arguments_in_memory(rig: Rig) -> None:
+    async with logged_in(rig, "packer") as client:
+        await client.send(consumer("long", frames.table(note="x" * 5_000)))
+        assert "at most 4096 bytes" in await client.refusal()
+
+
+MALFORMED = {
+    "a string beyond its table": (1 << 13, frames.long(b"\x01aS\xff\xff\xff\xff")),
+    "a kind that there is none of": (1 << 13, frames.long(b"\x01a\x00\x00")),
+    "flags that go on for ever": (0xFFFF, b""),
+    "nothing where a number must be": (1 << 11, b""),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+@pytest.mark.parametrize("service", ["orders", "lobby"])
+async def test_what_cannot_be_read_is_refused_in_a_line(rig: Rig, what: str, service: str) -> None:
+    flags, properties = MALFORMED[what]
+    names = b"\x00\x00" + frames.short("to.parcels") + frames.short("parcels") + b"\x00"
+    content = struct.pack(">HHQH", 60, 0, 0, flags) + properties
+    log = rig.host._log
+    before = log.stat().st_size
+    async with logged_in(rig, service) as client:
+        await client.send(frames.method(1, (60, 40), names) + frames.frame(2, 1, content))
+        assert "cannot be read" in await client.refusal()
+    said = log.read_bytes()[before:]
+    assert b"crash" not in said.lower()
+    assert len(said) < LINES_BYTES
 
 
 async def publish_until_refused(channel: AbstractChannel) -> None:

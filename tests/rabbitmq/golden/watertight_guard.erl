@@ -20,6 +20,9 @@
 %% Places in #content{} and #'P_basic'{}.
 -define(PROPERTIES, 3).
 -define(HEADERS, 4).
+%% A broker keeps each consumer in memory, 7 kB and its arguments, and has no bound of its own.
+-define(MOST_CONSUMERS, 1000).
+-define(ARGUMENT_BYTES, 4096).
 
 description() ->
     [{description, <<"Holds services to their channels">>}].
@@ -53,16 +56,21 @@ waits(Seconds) -> refuse("it held the broker's memory, and does nothing for ~b s
 
 %% Before 4.0.3, the routing keys in these headers are held against no permission.
 judged('basic.publish', _, Content, _, _) ->
-    Decoded = rabbit_binary_parser:ensure_content_decoded(Content),
+    Decoded = decoded(Content),
     case element(?HEADERS, element(?PROPERTIES, Decoded)) of
         undefined -> ok;
         Headers -> lists:foreach(fun addressed/1, Headers)
     end,
     Decoded;
 %% Whoever reads alone or first, starves the others.
-judged('basic.consume', Method, Content, _, _) ->
+judged('basic.consume', Method, Content, User, _) ->
     field(exclusive, Method) andalso refuse("a queue is read beside others, not alone", []),
-    lists:foreach(fun preferred/1, field(arguments, Method)),
+    Arguments = field(arguments, Method),
+    lists:foreach(fun preferred/1, Arguments),
+    erlang:external_size(Arguments) > ?ARGUMENT_BYTES andalso
+        refuse("the arguments of a consumer have at most ~b bytes", [?ARGUMENT_BYTES]),
+    consumers(element(2, User)) >= ?MOST_CONSUMERS andalso
+        refuse("a service has at most ~b consumers", [?MOST_CONSUMERS]),
     Content;
 judged('queue.declare', Method, Content, User, Host) ->
     field(passive, Method) andalso known(queue, field(queue, Method), read, User, Host),
@@ -77,6 +85,35 @@ judged(Name, _, Content, _, _) ->
     Administration = ['queue.purge', 'queue.bind', 'queue.unbind', 'exchange.bind', 'exchange.unbind'],
     lists:member(Name, Administration) andalso refuse("~s is granted to nobody", [Name]),
     Content.
+
+%% Else the channel ends with a crash report, for whoever may not even publish.
+decoded(Content) ->
+    try
+        rabbit_binary_parser:ensure_content_decoded(Content)
+    catch
+        _:_ -> refuse("the properties of the message cannot be read", [])
+    end.
+
+%% Of all channels of a user, as the queues have noted them.
+consumers(User) ->
+    Channels = ets:foldl(
+        fun({Channel, Facts}, Found) ->
+            case proplists:get_value(user, Facts) of
+                User -> Found#{Channel => []};
+                _ -> Found
+            end
+        end,
+        #{},
+        channel_created
+    ),
+    ets:foldl(
+        fun(Row, Count) ->
+            {_, Channel, _} = element(1, Row),
+            Count + length([own || is_map_key(Channel, Channels)])
+        end,
+        0,
+        consumer_created
+    ).
 
 addressed({<<"CC">>, _, _}) -> refuse("the header CC is granted to nobody", []);
 addressed({<<"BCC">>, _, _}) -> refuse("the header BCC is granted to nobody", []);

@@ -29,6 +29,7 @@ def attacks(caller: Caller, declared: Broker) -> Iterator[Probe]:
     yield from _starving(caller)
     yield from _routes(caller, declared)
     yield from _sizes(caller)
+    yield _malformed(caller)
 
 
 def _copies(caller: Caller, declared: Broker) -> Iterator[Probe]:
@@ -106,8 +107,7 @@ def _routes(caller: Caller, declared: Broker) -> Iterator[Probe]:
     )
     if exchanges:
         someone = f"spiffe://{caller.login.system.trust_domain}/{STRANGER}"
-        patterns = caller.granted.publish.get(exchanges[0], ())
-        key = example(patterns[0]) if patterns else exchanges[0].removeprefix(SEND)
+        key = _permitted(caller, exchanges[0])
         yield caller.attack(
             "grants.user-id",
             f"a message to {exchanges[0]} from {someone}, as it says",
@@ -134,12 +134,29 @@ def _sizes(caller: Caller) -> Iterator[Probe]:
         )
 
 
+def _malformed(caller: Caller) -> Probe:
+    """A string in the headers that is longer than they are."""
+    exchange = next(iter(writable(caller.granted)), "")
+    headers = frames.short("long") + b"S" + (1 << 31).to_bytes(4, "big")
+    key = _permitted(caller, exchange) if exchange else STRANGER
+    return caller.attack(
+        "limits.malformed",
+        f"a message to {exchange or 'the default exchange'} whose properties cannot be read",
+        sends(ask.publish(exchange, key, headers=headers)),
+    )
+
+
+def _permitted(caller: Caller, exchange: str) -> str:
+    """A routing key that the caller may use there."""
+    patterns = caller.granted.publish.get(exchange, ())
+    return example(patterns[0]) if patterns else exchange.removeprefix(SEND)
+
+
 def large_message(caller: Caller, declared: Broker) -> Iterator[Probe]:
     """One byte more than the broker takes: the same for whoever sends it, so once a broker."""
     size = declared.message_bytes + 1
     for exchange in writable(caller.granted)[:1]:
-        patterns = caller.granted.publish.get(exchange, ())
-        key = example(patterns[0]) if patterns else exchange.removeprefix(SEND)
+        key = _permitted(caller, exchange)
         yield caller.attack(
             "limits.message",
             f"a message of {size} bytes to {exchange}",

@@ -15,6 +15,7 @@ from watertight.enforcers.rabbitmq.probes.frames import Frames, Method
 
 ACCESS_REFUSED, NOT_ALLOWED = 403, 530
 NOT_FOUND, PRECONDITION_FAILED = 404, 406
+INTERNAL_ERROR = 541
 _CHANNEL = 1
 _MAX_FRAME = 131_072
 
@@ -103,6 +104,8 @@ async def act(
         said = f"{code} {text}"[:200]
         if code in no:
             return refused(said)
+        if code == INTERNAL_ERROR:  # no answer, but a crash, with all that its log says of it
+            return served(said)
         if code in (NOT_FOUND, PRECONDITION_FAILED):  # judged after the permission
             return served(f"permitted, but {said}")
         return not_run(said)
