@@ -22,12 +22,14 @@ from watertight.enforcers.postgresql.declaration import (
     session_memory_bytes,
 )
 from watertight.enforcers.postgresql.limits import (
+    DEFAULT_SHARE,
     PARALLEL_WORKERS,
     RESERVED,
     SERVER_CONNECTIONS,
     VACUUM_WORKERS,
     settings,
 )
+from watertight.enforcers.postgresql.locks import locks_per_transaction
 from watertight.enforcers.resource import (
     BUNDLE,
     CERTIFICATE,
@@ -161,6 +163,7 @@ def _plan(system: System, resource: Resource, placement: Placement) -> ServerPla
         "superuser_reserved_connections": str(RESERVED),
         "max_prepared_transactions": "0",
         **memory_settings(database.session_bytes),
+        "max_locks_per_transaction": str(_locks(resource, database)),
         "log_min_error_statement": "panic",
         "log_destination": "stderr",
         "logging_collector": "off",
@@ -178,6 +181,12 @@ def _plan(system: System, resource: Resource, placement: Placement) -> ServerPla
         grants=database,
         at=resource.at,
     )
+
+
+def _locks(resource: Resource, database: DatabasePlan) -> int:
+    total = declared(resource).connections or SERVER_CONNECTIONS
+    most = max((role.connections for role in database.roles), default=DEFAULT_SHARE)
+    return locks_per_transaction(total, max(most, DEFAULT_SHARE), database.session_bytes)
 
 
 def memory_settings(session_bytes: int) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
+from watertight.enforcers.postgresql.locks import ENTRY_BYTES, LOCK_BYTES, bytes_with_locks
 from watertight.model import codes
 from watertight.model.declaration import Shape
 from watertight.model.document import DocumentPath, quoted
@@ -156,7 +157,8 @@ def session_bytes(server: int | None, asked: Sequence[int | None], limits: Limit
     most = most_sessions(server, asked)
     kept = SHARED_BYTES + SHARED_CONNECTION_BYTES * total + limits.temp_bytes
     kept += IDLE_BYTES * max(0, total - most)
-    found = (limits.memory_bytes - kept) // (most + WORKERS)
+    found = (limits.memory_bytes - kept) * LOCK_BYTES
+    found //= most * (LOCK_BYTES + ENTRY_BYTES) + WORKERS * LOCK_BYTES  # with room for their locks
     return max(SMALLEST_SESSION_BYTES, found >> 20 << 20)
 
 
@@ -169,7 +171,7 @@ def check_memory(
     resource: str, path: DocumentPath, most: int, each_bytes: int, limits: Limits
 ) -> Iterator[Flaw]:
     """Whether what one service's sessions may take is less than its server has."""
-    taken = SHARED_BYTES + each_bytes * (most + WORKERS)
+    taken = SHARED_BYTES + bytes_with_locks(each_bytes) * most + each_bytes * WORKERS
     if taken > limits.memory_bytes:
         yield Flaw(
             codes.SESSIONS_OVER_MEMORY,

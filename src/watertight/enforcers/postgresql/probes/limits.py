@@ -37,6 +37,8 @@ NO_MEMORY = frozenset({"53200"})
 """out_of_memory"""
 MORE_BYTES, LONGEST_BYTES = 1 << 20, 256 << 20
 """How far past its part it reaches; and the longest value that it asks for, of 1 GB at most."""
+SAVEPOINT_BYTES = 10_000
+"""What an open savepoint costs its session."""
 IN_FORCE = """
 SELECT name, setting FROM pg_settings
 WHERE source IN ('global', 'database', 'user', 'database user')
@@ -82,6 +84,13 @@ def probes(scope: Scope) -> Iterator[Probe]:
             all_refused,
             scope.login,
             [Attempt(_as_much_as(scope.memory_bytes + MORE_BYTES), no=NO_MEMORY)],
+        )
+        yield MAKE.attack(
+            "limits.locks",
+            channel,
+            "as many locks as its sessions have memory for, so that nobody can log in",
+            _locks,
+            scope,
         )
     yield MAKE.attack(
         "limits.left-behind",
@@ -163,6 +172,26 @@ async def _answered(wire: SocketWire) -> bool:
         return await wire.receive(TIMEOUT_SECONDS) == b"S"
     except (Closed, TimeoutError):
         return False
+
+
+async def _locks(arena: Arena, scope: Scope) -> Observation:
+    """Reckoned: to take them is to keep everybody out. Each savepoint that has written holds one.
+
+    A server has places for as many locks as its settings say, times its sessions (manual, section
+    20.12), and a tenth more.
+    """
+    async with session_of(arena, scope.login) as session:
+        ((shown,),) = (await session.query("SHOW max_locks_per_transaction")).rows
+        ((sessions,),) = (await session.query("SHOW max_connections")).rows
+        ((bound,),) = (
+            await session.query("SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user")
+        ).rows
+    places, mine = int(str(shown)) * int(str(sessions)), int(str(bound))
+    if mine < 0:
+        mine = int(str(sessions)) - KEPT
+    takes = mine * (scope.memory_bytes // SAVEPOINT_BYTES)
+    said = f"{mine} sessions can hold {takes} locks; there are places for {places}"
+    return (refused if takes < places else served)(said)
 
 
 async def _left_behind(arena: Arena, scope: Scope) -> Observation:
