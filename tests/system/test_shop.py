@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import stat
+import time
 from typing import Any
 
 import pytest
@@ -251,6 +253,18 @@ def test_the_admin_api_refuses_what_makes_no_sense(
         client.post(path, body)
     assert refusal.value.message
     assert "bug of ours" not in refusal.value.message
+
+
+def test_a_mode_that_was_changed_by_hand_is_put_right(running_shop: RunningSystem) -> None:
+    """Nothing of a whole shop stands out, and what does is put right within seconds."""
+    assert "file modes" not in running_shop.status()["drift"]
+    authority = running_shop.state / "authority"
+    authority.chmod(0o755)
+    deadline = time.monotonic() + 60
+    while stat.S_IMODE(authority.stat().st_mode) != 0o700:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "file modes" not in running_shop.status()["drift"]
 
 
 def test_only_the_operator_can_open_the_admin_socket(running_shop: RunningSystem) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from watertight.control import modes
 from watertight.control.apps import READY_SECONDS, Apps, all_at_once
 from watertight.control.certificates import GatewayCertificate
 from watertight.control.order import start_order
@@ -147,6 +148,7 @@ class ControlPlane:
         Raises WatertightError. If the declaration cannot be compiled, or a proxy refuses it, what
         was in force before stays in force.
         """
+        await asyncio.to_thread(modes.mend, self.layout)
         async with self.changing:
             wanted = await self._examine(declared)
             applied, apps = await self._put_in_force(wanted)

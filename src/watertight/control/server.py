@@ -18,6 +18,7 @@ from typing import TypeAlias
 import structlog
 import uvicorn
 
+from watertight.control import modes
 from watertight.control.admin import admin_app
 from watertight.control.client import ADMIN_SOCKET
 from watertight.control.keys import kek_for
@@ -40,6 +41,7 @@ log = structlog.get_logger(__name__)
 KEY_SETS_EVERY_SECONDS = 60.0
 FILES_EVERY_SECONDS = 1.0
 PODS_EVERY_SECONDS = 1.0
+MODES_EVERY_SECONDS = 5.0
 GC_THRESHOLD = 10_000
 """A plan is hundreds of thousands of small objects that all live: at the default threshold the
 collector took two thirds of a compile for 1,000 services."""
@@ -181,6 +183,7 @@ class _Background:
         self._start(self._watch_pods())
         self._start(self._watch_key_sets())
         self._start(self._watch_files())
+        self._start(self._watch_modes())
 
     async def close(self) -> None:
         """Ends every loop."""
@@ -217,6 +220,11 @@ class _Background:
                 await self._plane.refresh_keys()
             except (WatertightError, OSError) as error:
                 log.warning("key_sets_not_applied", reason=str(error))
+
+    async def _watch_modes(self) -> None:
+        while True:
+            await asyncio.sleep(MODES_EVERY_SECONDS)
+            await asyncio.to_thread(modes.mend, self._plane.layout)
 
     async def _watch_files(self) -> None:
         """The gateway's certificate always; the declaration too if so asked."""

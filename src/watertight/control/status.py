@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 from typing import Any
 
+from watertight.control import modes
 from watertight.control.plane import ControlPlane
 from watertight.enforcers.envoy.admin import ListenerFacts, ProxyUnreachable, listener_facts
 from watertight.model.paths import data_path
@@ -50,12 +51,20 @@ async def snapshot(plane: ControlPlane) -> dict[str, Any]:
         "isolation": plane.layout.capabilities.isolation,
         "finding": plane.layout.capabilities.finding,
         "budget_finding": plane.layout.capabilities.budget_finding,
-        "drift": await plane.servers.drift(),
+        "drift": await _drift(plane),
         "services": services,
         "channels": channels,
         "gateway": _gateway(plane),
         "authority": _authority(plane),
     }
+
+
+async def _drift(plane: ControlPlane) -> dict[str, Any]:
+    """At each server, and of our own files; no resource has a name with a space."""
+    found = dict(await plane.servers.drift())
+    if wide := await asyncio.to_thread(modes.loose, plane.layout):
+        found["file modes"] = tuple(map(str, wide))
+    return found
 
 
 async def _channel(plane: ControlPlane, channel: Channel) -> dict[str, Any]:

@@ -101,6 +101,7 @@ async def test_the_other_caller_feels_nothing(scene: Scene) -> None:
     assert scene.app.crashes == []
 
 
+@pytest.mark.slow
 async def test_another_user_of_the_gateway_feels_nothing(scene: Scene) -> None:
     results = await scene.run(on="outside -> gateway")
     assert not_held(results) == {}
@@ -188,8 +189,9 @@ RPC_SABOTAGES = AS_WRITTEN.union(AT_THE_GATEWAY, *(breaks for _weaken, breaks in
 
 
 def slow(name: str) -> object:
-    """A starved victim takes its time."""
-    return pytest.param(name, marks=pytest.mark.slow) if "window" in name else name
+    """A starved victim takes its time, and one variant of sharing shows the others' kind."""
+    takes_long = "window" in name or "limit" in name
+    return pytest.param(name, marks=pytest.mark.slow) if takes_long else name
 
 
 @pytest.mark.parametrize("name", [slow(name) for name in WEAKENED])
