@@ -80,3 +80,35 @@ def file(tmp_path: Path) -> str:
 )
 def test_explain_knows_databases_and_brokers(file: str, asked: str, expect: int, says: str) -> None:
     assert says in in_process("explain", *asked.split(), "-f", file, expect=expect).stdout
+
+
+@pytest.mark.parametrize(
+    ("asked", "expect", "says"),
+    [
+        ("orders orders-db delete", 2, "`delete` what? The channel `orders -> orders-db` grants"),
+        ("orders orders-db select", 2, "`watertight explain orders orders-db select TABLE`"),
+        ("orders orders-db frobnicate", 1, "is no use of a resource of kind `postgresql`"),
+        ("orders events subscribe", 2, "`watertight explain orders events subscribe SUBJECT`"),
+        ("orders events frobnicate", 1, "is no use of a resource of kind `nats`"),
+        ("quiet events publish", 1, "No channel `quiet -> events` is declared."),
+    ],
+)
+def test_explain_allows_no_use_that_is_half_said(
+    file: str, asked: str, expect: int, says: str
+) -> None:
+    done = in_process("explain", *asked.split(), "-f", file, expect=expect)
+    assert says in " ".join(done.output.split())
+
+
+def test_explain_takes_a_grant_that_has_no_object(tmp_path: Path) -> None:
+    file = tmp_path / "watertight.yaml"
+    file.write_text(
+        DECLARATION.replace("tables: {orders: [select]}}", "temporary: true, tables: {}}", 1)
+    )
+    done = in_process("explain", "orders", "orders-db", "temporary", "-f", str(file), expect=0)
+    assert "grants `temporary`." in done.stdout
+
+
+def test_explain_names_all_there_is_where_nothing_is_near(file: str) -> None:
+    said = in_process("explain", "aaa", "orders", "-f", file, expect=1).stdout
+    assert "There are: `gateway`, `orders`, `outside`, `quiet`." in said

@@ -152,3 +152,27 @@ def test_a_revoked_identity_is_denied() -> None:
     left = SYSTEM.without_identities(frozenset({"web"}))
     assert not decide(left, "web", "orders", "GET", "/orders/1").allowed
     assert not decide(left, "outside", "gateway", "GET", "/anything").allowed
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (("web", "orders", "get", "/payments"), "Did you mean `GET`?"),
+        (("web", "orders", "FOO", "/x"), "`FOO` is not a method that can be granted"),
+        (("web", "orders", "CONNECT", "/x"), "No grant can allow it"),
+        (("web", "catalogue", "GET", "/x"), "No grant can allow it"),
+        (("mailer", "orders", "get", "/x"), "Did you mean `GET`?"),
+        (("mailer", "catalogue", "GET", "/x"), "No grant can allow it"),
+        (("outside", "web", "FOO", "/x"), "No route can take it: `FOO`"),
+    ],
+)
+def test_nothing_is_advised_that_lint_refuses(call: tuple[str, ...], says: str) -> None:
+    decision = judge(*call)
+    assert not decision.allowed
+    assert says in decision.reason
+    assert "To allow it" not in decision.reason
+
+
+def test_advice_can_be_pasted() -> None:
+    reason = judge("mailer", "orders", "GET", "/a,b").reason
+    assert 'allow: ["GET /a,b"]}' in reason

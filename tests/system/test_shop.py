@@ -176,7 +176,10 @@ async def test_revocation_ends_live_sessions_at_once(running_shop: RunningSystem
     result = await loaded
     assert result["lost"] > 0
     assert running_shop.status()["channels"][0]["path"] == "revoked"
+    said = running_shop.on("explain", "storefront", "orders", "GET", "/orders/7", expect=1)
+    assert "`orders` is revoked in the running system" in " ".join(said.split())
     running_shop.on("restore", "orders")
+    assert json.loads(running_shop.on("restore", "orders", "-o", "json"))["was_revoked"] is False
     running_shop.drive_traffic()
 
 

@@ -1,7 +1,7 @@
 """Commands that read a declaration and touch nothing: init, lint, schema, explain."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,13 +18,15 @@ from watertight.cli.output import (
     speaks_plainly,
     stdout,
 )
-from watertight.cli.project import DEFAULT_FILE, FileArgument, FileOption
+from watertight.cli.project import DEFAULT_FILE, FileArgument, FileOption, admin_client
 from watertight.enforcers.deciding import decide_use
 from watertight.errors import ExitCode, WatertightError
+from watertight.model.decide import Decision
+from watertight.model.document import quoted
 from watertight.model.findings import DeclarationError
 from watertight.model.schema import json_schema
 from watertight.model.starter import STARTER
-from watertight.model.system import Limits, System
+from watertight.model.system import GATEWAY, OUTSIDE, Limits, System
 from watertight.model.units import counted, limits_text
 
 
@@ -94,9 +96,15 @@ def explain(
     file: FileOption = DEFAULT_FILE,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Say whether a call is allowed, and why, with the line that decides it."""
+    """Say whether a call is allowed, and why, with the line that decides it.
+
+    It speaks of the declaration, and of who is revoked in the system that runs for it.
+    """
     system, _ = load_checked(file)
     decision = decide_use(system, source, target, method, path)
+    revoked = admin_client(file).revoked() if decision.allowed else frozenset()
+    if revoked:
+        decision = _unless_revoked(system, revoked, decision, (source, target, method, path))
     if output is Output.JSON:
         print_json(
             {
@@ -118,6 +126,29 @@ def explain(
             stdout.print(f"  {name} may use {limits_text(limits)}.", markup=False)
     if not decision.allowed:
         raise typer.Exit(ExitCode.FOUND_WRONG)
+
+
+def _unless_revoked(
+    system: System,
+    revoked: frozenset[str],
+    allowed: Decision,
+    asked: tuple[str, str, str | None, str | None],
+) -> Decision:
+    """What is allowed, judged again without the channels and routes of those who are revoked."""
+    if decide_use(system.without_identities(revoked), *asked).allowed:
+        return allowed
+    ends = {*asked[:2], *((GATEWAY,) if asked[0] == OUTSIDE else ())}
+    if asked[0] in {OUTSIDE, GATEWAY} and asked[1] == GATEWAY:  # whichever service the route names
+        ends |= {route.target for route in system.gateway.routes} if system.gateway else set()
+    names = sorted(ends & revoked)
+    who = ", ".join(quoted(name) for name in names)
+    return replace(
+        allowed,
+        allowed=False,
+        reason=f"{who} {'is' if len(names) == 1 else 'are'} revoked in the running system "
+        f"(`watertight restore {names[0]}` takes that back). The declaration allows it: "
+        f"{allowed.reason}",
+    )
 
 
 def _limits(system: System, *names: str) -> Iterator[tuple[str, Limits]]:

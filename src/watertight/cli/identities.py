@@ -61,5 +61,7 @@ def restore(
     restored = admin_client(file).post("/restore", {"workload": service})
     if output is Output.JSON:
         print_json(restored)
-    else:
+    elif restored["was_revoked"]:
         say(f"{service} is trusted again.")
+    else:
+        say(f"{service} was not revoked: it is trusted, as it was.")

@@ -60,8 +60,8 @@ def admin_app(
 
     async def do_restore(body: Body) -> Body:
         workload = str(body.get("workload"))
-        await restore(plane, workload)
-        return {"spiffe_id": plane.declared.spiffe_id(workload)}
+        was_revoked = await restore(plane, workload)
+        return {"spiffe_id": plane.declared.spiffe_id(workload), "was_revoked": was_revoked}
 
     async def bundle(_: Body) -> Body:
         return {"roots": plane.keeper.bundle().pem().decode()}
@@ -83,6 +83,9 @@ def admin_app(
     async def status(_: Body) -> Body:
         return await snapshot(plane)
 
+    async def revoked(_: Body) -> Body:
+        return {"revoked": sorted(plane.revoked)}
+
     async def healthz(_: Body) -> Body:
         return {"pid": os.getpid()}
 
@@ -90,6 +93,7 @@ def admin_app(
         routes=[
             Route("/healthz", _endpoint(healthz)),
             Route("/status", _endpoint(status)),
+            Route("/revoked", _endpoint(revoked)),
             Route("/bundle", _endpoint(bundle)),
             Route("/verifier", _endpoint(verifier), methods=["POST"]),
             Route("/apply", _endpoint(apply), methods=["POST"]),

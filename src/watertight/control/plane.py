@@ -145,18 +145,47 @@ class ControlPlane:
     async def apply(self, declared: System) -> Applied:
         """Makes ``declared`` so; returns when every proxy has ACKed and every app is ready.
 
-        Raises WatertightError. If the declaration cannot be compiled, or a proxy refuses it, what
-        was in force before stays in force.
+        Raises WatertightError. If the declaration cannot be compiled, a proxy refuses it or a
+        program does not come up in it, what was in force before is in force again.
         """
         await asyncio.to_thread(modes.mend, self.layout)
         async with self.changing:
+            before = self.declared if self._specs and declared != self.declared else None
             wanted = await self._examine(declared)
-            applied, apps = await self._put_in_force(wanted)
-            self.declared, self.effective = wanted.declared, wanted.effective
-            self._last = wanted
-            await apps
-            await self._dismiss([name for name in self._specs if name not in wanted.specs])
-            return applied
+            try:
+                return await self._change_to(wanted)
+            except WatertightError as error:
+                if before is None or self.declared == before:  # nothing was, or nothing changed
+                    raise
+                raise await self._gone_back(before, error) from error
+
+    async def _change_to(self, wanted: _Wanted) -> Applied:
+        """Puts it in force, waits for its programs, and ends what is not in it."""
+        applied, apps = await self._put_in_force(wanted)
+        self.declared, self.effective = wanted.declared, wanted.effective
+        self._last = wanted
+        await apps
+        await self._dismiss([name for name in self._specs if name not in wanted.specs])
+        return applied
+
+    async def _gone_back(self, before: System, failure: WatertightError) -> WatertightError:
+        """Puts ``before`` in force again, with its programs; returns what a person is to be told.
+
+        What came before may not come up either, as when its program was replaced on the disk.
+        """
+        self._say("That failed; going back to the declaration before.")
+        try:
+            await self._change_to(await self._examine(before))
+        except WatertightError as again:
+            return WatertightError(
+                f"{failure.message} Going back to the declaration before failed too: "
+                f"{again.message} Its grants are in force, as far as that says.",
+                remedy=f"{failure.remedy} `watertight status` says what is down.".strip(),
+            )
+        return WatertightError(
+            f"{failure.message} The declaration before is in force again, and its programs run.",
+            remedy=failure.remedy,
+        )
 
     async def mend(self) -> tuple[str, ...]:
         """Makes anew the pods that are gone though nobody asked; returns their names."""

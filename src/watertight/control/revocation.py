@@ -54,10 +54,15 @@ async def _failed(step: Awaitable[object]) -> list[WatertightError]:
     return []
 
 
-async def restore(plane: ControlPlane, workload: str) -> None:
-    """Trusts a revoked workload again, with a new SVID. Raises NoSuchWorkload."""
+async def restore(plane: ControlPlane, workload: str) -> bool:
+    """Trusts a revoked workload again, with a new SVID; returns whether it was revoked.
+
+    Does the same for one that was not: what an earlier restore left undone is done then. Raises
+    NoSuchWorkload.
+    """
     plane.require(workload)
     async with plane.changing:
+        was_revoked = workload in plane.revoked
         plane.keeper.restore(workload)
         await plane.keeper.refresh()
         plane.secrets.push()
@@ -69,6 +74,7 @@ async def restore(plane: ControlPlane, workload: str) -> None:
             f"{workload} is trusted again. But not all is done: {wrong[0].message}",
             remedy=wrong[0].remedy,
         )
+    return was_revoked
 
 
 async def _live_sessions(plane: ControlPlane, workload: str) -> int:

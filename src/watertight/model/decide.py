@@ -4,11 +4,14 @@ Judges as the proxies do: the same path normalisation, the same template semanti
 granted. It reads the declaration alone, so it also answers for systems that do not run.
 """
 
+import json
+import re
 from dataclasses import dataclass
 
+from watertight.model import codes
 from watertight.model.claims import claim_texts
 from watertight.model.document import quoted
-from watertight.model.nearest import did_you_mean
+from watertight.model.nearest import did_you_mean_or_list
 from watertight.model.system import (
     GATEWAY,
     OUTSIDE,
@@ -30,6 +33,10 @@ from watertight.model.templates import (
     parse_template,
     readable,
 )
+from watertight.model.values import Malformed, parse_grant, parse_method, parse_path_template
+
+_PLAIN = re.compile(r"[A-Z-]+ /[A-Za-z0-9._~/-]*|[A-Za-z0-9._]+/[A-Za-z0-9_]+")
+"""Grants that need no quotes in a list of YAML's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +101,8 @@ def _unknown(system: System, source: str, target: str) -> Decision | None:
         )
     for name, known in ((source, sources), (target, targets)):
         if name not in known:
-            hint = did_you_mean(name, known)
-            return Decision(False, f"Nothing is declared as {quoted(name)}. {hint}".rstrip())
+            hint = did_you_mean_or_list(name, known)
+            return Decision(False, f"Nothing is declared as {quoted(name)}. {hint}")
     return None
 
 
@@ -140,11 +147,15 @@ def _through_channel(system: System, source: str, target: str, call: _Call) -> D
     if channel is None:
         if source == target:
             return Decision(False, f"{quoted(source)} needs no channel to itself: 127.0.0.1 is it.")
-        example = _example(system, target, call)
+        missing = f"No channel {quoted(f'{source} -> {target}')} is declared."
+        try:
+            example = _example(system, target, call)
+        except Malformed as error:
+            return Decision(False, f"{missing} {_never(error)}")
         return Decision(
             False,
-            f"No channel {quoted(f'{source} -> {target}')} is declared. To allow it, add under "
-            f"`channels`: {{from: {source}, to: {target}{example}}}",
+            f"{missing} To allow it, add under `channels`: "
+            f"{{from: {source}, to: {target}{example}}}",
         )
     if target in system.resources:
         return Decision(
@@ -173,11 +184,14 @@ def _by_grants(channel: Channel, call: _Call) -> Decision:
         if _grants(grant, call):
             reason = f"The channel {quoted(channel.name)} grants {quoted(str(grant))}."
             return Decision(True, reason, channel.at, channel)
-    missing = _as_grant(call, rpc=isinstance(channel.grants[0], RPCGrant))
+    try:
+        missing = _as_grant(call, rpc=isinstance(channel.grants[0], RPCGrant))
+        advice = f"To allow it, add {quoted(missing)} to its `allow`."
+    except Malformed as error:
+        advice = _never(error)
     return Decision(
         False,
-        f"The channel {quoted(channel.name)} grants only {granted}. To allow it, add "
-        f"{quoted(missing)} to its `allow`.",
+        f"The channel {quoted(channel.name)} grants only {granted}. {advice}",
         channel.at,
         channel,
     )
@@ -195,7 +209,16 @@ def _grants(grant: Grant, call: _Call) -> bool:
 
 
 def _as_grant(call: _Call, *, rpc: bool) -> str:
-    return call.path[1:] if rpc else str(call)
+    """The grant that would allow the call. Raises Malformed if no declaration may hold it."""
+    grant = call.path[1:] if rpc else str(call)
+    if isinstance(parse_grant(grant), RPCGrant) != rpc:
+        raise Malformed(codes.BAD_GRANT, f"{quoted(grant)} is no gRPC method.")
+    return grant
+
+
+def _never(error: Malformed) -> str:
+    """Said in place of advice that ``lint`` would refuse."""
+    return f"No grant can allow it: {error.message} {error.remedy}".rstrip()
 
 
 def _example(system: System, target: str, call: _Call) -> str:
@@ -205,7 +228,7 @@ def _example(system: System, target: str, call: _Call) -> str:
     if service.listens.protocol is Protocol.TCP:
         return ""
     grant = _as_grant(call, rpc=service.listens.protocol is Protocol.GRPC)
-    return f", allow: [{grant}]"
+    return f", allow: [{grant if _PLAIN.fullmatch(grant) else json.dumps(grant)}]"
 
 
 def _through_gateway(
@@ -239,9 +262,18 @@ def _through_gateway(
         False,
         f"No route of the gateway takes `{call}`"
         + (f" to {quoted(target)}" if target != GATEWAY else "")
-        + ". To allow it, add one for it under `gateway.routes`.",
+        + f". {_route_advice(call)}",
         gateway.at,
     )
+
+
+def _route_advice(call: _Call) -> str:
+    try:
+        parse_method(call.method)
+        parse_path_template(call.path)
+    except Malformed as error:
+        return f"No route can take it: {error.message} {error.remedy}".rstrip()
+    return "To allow it, add one for it under `gateway.routes`."
 
 
 def _takes_slashes(route: Route, path: str, routes: tuple[Route, ...]) -> bool:

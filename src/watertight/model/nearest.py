@@ -24,6 +24,13 @@ def did_you_mean(found: str, allowed: Collection[str]) -> str:
     return f"Did you mean {quoted(near)}?" if near is not None else ""
 
 
+def did_you_mean_or_list(found: str, allowed: Collection[str]) -> str:
+    """The same; if none is near, all that there are (or the first of them)."""
+    if hint := did_you_mean(found, allowed):
+        return hint
+    return f"There are: {one_of(sorted(allowed))}." if allowed else "There is none."
+
+
 def one_of(allowed: Collection[str], limit: int = 12) -> str:
     """The allowed words as a list: `` `http`, `grpc`, `tcp` ``."""
     words = ", ".join(quoted(word) for word in list(allowed)[:limit])
