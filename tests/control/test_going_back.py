@@ -22,6 +22,10 @@ def file() -> Iterator[Path]:
         yield Path(directory).resolve() / "watertight.yaml"
 
 
+def put(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
 def declaration(port: int, *, other: str = "", run: str = "") -> str:
     run = run or f'[python, -m, http.server, --bind, 127.0.0.1, "{port}"]'
     return (
@@ -47,7 +51,7 @@ async def test_a_program_that_crashes_leaves_the_one_before_running(file: Path) 
     good = declaration(port)
     bad = declaration(port, run='[python, -c, "raise SystemExit(7)"]', other="  extra: {}\n")
     bad = bad.replace("GET /", "GET /, POST /")
-    file.write_text(good)
+    put(file, good)
     async with sealed(file) as plane:
         before = plane.declared
         with pytest.raises(WatertightError) as raised:
@@ -65,13 +69,14 @@ async def test_where_the_one_before_fails_too_that_is_said(file: Path) -> None:
     """Its program was replaced on the disk."""
     port = free_port()
     program = file.parent / "serve.py"
-    program.write_text(
+    put(
+        program,
         "import http.server as h\n"
-        f"h.HTTPServer(('127.0.0.1', {port}), h.SimpleHTTPRequestHandler).serve_forever()\n"
+        f"h.HTTPServer(('127.0.0.1', {port}), h.SimpleHTTPRequestHandler).serve_forever()\n",
     )
-    file.write_text(declaration(port, run="[python, serve.py]"))
+    put(file, declaration(port, run="[python, serve.py]"))
     async with sealed(file) as plane:
-        program.write_text("raise SystemExit(9)\n")
+        put(program, "raise SystemExit(9)\n")
         with pytest.raises(WatertightError) as raised:
             await plane.apply(load_text(declaration(port, run="[python, serve.py, x]"), str(file)))
         assert "Going back to the declaration before failed too" in raised.value.message
