@@ -10,12 +10,14 @@ block ends every process, also after a failure.
 
 import asyncio
 import contextlib
+import json
 import math
 import os
 import pwd
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -69,6 +71,7 @@ class PlainHost:
         self.groups: Sequence[str] = ()
         """Control groups that the server is put into when it is started."""
         self._running: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.subprocess.Process | None = None
         self._log = placement.run_directory / f"{plan.resource}.log"
 
     @property
@@ -143,6 +146,7 @@ class PlainHost:
             self._running = await self._spawn(
                 self._bounded(), self.process.environment, log.fileno()
             )
+            await self._watch(self._running.pid, log.fileno())
         for group in self.groups:
             (Path(group) / "cgroup.procs").write_text(str(self.pid))
         deadline = time.monotonic() + self.process.start_seconds
@@ -155,12 +159,32 @@ class PlainHost:
             await asyncio.sleep(0.02)
 
     def _bounded(self) -> Sequence[str]:
-        """The server's command, with the bound of memory that it is to have."""
-        most = self.process.process_bytes
+        """The server's command, with the bound of the kernel's that it is to have."""
+        most = self.process.process_most_bytes
         if most is None:
             return self.process.argv
-        script = 'ulimit -d "$0" && exec "$@"'
+        script = 'ulimit -S -d "$0" && exec "$@"'
         return ("/bin/sh", "-c", script, str(most >> 10), *self.process.argv)
+
+    async def _watch(self, server: int, log: int) -> None:
+        """What a warden does, of the memory of the server's processes."""
+        process = self.process
+        if process.process_bytes is None:
+            return
+        user = [self.owner.uid, self.owner.gid] if self.owner else None
+        each, every, spared = process.process_bytes, process.processes_bytes, process.spared
+        watcher = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.watching",
+            json.dumps([server, each, every, spared, user]),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            cwd=Path(__file__).parents[1],
+        )
+        assert watcher.stdout
+        assert await watcher.stdout.readline() == b"watching\n"
+        self._watcher = watcher
 
     async def stop(self) -> None:
         if self._running is None:
@@ -174,6 +198,9 @@ class PlainHost:
         _end(self._running, signal.SIGKILL)  # what is left of its group
         await self._running.wait()
         self._running = None
+        if self._watcher is not None:
+            await self._watcher.wait()  # it ends with the server
+            self._watcher = None
 
     async def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)

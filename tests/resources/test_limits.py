@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.planes import said_inside, sealed
+from tests.planes import probes_of, proven, said_inside, sealed
 from tests.resources.test_bad_input import DATABASE, EVENTS, Declared, broken_uses, project
-from tests.servers import family_of
+from tests.servers import family_of, not_held
 from watertight.control.plane import ControlPlane
 from watertight.enforcers.postgresql.declaration import session_memory_bytes
+from watertight.enforcers.postgresql.limits import DEFAULT_SHARE, leap_bytes
 from watertight.model.system import RESOURCE_LIMITS
 from watertight.runtime.states import ProcessState
 
@@ -48,14 +49,17 @@ async def test_each_process_of_a_database_has_its_part_of_the_memory(project: Pa
     async with sealed(DATABASE.write(project)) as plane:
         resource = plane.declared.resources[DATABASE.resource]
         usual = session_memory_bytes(plane.declared, resource)
-        assert bounds(project) == {usual}
+        far = leap_bytes(usual, DEFAULT_SHARE, None, resource.limits)
+        assert bounds(project) == {far}
         said = await said_inside(plane, DATABASE.resource, "/bin/sh", "-c", "ulimit -d")
-        assert said != f"{usual >> 10}\n"
+        assert said != f"{far >> 10}\n"
         options = {**resource.options, "session_memory": "80MiB"}
         other = replace(resource, options=options)
         await plane.apply(replace(plane.declared, resources={DATABASE.resource: other}))
-        assert bounds(project) == {80 << 20}
+        assert bounds(project) == {leap_bytes(80 << 20, DEFAULT_SHARE, None, resource.limits)}
         assert await broken_uses(plane, "postgresql") == {}
+        greedy = [p for p in probes_of(plane, ["postgresql"]) if p.id == "limits.memory"]
+        assert not_held(await proven(plane, greedy)) == {}  # its warden ends it
 
 
 def bounds(project: Path) -> set[int]:

@@ -23,6 +23,9 @@ WIRE: ProcessWire = {
     "access_log": "",
     "limits": None,
     "process_bytes": None,
+    "process_most_bytes": None,
+    "processes_bytes": None,
+    "spared": [],
     "groups": [],
     "log": "/dev/null",
 }

@@ -467,5 +467,9 @@ def _workloads(system: System) -> list[Workload]:
     return workloads
 
 
-def _server_limits(spec: PodSpec) -> list[tuple[Limits | None, int | None]]:
-    return [(p.limits, p.process_bytes) for p in spec.processes if p.name == SERVER]
+def _server_limits(spec: PodSpec) -> list[tuple[Limits | int | None, ...]]:
+    return [
+        (p.limits, p.process_bytes, p.process_most_bytes, p.processes_bytes)
+        for p in spec.processes
+        if p.name == SERVER
+    ]

@@ -85,7 +85,13 @@ class ServerProcess:
     start_seconds: float = 30.0
     """How long until it accepts, at most."""
     process_bytes: int | None = None
-    """Private memory that it, and each process that it makes, may take (RLIMIT_DATA)."""
+    """Own memory that each process that it makes may take; who takes more is told to end."""
+    process_most_bytes: int | None = None
+    """What each may ask the kernel for at all (RLIMIT_DATA), in one leap."""
+    processes_bytes: int | None = None
+    """What all of them may take together; at three quarters, the largest are told to end."""
+    spared: tuple[str, ...] = ()
+    """Titles of those that are never told so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from watertight.runtime.accesslog import AccessLog
 from watertight.runtime.child import Child
 from watertight.runtime.linux import SystemCallError
 from watertight.runtime.logfile import RotatingLog
-from watertight.runtime.sandbox import describe_exit, spawn
+from watertight.runtime.memory import MemoryWatch
+from watertight.runtime.sandbox import describe_exit, spawn, watch_of
 from watertight.runtime.wire import PROXY, PodWire, ProcessWire
 
 CONTROL_SOCKET = "pod.sock"
@@ -77,6 +78,9 @@ class Init:
         """Answers owed: a function that gives the answer once there is one."""
         self._starting: dict[int, tuple[int, _Told]] = {}
         """Pid → the descriptor that tells of its exec, and who wants to know."""
+        self._watches: dict[int, MemoryWatch] = {}
+        """Pid → who looks after its children's memory; where it has a warden, that does."""
+        self._look_at = 0.0
         self._selector = selectors.DefaultSelector()
         self._leaving = False
         self._terminated = False
@@ -93,6 +97,7 @@ class Init:
             if self._leaving:
                 self._let_the_proxy_go()
             self._do_what_is_due(time.monotonic())
+            self._look_after_memory(time.monotonic())
             self._settle()
         self._settle()
         for log in self._logs.values():
@@ -332,9 +337,25 @@ class Init:
             elif child.state == "backing-off" and not self._leaving:
                 self._start(child)
 
+    def _look_after_memory(self, now: float) -> None:
+        if now < self._look_at or self._pod["isolate_processes"]:
+            return
+        running = {child.pid: child for child in self._children.values() if child.pid}
+        for gone in self._watches.keys() - running.keys():
+            self._watches.pop(gone).close()
+        for pid, child in running.items():
+            watch = self._watches.get(pid) or watch_of(child.wire, pid)
+            if watch is not None:
+                self._watches[pid] = watch
+                self._look_at = now + watch.look()
+                for line in watch.said:
+                    self._log(child.wire).write(f"watertight: {line}\n".encode())
+                watch.said.clear()
+
     def _patience(self) -> float | None:
         waiting = (*self._children.values(), *self._logs.values())
         due = [each.due for each in waiting if each.due is not None]
+        due += [self._look_at] if self._watches else []
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _settle(self) -> None:
@@ -362,7 +383,7 @@ class Init:
         wire = self._child(request).wire.copy()
         wire["argv"] = [str(word) for word in request["argv"]]
         wire["groups"] = [str(group) for group in request.get("groups", ())]
-        wire["process_bytes"] = None
+        wire["process_bytes"] = wire["process_most_bytes"] = wire["processes_bytes"] = None
         connection.socket.setblocking(True)
         connection.socket.sendall(b'{"ok": true}\n')
 

@@ -48,13 +48,16 @@ def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> Process
         "confined": True,
         "log": str(layout.log(spec.name, process.name)),
         "access_log": str(layout.access_log(spec.name)) if process.name == PROXY else "",
-        "limits": _limits(process.limits, layout) if process.limits else None,
+        "limits": _limits(process, process.limits, layout) if process.limits else None,
         "process_bytes": process.process_bytes,
+        "process_most_bytes": process.process_most_bytes,
+        "processes_bytes": process.processes_bytes,
+        "spared": list(process.spared),
         "groups": layout.cgroups.groups(spec.name) if process.limits else [],
     }
 
 
-def _limits(limits: Limits, layout: Layout) -> LimitsWire:
+def _limits(process: ProcessSpec, limits: Limits, layout: Layout) -> LimitsWire:
     if layout.cgroups:
         return {"files": limits.files, "processes": None, "data_bytes": None}
     alone = layout.capabilities.isolation is not Isolation.NONE and _counts_by_namespace()
@@ -62,7 +65,8 @@ def _limits(limits: Limits, layout: Layout) -> LimitsWire:
         "files": limits.files,
         # Without a user, or at least a user namespace, of its own, others would be counted too.
         "processes": limits.processes if alone else None,
-        "data_bytes": limits.memory_bytes,
+        # Where an allocation must not fail, its processes are watched instead.
+        "data_bytes": limits.memory_bytes if process.process_bytes is None else None,
     }
 
 

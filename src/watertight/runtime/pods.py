@@ -159,6 +159,9 @@ def _server(
         stop_signal=server.stop_signal,
         limits=resource.limits,
         process_bytes=server.process_bytes,
+        process_most_bytes=server.process_most_bytes,
+        processes_bytes=server.processes_bytes,
+        spared=server.spared,
     )
 
 

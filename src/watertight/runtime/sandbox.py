@@ -11,7 +11,9 @@ import errno
 import json
 import os
 import resource
+import select
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +23,7 @@ from watertight.runtime import linux
 from watertight.runtime.cgroups import join
 from watertight.runtime.confine import confine
 from watertight.runtime.linux import MountFlag, Namespace
+from watertight.runtime.memory import MemoryWatch, act_for, hurry
 from watertight.runtime.wire import LimitsWire, Mount, ProcessWire
 
 _FORWARDED = (
@@ -149,7 +152,10 @@ def _sandboxed(
     if not program:
         _run_and_exit(writer, lambda: _enter_and_become(process, root, writer))
     os.close(writer)
-    _guard(program)
+    watch = watch_of(process, program)
+    if watch is not None and process["credentials"] is not None:
+        act_for(*process["credentials"])
+    _guard(program, watch)
 
 
 def _enter_and_become(process: ProcessWire, root: Path, writer: int) -> None:
@@ -176,20 +182,42 @@ def _restore_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _guard(program: int) -> NoReturn:
+def _guard(program: int, watch: MemoryWatch | None) -> NoReturn:
     """The warden: passes signals on and reaps, until ``program`` ends; then ends as it did."""
     linux.hide_memory()  # it may have the program's uid
     null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
+    for descriptor in (0, 1) if watch else (0, 1, 2):
         os.dup2(null, descriptor)
+    if watch:
+        hurry()
     for number in _FORWARDED:
         signal.signal(number, lambda got, _frame: _pass_on(program, got))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
     while True:
-        pid, status = os.waitpid(-1, 0)
+        pid, status = os.waitpid(-1, os.WNOHANG if watch else 0)
         if pid == program:
             code = os.waitstatus_to_exitcode(status)
             os._exit(code if code >= 0 else _SIGNAL_BASE - code)
+        if watch and not pid:
+            pause = watch.look()
+            _say(watch)
+            time.sleep(pause)
+
+
+def watch_of(process: ProcessWire, program: int) -> MemoryWatch | None:
+    """Who looks after its memory, if that of its processes is bounded."""
+    each, every = process["process_bytes"], process["processes_bytes"]
+    if each is None or every is None:
+        return None
+    return MemoryWatch(program, each, every, process["spared"])
+
+
+def _say(watch: MemoryWatch) -> None:
+    """Into the program's log, and never waits for it."""
+    for line in watch.said:
+        if select.select([], [2], [], 0)[1]:
+            os.write(2, f"watertight: {line}\n".encode())
+    watch.said.clear()
 
 
 def _pass_on(program: int, number: int) -> None:
@@ -268,8 +296,14 @@ def _become(process: ProcessWire, writer: int, *, die_with_init: bool = False) -
     except OSError as error:
         raise CannotRunError(f"cannot enter its directory {directory}", error) from error
     try:
-        if process["process_bytes"] is not None:
-            _limit_own_memory(process["process_bytes"])
+        if process["process_most_bytes"] is not None:
+            # At the very last, for this interpreter may hold more. Whoever watches may raise it.
+            most, (_, hard) = (
+                process["process_most_bytes"],
+                resource.getrlimit(resource.RLIMIT_DATA),
+            )
+            soft = most if hard == resource.RLIM_INFINITY else min(hard, most)
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
         os.execve(program, process["argv"], process["environment"])  # noqa: S606
     except OSError as error:
         raise CannotRunError(f"cannot run {program}", error) from error
@@ -295,13 +329,6 @@ def _limit_memory_and_processes(limits: LimitsWire) -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (limits["processes"],) * 2)
     if limits["data_bytes"] is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (limits["data_bytes"],) * 2)
-
-
-def _limit_own_memory(most_bytes: int) -> None:
-    """The smaller bound, if there is one. At the very last, for this interpreter may hold more."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    least = most_bytes if hard == resource.RLIM_INFINITY else min(hard, most_bytes)
-    resource.setrlimit(resource.RLIMIT_DATA, (least, least))
 
 
 def _give_up_rights(process: ProcessWire) -> None:

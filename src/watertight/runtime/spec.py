@@ -66,7 +66,13 @@ class ProcessSpec:
     limits: Limits | None = None
     """What it may use; None for a proxy, which bounds itself."""
     process_bytes: int | None = None
-    """Private memory that it may take, and each process that it makes; None: no such bound."""
+    """Own memory that each process that it makes may take; None: no such bound."""
+    process_most_bytes: int | None = None
+    """What each may ask the kernel for at all (RLIMIT_DATA), in one leap."""
+    processes_bytes: int | None = None
+    """What all of them may take together."""
+    spared: tuple[str, ...] = ()
+    """Titles of those that are never ended for it."""
 
 
 @dataclass(frozen=True, slots=True)

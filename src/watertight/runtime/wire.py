@@ -68,7 +68,13 @@ class ProcessWire(TypedDict):
     """Where its stdout goes by itself, as a proxy's access log; empty: with stderr, to ``log``."""
     limits: LimitsWire | None
     process_bytes: int | None
-    """Private memory of it, and of each process that it makes; a guest has no such bound."""
+    """Own memory of each process that it makes, beyond which that is ended; a guest's is not."""
+    process_most_bytes: int | None
+    """Of each, whatever comes: a bound of the kernel's, at which an allocation fails."""
+    processes_bytes: int | None
+    """That of all together (:mod:`watertight.runtime.memory`)."""
+    spared: list[str]
+    """Titles of those that are never ended."""
     groups: list[str]
     """The control groups that it runs in (:mod:`watertight.runtime.cgroups`)."""
 

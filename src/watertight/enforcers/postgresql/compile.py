@@ -27,6 +27,8 @@ from watertight.enforcers.postgresql.limits import (
     RESERVED,
     SERVER_CONNECTIONS,
     VACUUM_WORKERS,
+    all_sessions_bytes,
+    leap_bytes,
     settings,
 )
 from watertight.enforcers.postgresql.locks import locks_per_transaction
@@ -96,7 +98,11 @@ class DatabasePlan:
     extensions: tuple[str, ...]
     roles: tuple[RolePlan, ...]
     session_bytes: int
-    """Private memory that each process of the server may take, where we run it."""
+    """Own memory that each process of the server may take, where we run it."""
+    session_most_bytes: int
+    """What each may ask the kernel for, before anybody has looked."""
+    sessions_bytes: int
+    """That of all together."""
 
     @property
     def schemas(self) -> frozenset[str]:
@@ -139,12 +145,17 @@ def database_plan(system: System, resource: Resource) -> DatabasePlan:
         )
         for c, keys in ((c, channel_keys(c)) for c in channels)
     )
+    session_bytes = session_memory_bytes(system, resource)
     return DatabasePlan(
         shape.database,
         shape.schema_file,
         tuple(sorted(shape.extensions)),
         roles,
-        session_memory_bytes(system, resource),
+        session_bytes,
+        leap_bytes(
+            session_bytes, max(share.values(), default=0), shape.connections, resource.limits
+        ),
+        all_sessions_bytes(shape.connections, resource.limits),
     )
 
 

@@ -1,6 +1,7 @@
 """Makes the database grant what the plan says, and nothing else, in one transaction."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from watertight.enforcers.postgresql.admin import MAINTENANCE, Connection, admin
 from watertight.enforcers.postgresql.catalog import databases, read
 from watertight.enforcers.postgresql.compile import OWNER, DatabasePlan
 from watertight.enforcers.postgresql.declaration import OUR_SCHEMA
+from watertight.enforcers.postgresql.definitions import Definitions, definitions, keep
 from watertight.enforcers.postgresql.schema_file import is_applied, run_schema_file, schema_text
 from watertight.enforcers.postgresql.steps import (
     Absent,
@@ -101,10 +103,15 @@ async def _at_once(connection: Connection, plan: ServerPlan, text: str | None) -
             await connection.execute(_TURN.encode())
         done = await _ground(connection, database)
         found = await read(connection, database)
-        if not is_applied(found, database, text) and text is not None:
+        before = await definitions(connection, database)
+        new = not is_applied(found, database, text)
+        if new and text is not None:
             await run_schema_file(connection, plan, text)
             done.append(Step(f"schema file {database.schema_file} run", ""))
-        return done + await _grants(connection, plan)
+        elif before.outside and text is not None:
+            await _run_again(connection, plan, text)
+        done += await _grants(connection, plan)
+        return done + await _keep(connection, database, before, accepts=new or text is None)
 
 
 def _refused(plan: ServerPlan, error: psycopg.Error) -> WatertightError:
@@ -135,6 +142,7 @@ async def differences(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
     text = schema_text(plan, host.placement.project_directory)
     async with administer(plan, host, database.name) as connection:
         found = await read(connection, database)
+        defined = await definitions(connection, database)
     steps, absent = grant_steps(found, database)
     every = (
         *role_steps(found, database),
@@ -146,8 +154,40 @@ async def differences(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
     if not is_applied(found, database, text):
         lines.append(f"schema file {database.schema_file}: changed, not run yet")
     lines += [f"ALTER SYSTEM set {name}" for name in found.settings]
+    lines += [f"{what}: {how} outside of apply" for what, how in defined.outside.items()]
+    lines += [f"replication slot {slot}: nobody declared it" for slot in defined.slots]
     lines += [f"pending: {each}" for each in absent]
     return lines
+
+
+async def _run_again(connection: Connection, plan: ServerPlan, text: str) -> None:
+    """Takes back what was done by hand to what the schema file makes, if it still can."""
+    with contextlib.suppress(ServerRefused):
+        async with connection.transaction():
+            await run_schema_file(connection, plan, text)
+
+
+async def _keep(
+    connection: Connection, database: DatabasePlan, before: Definitions, *, accepts: bool
+) -> list[Step]:
+    """Definitions as they are now are right, but for what was done by hand and is still so.
+
+    A schema file that is new may have made it right, and where there is none we know of no better.
+    """
+    after = await definitions(connection, database)
+    right, done = dict(after.now), []
+    for what, how in before.outside.items():
+        was = (before.left or {}).get(what)
+        if after.now.get(what) == was:
+            done.append(Step(f"{what}, {how} outside of apply: taken back", ""))
+        elif accepts:
+            done.append(Step(f"{what}, {how} outside of apply: taken as it is", ""))
+        else:
+            right.pop(what, None)
+            right |= {} if was is None else {what: was}
+    if right != after.left:
+        await keep(connection, right)
+    return done
 
 
 async def _make_database(plan: ServerPlan, host: ServerHost) -> list[str]:

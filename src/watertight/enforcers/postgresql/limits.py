@@ -37,6 +37,8 @@ SHARED_BYTES, SHARED_CONNECTION_BYTES = 192 << 20, 64 << 10
 """What PostgreSQL's processes share, with what its own few take; and more with each connection."""
 IDLE_BYTES = 3 << 20
 """Of a session that waits, on this server and in the kernel."""
+UNSEEN_BYTES = 132 << 20
+"""What two cores fill in 20 ms (3.3 GB/s each)."""
 SMALLEST_SESSION_BYTES = 24 << 20
 """With less, PostgreSQL does not do its own work."""
 DEFAULT_STATEMENT_SECONDS = 600.0
@@ -155,11 +157,31 @@ def session_bytes(server: int | None, asked: Sequence[int | None], limits: Limit
     """
     total = SERVER_CONNECTIONS if server is None else server
     most = most_sessions(server, asked)
-    kept = SHARED_BYTES + SHARED_CONNECTION_BYTES * total + limits.temp_bytes
-    kept += IDLE_BYTES * max(0, total - most)
-    found = (limits.memory_bytes - kept) * LOCK_BYTES
+    found = (_left(server, limits) - IDLE_BYTES * max(0, total - most)) * LOCK_BYTES
     found //= most * (LOCK_BYTES + ENTRY_BYTES) + WORKERS * LOCK_BYTES  # with room for their locks
     return max(SMALLEST_SESSION_BYTES, found >> 20 << 20)
+
+
+def all_sessions_bytes(server: int | None, limits: Limits) -> int:
+    """Own memory that all sessions and workers have together, at most; besides their locks."""
+    found = _left(server, limits) * LOCK_BYTES // (LOCK_BYTES + ENTRY_BYTES)
+    return max(limits.memory_bytes >> 1, found)
+
+
+def _left(server: int | None, limits: Limits) -> int:
+    total = SERVER_CONNECTIONS if server is None else server
+    kept = SHARED_BYTES + SHARED_CONNECTION_BYTES * total + limits.temp_bytes
+    return limits.memory_bytes - kept
+
+
+def leap_bytes(each_bytes: int, most: int, server: int | None, limits: Limits) -> int:
+    """What one session may ask the kernel for at once, while all others of its service have theirs.
+
+    Less what two cores fill before anybody looks. At this bound an allocation fails, which must not
+    be within the last steps of a transaction: so it is far from what a session may keep.
+    """
+    left = all_sessions_bytes(server, limits) - most * each_bytes - UNSEEN_BYTES
+    return max(3 * each_bytes, left)
 
 
 def most_sessions(server: int | None, asked: Sequence[int | None]) -> int:

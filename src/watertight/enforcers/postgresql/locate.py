@@ -9,7 +9,7 @@ from pathlib import Path
 
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.located import version_of
-from watertight.enforcers.postgresql.compile import CONFIGURATION, DatabasePlan
+from watertight.enforcers.postgresql.compile import CONFIGURATION, OPERATOR, DatabasePlan
 from watertight.enforcers.postgresql.declaration import MAINTAIN, MAINTAIN_SINCE
 from watertight.enforcers.resource import ServerMissing, ServerPlan, ServerProcess
 from watertight.errors import MachineRefused
@@ -28,6 +28,21 @@ START_SECONDS = 60.0
 """A server that was killed replays its log first."""
 STOP_SIGNAL = signal.SIGINT
 """Fast shutdown: sessions are ended, nothing is lost (manual, section 19.5)."""
+OWN_PROCESSES = tuple(
+    f"postgres: {name}"
+    for name in (
+        "archiver",
+        "autovacuum launcher",
+        "background writer",
+        "checkpointer",
+        "io worker",
+        "logger",
+        "logical replication launcher",
+        "startup",
+        "walwriter",
+    )
+)
+"""Titles of what serves all (manual, section 27.1). A session's names its database as well."""
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 
 
@@ -68,6 +83,9 @@ def locate(plan: ServerPlan, placement: Placement, search_path: str) -> ServerPr
         programs=(found.programs.parent,),
         start_seconds=START_SECONDS,
         process_bytes=database.session_bytes,
+        process_most_bytes=database.session_most_bytes,
+        processes_bytes=database.sessions_bytes,
+        spared=(*OWN_PROCESSES, f"postgres: {OPERATOR} "),
     )
 
 

@@ -2,17 +2,22 @@
 
 from collections.abc import Iterator
 
-from watertight.enforcers.postgresql.declaration import KIND
+from watertight.enforcers.postgresql.declaration import KIND, channel_keys
 from watertight.model import codes
 from watertight.model.document import quoted
 from watertight.model.findings import Finding, Severity
-from watertight.model.system import System
+from watertight.model.system import Resource, System
 
 
 def weaknesses(system: System) -> Iterator[Finding]:
-    """``NOTIFY`` and ``LISTEN``, for which there is no privilege, wherever services share one."""
+    """``NOTIFY`` and ``LISTEN``, for which there is no privilege, wherever services share one.
+
+    And a leap in memory by temporary tables (ADR 24).
+    """
     for resource in system.resources.values():
         sharing = [quoted(c.source) for c in system.incoming(resource.name)]
+        if resource.kind == KIND and not resource.external and len(sharing) > 1:
+            yield from _leaps(system, resource)
         if resource.kind == KIND and len(sharing) > 1:
             yield Finding(
                 codes.UNDECLARED_NOTICES,
@@ -23,3 +28,16 @@ def weaknesses(system: System) -> Iterator[Finding]:
                 "each a database of its own.",
                 severity=Severity.WARNING,
             )
+
+
+def _leaps(system: System, resource: Resource) -> Iterator[Finding]:
+    have = [c.source for c in system.incoming(resource.name) if channel_keys(c).temporary]
+    if have:
+        yield Finding(
+            codes.TEMPORARY_LEAP,
+            f"A service with temporary tables can fill its memory in one leap, and end everybody's "
+            f"sessions: {quoted(resource.name)} ({', '.join(have)}).",
+            resource.at,
+            remedy="Grant `temporary: true` to those only that you trust with the server.",
+            severity=Severity.WARNING,
+        )

@@ -33,12 +33,14 @@ SPARE = 60
 """A server also counts places for its own workers (manual, section 19.3)."""
 KEPT = 5
 """Sessions that no service may take from the server's operator."""
-NO_MEMORY = frozenset({"53200"})
+NO_MEMORY = "53200"
 """out_of_memory"""
 MORE_BYTES, LONGEST_BYTES = 1 << 20, 256 << 20
 """How far past its part it reaches; and the longest value that it asks for, of 1 GB at most."""
 SAVEPOINT_BYTES = 10_000
 """What an open savepoint costs its session."""
+KEPT_SECONDS = 4
+"""How long it keeps it: less than an answer is waited for."""
 IN_FORCE = """
 SELECT name, setting FROM pg_settings
 WHERE source IN ('global', 'database', 'user', 'database user')
@@ -81,9 +83,8 @@ def probes(scope: Scope) -> Iterator[Probe]:
             "limits.memory",
             channel,
             "more memory for one session than its part of the server's",
-            all_refused,
-            scope.login,
-            [Attempt(_as_much_as(scope.memory_bytes + MORE_BYTES), no=NO_MEMORY)],
+            _memory,
+            scope,
         )
         yield MAKE.attack(
             "limits.locks",
@@ -101,10 +102,25 @@ def probes(scope: Scope) -> Iterator[Probe]:
     )
 
 
-def _as_much_as(size_bytes: int) -> str:
-    """Values that are in memory at once; without a bound, so much is taken for a moment."""
-    values = [LONGEST_BYTES] * (size_bytes // LONGEST_BYTES) + [size_bytes % LONGEST_BYTES]
-    return "SELECT " + " + ".join(f"length(repeat('x', {length}))" for length in values)
+async def _memory(arena: Arena, scope: Scope) -> Observation:
+    """Keeps it, in values of a session's own settings, and waits what comes of it."""
+    async with session_of(arena, scope.login) as session:
+        try:
+            size_bytes, number = scope.memory_bytes + MORE_BYTES, 0
+            while size_bytes > 0:
+                length, number = min(size_bytes, LONGEST_BYTES), number + 1
+                size_bytes -= length
+                answer = await session.query(
+                    f"SELECT set_config('probe.held{number}', repeat('x', {length}), false) = ''"
+                )
+                if answer.sqlstate == NO_MEMORY:
+                    return refused(str(answer))
+                if answer.sqlstate:
+                    return not_run(str(answer))
+            await session.query(f"SELECT pg_sleep({KEPT_SECONDS})")
+        except Closed as end:
+            return refused(f"its session was ended: {end}")
+    return served(f"{scope.memory_bytes + MORE_BYTES} bytes, for {KEPT_SECONDS} s")
 
 
 async def _connections(arena: Arena, scope: Scope) -> Observation:

@@ -1,0 +1,27 @@
+"""What a warden does for a server of these tests: ``python -m tests.watching BOUNDS``, as JSON."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from watertight.runtime.memory import MemoryWatch, act_for, hurry
+
+
+def main() -> None:
+    server, each, every, spared, user = json.loads(sys.argv[1])
+    hurry()
+    if user:
+        act_for(*user)
+    watch = MemoryWatch(server, each, every, spared)
+    print("watching", flush=True)
+    while Path(f"/proc/{server}").exists() and os.getppid() != 1:
+        time.sleep(watch.look())
+        for line in watch.said:
+            print(f"watertight: {line}", file=sys.stderr, flush=True)
+        watch.said.clear()
+
+
+if __name__ == "__main__":
+    main()
