@@ -21,7 +21,8 @@
 -define(PROPERTIES, 3).
 -define(HEADERS, 4).
 %% A broker keeps each consumer in memory, 7 kB and its arguments, and has no bound of its own.
--define(MOST_CONSUMERS, 1000).
+-define(USUAL_CONSUMERS, 1000).
+-define(CONSUMERS_A_CHANNEL, 4).
 -define(ARGUMENT_BYTES, 4096).
 
 description() ->
@@ -69,8 +70,9 @@ judged('basic.consume', Method, Content, User, _) ->
     lists:foreach(fun preferred/1, Arguments),
     erlang:external_size(Arguments) > ?ARGUMENT_BYTES andalso
         refuse("the arguments of a consumer have at most ~b bytes", [?ARGUMENT_BYTES]),
-    consumers(element(2, User)) >= ?MOST_CONSUMERS andalso
-        refuse("a service has at most ~b consumers", [?MOST_CONSUMERS]),
+    Most = most_consumers(element(2, User)),
+    consumers(element(2, User)) >= Most andalso
+        refuse("a service has at most ~b consumers", [Most]),
     Content;
 judged('queue.declare', Method, Content, User, Host) ->
     field(passive, Method) andalso known(queue, field(queue, Method), read, User, Host),
@@ -92,6 +94,13 @@ decoded(Content) ->
         rabbit_binary_parser:ensure_content_decoded(Content)
     catch
         _:_ -> refuse("the properties of the message cannot be read", [])
+    end.
+
+%% Who declares more channels than usual, has more consumers, too.
+most_consumers(User) ->
+    case rabbit_auth_backend_internal:get_user_limits(User) of
+        #{<<"max-channels">> := Channels} -> max(?USUAL_CONSUMERS, ?CONSUMERS_A_CHANNEL * Channels);
+        _ -> ?USUAL_CONSUMERS
     end.
 
 %% Of all channels of a user, as the queues have noted them.
