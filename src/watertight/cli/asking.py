@@ -21,6 +21,7 @@ from watertight.cli.output import (
 )
 from watertight.cli.project import DEFAULT_FILE, FileArgument, admin_client, find_declaration
 from watertight.errors import ExitCode, WatertightError
+from watertight.model.units import counted
 from watertight.runtime.files import STATE_DIRECTORY
 
 STOP_DEADLINE_SECONDS = 60.0
@@ -81,6 +82,8 @@ def _print_status(document: dict[str, Any]) -> None:
     gateway = document["gateway"]
     if gateway:
         stdout.print(f"\nGateway: https://{gateway['hostname']} at {gateway['address']}")
+        for issuer in gateway["issuers"]:
+            _print_issuer(issuer)
     for service in document["services"]:
         for process in service["processes"]:
             if process["state"] != "running":
@@ -100,6 +103,18 @@ def _print_status(document: dict[str, Any]) -> None:
         stderr.print(f"[red]{escape(document['finding'])}[/red]")
     if document["budget_finding"]:
         stderr.print(f"[yellow]{escape(document['budget_finding'])}[/yellow]")
+
+
+def _print_issuer(issuer: dict[str, Any]) -> None:
+    """How many keys are used, which not and why; and why they could not be fetched just now."""
+    count = counted(issuer["keys"], "key")
+    left_out = "".join(f"\n  left out: {why}" for why in issuer["skipped"])
+    stdout.print(escape(f"Issuer {issuer['name']}: {count}{left_out}"))
+    if issuer["failure"]:
+        stderr.print(
+            f"[yellow]{escape(issuer['name'])}[/yellow]: {escape(issuer['failure'])} "
+            "Meanwhile the last good set is in force."
+        )
 
 
 def _service_row(service: dict[str, Any]) -> tuple[str, ...]:

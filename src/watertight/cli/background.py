@@ -18,7 +18,8 @@ START_DEADLINE_SECONDS = 180.0
 POLL_SECONDS = 0.1
 LAST_LINES = 12
 MOST_LINES = 40
-_ERROR = "error:"
+_ERROR = re.compile(r"error: |\S.*:\d+:\d+: error WT-E\d+: ")
+"""An error of its own, or of the declaration."""
 _PROGRESS = re.compile(r"[a-z0-9-]+ (is ready|is not ready yet|runs)\b|\d+ prox(y|ies) ready")
 """What it says that whoever waits may want to know meanwhile."""
 
@@ -77,9 +78,9 @@ def _wait_until_sealed(
 
 
 def _why(log: Path, begins: int) -> WatertightError:
-    """Its own error, as it said it; else all that it said last."""
+    """Its own errors, as it said them; else all that it said last."""
     said = log.read_bytes()[begins:].decode(errors="replace").splitlines()
-    errors = [number for number, line in enumerate(said) if line.startswith(_ERROR)]
-    last = said[errors[-1] :] if errors else said[-LAST_LINES:]
-    text = "\n".join(last[-MOST_LINES:]).removeprefix(_ERROR).strip()
+    errors = [number for number, line in enumerate(said) if _ERROR.match(line)]
+    last = said[errors[0] :][:MOST_LINES] if errors else said[-LAST_LINES:]
+    text = "\n".join(last).removeprefix("error:").strip()
     return WatertightError(f"It did not come up: {text}", remedy=f"See {log}.")

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any, TypeAlias
 
 import structlog
@@ -20,6 +21,7 @@ from watertight.errors import ExitCode, MachineRefused, WatertightError
 from watertight.identity.requests import SVIDRequest
 from watertight.identity.spiffe import SPIFFEID
 from watertight.identity.svid import PEM
+from watertight.model.findings import DeclarationError
 from watertight.model.system import System
 
 log = structlog.get_logger(__name__)
@@ -116,10 +118,10 @@ def _endpoint(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
             return _answer(400, {"message": "The body is not JSON.", "exit_code": ExitCode.MISUSE})
         except (WatertightError, OSError) as failure:
             error = failure if isinstance(failure, WatertightError) else MachineRefused(failure)
-            return _answer(
-                409,
-                {"message": error.message, "remedy": error.remedy, "exit_code": error.exit_code},
-            )
+            found = error.findings if isinstance(error, DeclarationError) else ()
+            document = {"message": error.message, "remedy": error.remedy}
+            findings = [asdict(finding) for finding in found]
+            return _answer(409, {**document, "findings": findings, "exit_code": error.exit_code})
         except Exception:
             log.exception("admin_operation_failed", path=request.url.path)
             return _answer(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from watertight.errors import ExitCode, WatertightError
+from watertight.model.findings import DeclarationError, Finding, Severity
+from watertight.model.system import Position
 
 ADMIN_SOCKET = "admin.sock"
 TIMEOUT_SECONDS = 120.0
@@ -129,6 +131,15 @@ class AdminClient:
             ) from error
         if http.HTTPStatus.OK <= status < http.HTTPStatus.MULTIPLE_CHOICES:
             return document
-        refusal = Refused(document.get("message", ""), remedy=document.get("remedy", ""))
+        refusal: WatertightError = Refused(
+            document.get("message", ""), remedy=document.get("remedy", "")
+        )
+        if found := document.get("findings"):
+            refusal = DeclarationError([_finding(finding) for finding in found])
         refusal.exit_code = ExitCode(document.get("exit_code", ExitCode.COULD_NOT))
         raise refusal
+
+
+def _finding(document: dict[str, Any]) -> Finding:
+    severity = Severity(document["severity"])
+    return Finding(**{**document, "at": Position(**document["at"]), "severity": severity})

@@ -16,6 +16,7 @@ import structlog
 from watertight.control import modes
 from watertight.control.apps import READY_SECONDS, Apps, all_at_once
 from watertight.control.certificates import GatewayCertificate
+from watertight.control.issuers import left_out, require_keys
 from watertight.control.order import start_order
 from watertight.control.secrets import SecretsPump
 from watertight.control.servers import Servers, ServersWanted, want
@@ -25,7 +26,7 @@ from watertight.enforcers.envoy.compile import compile_envoy
 from watertight.enforcers.envoy.resources import EnvoyPlan
 from watertight.enforcers.envoy.xds import XDSServer
 from watertight.errors import ExitCode, WatertightError
-from watertight.gateway.keysets import fetch_all
+from watertight.gateway import fetching
 from watertight.identity.attestation import ProcessTreeAttestor
 from watertight.identity.keeper import SVIDKeeper, Workload
 from watertight.identity.profiles import Role
@@ -65,7 +66,7 @@ class _Wanted:
     specs: Mapping[str, PodSpec]
     plan: EnvoyPlan
     servers: ServersWanted
-    keys: Mapping[str, str]
+    key_sets: fetching.KeySets
     certificate: GatewayCertificate | None
 
 
@@ -100,7 +101,7 @@ class ControlPlane:
         self._specs: dict[str, PodSpec] = {}
         self._configured: set[str] = set()
         """Whose xDS socket we serve; it outlives the pod, so that a lost one comes back to it."""
-        self._keys: dict[str, str] = {}
+        self.key_sets = fetching.NONE
         self._last: _Wanted | None = None
         """What is in force, if we put it there; not what was taken over."""
         self._compiled = EnvoyPlan({})
@@ -202,7 +203,7 @@ class ControlPlane:
         """
         effective = self.declared.without_identities(self.revoked)
         plan = self._compiled = compile_envoy(
-            effective, self.placement, self._keys, before=self._compiled
+            effective, self.placement, self.key_sets.keys, before=self._compiled
         )
         applied = await self.deployment.apply(plan)
         self.effective = effective
@@ -219,18 +220,26 @@ class ControlPlane:
 
     async def refresh_keys(self) -> None:
         """Fetches the issuers' key sets again; a withdrawn key stops being accepted at once."""
-        keys = await self._fetch_keys(self.declared)
+        declared = self.declared
+        fetched = await self._fetch_keys(declared)
         async with self.changing:
-            if keys != self._keys:
-                self._keys = keys
+            if self.declared is not declared:
+                return  # whoever changed it has fetched them, too
+            changed = fetched.keys != self.key_sets.keys
+            self.key_sets = fetched
+            if changed:
                 await self.enforce()
 
-    async def _fetch_keys(self, declared: System) -> dict[str, str]:
+    async def _fetch_keys(self, declared: System) -> fetching.KeySets:
         """Every issuer's key set, the last good one where it cannot be had now."""
-        keys, refusals = await fetch_all(declared, self.layout.project, self._keys)
-        for refusal in refusals:
+        fetched = await fetching.fetch_all(declared, self.layout.project, self.key_sets)
+        for refusal in fetched.refusals.values():
             log.warning("key_set_refused", reason=str(refusal))
-        return keys
+        said = set(left_out(self.key_sets))
+        for line in left_out(fetched):
+            if line not in said:
+                self._say(line)
+        return fetched
 
     async def secrets_in_force(self) -> None:
         """Returns once every proxy has ACKed the identities and roots that are current."""
@@ -271,19 +280,22 @@ class ControlPlane:
         """Finds out by looking whether it can be done. Nothing that runs is touched."""
         if not self._specs:
             self.supervisor.prepare()
-        keys = await self._fetch_keys(declared)
+        key_sets = await self._fetch_keys(declared)
+        require_keys(declared, key_sets)
         layout = lay_out(self.layout.declaration, declared, self.layout.capabilities)
         self.layout = self.supervisor.layout = layout
         effective = declared.without_identities(self.revoked)
         servers = want(effective, self.placement)
-        self._compiled = compile_envoy(effective, self.placement, keys, before=self._compiled)
+        self._compiled = compile_envoy(
+            effective, self.placement, key_sets.keys, before=self._compiled
+        )
         return _Wanted(
             declared,
             effective,
             pod_specs(declared, layout, self._machine, servers.in_pods),
             self._compiled,
             servers,
-            keys,
+            key_sets,
             GatewayCertificate.declared(declared.gateway, layout.project),
         )
 
@@ -301,7 +313,7 @@ class ControlPlane:
         except BaseException:
             await self._take_back(added, certificate)
             raise
-        self._keys = dict(wanted.keys)
+        self.key_sets = wanted.key_sets
         return applied, apps
 
     async def _converge(

@@ -142,13 +142,13 @@ def _key_set(issuer: Issuer, at: DocumentPath, project: Path) -> Iterator[Flaw]:
         yield Flaw(codes.FILE_MISSING, at, what, remedy)
         return
     # Who declares no key set does not wait for what reads one.
-    from watertight.gateway import keysets  # noqa: PLC0415
+    from watertight.gateway import fetching  # noqa: PLC0415
+    from watertight.gateway.keysets import JWKSRefused  # noqa: PLC0415
 
     try:
-        keysets.read(issuer, project)
-    except keysets.JWKSRefused as refusal:
-        what = f"The key set {quoted(issuer.jwks)} of the issuer {quoted(issuer.name)} "
-        yield Flaw(codes.KEY_SET_REFUSED, at, f"{what}{refusal.why}.", keysets.REMEDY)
+        fetching.read(issuer, project)
+    except JWKSRefused as refusal:
+        yield Flaw(codes.KEY_SET_REFUSED, at, refusal.message, refusal.remedy)
 
 
 def _certificate(gateway: Gateway, project: Path) -> Iterator[Flaw]:

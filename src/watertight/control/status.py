@@ -5,6 +5,7 @@ import datetime as dt
 from typing import Any
 
 from watertight.control import modes
+from watertight.control.issuers import facts
 from watertight.control.plane import ControlPlane
 from watertight.enforcers.envoy.admin import ListenerFacts, ProxyUnreachable, listener_facts
 from watertight.model.paths import data_path
@@ -97,6 +98,7 @@ def _gateway(plane: ControlPlane) -> dict[str, Any] | None:
         "address": f"{gateway.address}:{gateway.port}",
         "routes": len(gateway.routes),
         "running": GATEWAY in plane.supervisor.pods,
+        "issuers": facts(plane.key_sets),
     }
 
 

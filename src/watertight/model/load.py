@@ -250,7 +250,11 @@ class _Loader:
             path = ("gateway", "issuers", name)
             shape = self._read(declaration.IssuerShape, path, node)
             if self._name_is_good(parse_name, path) and shape:
-                yield name, Issuer(name, shape.issuer, tuple(shape.audiences), shape.jwks, at)
+                jwks_at = node.locate(("jwks",))
+                yield (
+                    name,
+                    Issuer(name, shape.issuer, tuple(shape.audiences), shape.jwks, at, jwks_at),
+                )
             else:
                 self.broken_issuers.add(name)
 

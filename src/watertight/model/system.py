@@ -171,6 +171,8 @@ class Issuer:
     jwks: str
     """A file relative to the declaration, or an https URL."""
     at: Position = NOWHERE
+    jwks_at: Position = field(default=NOWHERE, compare=False)
+    """Where ``jwks`` stands."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,74 @@
+"""``up``, ``apply`` and ``status`` with the key sets of issuers as they really are."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.folders import public_folder
+from tests.gateway.providers import jwks, keycloak
+from tests.ports import free_port
+from tests.system.running import RunningSystem
+
+QUIET = """\
+trust_domain: small.internal
+services:
+  web:
+    run: [python, -m, http.server, "8081"]
+    listens: {http: 8081}
+gateway:
+  hostname: small.example
+  listen: 127.0.0.1:PORT
+  issuers:
+    main:
+      issuer: https://login.example
+      audiences: [small]
+      jwks: JWKS
+  routes:
+    - {path: /, to: web, require: {issuer: main}}
+"""
+
+
+def declare(project: Path, key_set: str, port: int) -> None:
+    file = project / "watertight.yaml"
+    file.write_text(QUIET.replace("JWKS", key_set).replace("PORT", str(port)))
+    file.chmod(0o644)
+
+
+@pytest.fixture
+def system() -> Iterator[RunningSystem]:
+    with public_folder() as project:
+        yield RunningSystem(project, as_root=os.geteuid() == 0)
+
+
+def shows_it(said: str) -> bool:
+    """Whether an error says the reason, with the mark under the URL."""
+    assert "error WT-E1443" in said
+    assert "connection refused" in said
+    assert "Traceback" not in said
+    lines = said.splitlines()
+    [marked] = [number for number, line in enumerate(lines) if line.rstrip().endswith("^")]
+    return lines[marked - 1].find("https://127.0.0.1") == lines[marked].find("^")
+
+
+def test_why_a_key_set_cannot_be_had_is_told_at_its_place(system: RunningSystem) -> None:
+    gateway, nobody = free_port(), f"https://127.0.0.1:{free_port()}/keys"
+    declare(system.project, nobody, gateway)
+    for options in ((), ("--detach",)):
+        assert shows_it(system.watertight("up", str(system.project), *options, expect=3).stderr)
+
+    (system.project / "jwks.json").write_text(jwks(*keycloak()))
+    declare(system.project, "jwks.json", gateway)
+    said = system.watertight("up", str(system.project), "--detach")
+    try:
+        text = system.watertight("status", str(system.project)).stdout
+        assert "Issuer main: 1 key\n  left out: key `kc-enc` is for encryption" in text
+        [issuer] = system.status()["gateway"]["issuers"]
+        assert issuer["skipped"] == ["key `kc-enc` is for encryption"]
+
+        declare(system.project, nobody, gateway)
+        assert shows_it(system.watertight("apply", str(system.project), expect=3).stderr)
+    finally:
+        system.watertight("down", str(system.project))
+    assert said.returncode == 0
