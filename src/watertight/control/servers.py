@@ -17,6 +17,7 @@ from watertight.enforcers.resource import (
     ResourceEnforcer,
     ServerPlan,
     ServerProcess,
+    Watches,
 )
 from watertight.errors import WatertightError
 from watertight.identity.credential_files import Owner
@@ -146,7 +147,36 @@ class Servers:
         )
 
     async def run(self) -> None:
-        """Keeps files and servers current, until cancelled; what fails is tried again."""
+        """Keeps files and servers current, and looks after servers, until cancelled."""
+        await asyncio.gather(self._keep_current(), self._watch())
+
+    async def _watch(self) -> None:
+        """Has each server watched as it is now held to be, by enforcers that do so."""
+        watched: dict[str, tuple[Server, asyncio.Future[None]]] = {}
+        try:
+            while True:
+                for name, (server, task) in list(watched.items()):
+                    if task.done() or self.in_force.get(name) is not server:
+                        task.cancel()
+                        del watched[name]
+                for name, server in self.in_force.items():
+                    if name not in watched and isinstance(enforcer_of(server.plan), Watches):
+                        watched[name] = (server, asyncio.ensure_future(self._watch_one(server)))
+                await asyncio.sleep(FIRST_PAUSE_SECONDS)
+        finally:
+            for _, task in watched.values():
+                task.cancel()
+
+    async def _watch_one(self, server: Server) -> None:
+        enforcer, host = enforcer_of(server.plan), self.host(server)
+        try:
+            if isinstance(enforcer, Watches) and await host.running():
+                await enforcer.watch(server.plan, host)
+        except (WatertightError, OSError) as error:
+            log.info("server_not_watched", resource=server.plan.resource, reason=str(error))
+
+    async def _keep_current(self) -> None:
+        """What fails is tried again."""
         pause = FIRST_PAUSE_SECONDS
         while True:
             version = self._keeper.version

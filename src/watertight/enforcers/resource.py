@@ -315,6 +315,18 @@ class Forgets(Protocol):
 
 
 @runtime_checkable
+class Watches(Protocol):
+    """What an enforcer also has whose kind of server must be looked after while it runs."""
+
+    async def watch(self, plan: ServerPlan, host: ServerHost) -> None:
+        """Ends whoever takes what all others share, until it is cancelled.
+
+        Raises WatertightError or OSError when it cannot; it is then called again.
+        """
+        ...
+
+
+@runtime_checkable
 class BoundsDoors(Protocol):
     """What an enforcer also has whose server can be filled by connections that never log in."""
 

@@ -92,6 +92,12 @@ class PostgreSQLEnforcer:
 
         return await revoke(plan, host, service)
 
+    async def watch(self, plan: ServerPlan, host: ServerHost) -> None:
+        """See ``Watches``."""
+        from watertight.enforcers.postgresql.watch import watch
+
+        await watch(plan, host)
+
     def render(self, system: System, resource: Resource) -> Mapping[str, str]:
         """What the administrator of a server of somebody else's puts in place: name → text."""
         from watertight.enforcers.postgresql.external import render
