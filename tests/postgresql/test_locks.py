@@ -66,7 +66,7 @@ async def flooded(rig: Rig) -> list[str]:
 async def test_one_services_sessions_do_not_fill_the_table(rig: Rig) -> None:
     for said in await flooded(rig):
         assert "shared memory" not in said
-        assert "out of memory" in said
+        assert "out of memory" in said or "terminating connection" in said
 
 
 async def test_the_proof_sees_a_table_that_is_too_small(rig: Rig) -> None:
