@@ -198,3 +198,17 @@ def test_elsewhere_each_is_a_warning_with_a_code_of_its_own() -> None:
     for code in present._WARNINGS:
         warning = as_warning(Flaw(code, (), "x"))
         assert (warning.code, warning.severity) == (code.replace("E", "W", 1), Severity.WARNING)
+
+
+def test_a_command_in_one_word_is_told_how_to_split_it(project: Path) -> None:
+    """No shell takes it apart."""
+    text = RIGHT_IN_ONE_WORD
+    [flaw] = missing(load_text(text), project, project / "run")
+    assert flaw.code == codes.PROGRAM_MISSING
+    assert flaw.remedy == 'Split it into words: `run: [node, ok.js, "3001"]`.'
+
+
+RIGHT_IN_ONE_WORD = """\
+trust_domain: shop.internal
+services: {web: {run: ["node ok.js 3001"]}}
+"""

@@ -73,6 +73,9 @@ def test_the_declaration_is_right_to_begin_with() -> None:
         ("tables:", "tabels:", "Did you mean `tables`?"),
         ("require:", "requires:", "Did you mean `require`?"),
         ("GET /x", "get /x", "Did you mean `GET`?"),
+        ("allow: [GET /x]", 'allow: "*"', 'Write `["*"]`.'),
+        ("run: [python, web.py]", "run: serve 80", 'Write `[serve, "80"]`.'),
+        ("limit: {per: address, rate: 1/s}", "limit: 5/s", "Write `{per: address, rate: 5/s}`."),
         ("to: orders, allow", "to: order, allow", "Did you mean `orders`?"),
     ],
 )
@@ -101,3 +104,25 @@ def test_a_kind_that_nobody_knows_is_said_once_however_many_channels_lead_there(
     text = RIGHT.replace("kind: nats", "kind: kafka").replace("gateway:", more)
     [finding] = findings(text)
     assert (finding.code, finding.at.line) == ("WT-E1211", 7)
+
+
+@pytest.mark.parametrize(
+    ("variable", "secret"),
+    [
+        ("DB_PASSWORD: x", True),
+        ("api_key: x", True),
+        ("GITHUB_TOKEN: x", True),
+        ("DATABASE_URL: 'postgres://web:hunter2@db/shop'", True),
+        ("DB_PASSWORD: ''", False),
+        ("DB_PASSWORD_FILE: secrets/db", False),
+        ("TOKEN_URL: 'https://login.example/token'", False),
+        ("DATABASE_URL: 'postgres://web@db/shop'", False),
+        ("COMPASS: x", False),
+        ("MONKEY: x", False),
+    ],
+)
+def test_a_secret_in_the_environment_is_warned_of(variable: str, secret: bool) -> None:
+    text = RIGHT.replace("{run: [python, web.py]", f"{{environment: {{{variable}}}, run: [x]", 1)
+    found = [finding for finding in findings(text) if finding.code == "WT-W1480"]
+    assert len(found) == secret
+    assert not any("hunter2" in str(finding) for finding in found)

@@ -62,6 +62,16 @@ PARSERS_WORDS = re.compile(
         ('a: "\\xZZ"\n', "1:7", "lacks hexadecimal digits", "single quotes"),
         ("a: |x\n  b\n", "1:5", "nothing stands in the same line", "next line"),
         ("a: 1\n...\nb: 1\n", "3:1", "behind the line `...`", "Delete that line"),
+        (
+            "a: 1\ngarbage: [",
+            "2:10",
+            "The `[` that opens here is never closed",
+            "Close it with `]`",
+        ),
+        ("a: 1\ngarbage: [\n", "2:10", "The `[` that opens here is never closed", "`]`"),
+        ("a: [']', {b: \n", "1:10", "The `{` that opens here is never closed", "`}`"),
+        ("a: [%{x}}}, b]\n", "1:5", "cannot begin with `%`", '`"%{x}"`'),
+        ("a: [@x, b]\n", "1:5", "cannot begin with `@`", '`"@x"`'),
         ("x: *abc\n", "1:4", "has the anchor `abc`", '`"*abc"`'),
     ],
 )
@@ -87,4 +97,15 @@ def test_whatever_is_mistyped_has_a_place_in_the_text(changes: list[tuple[int, s
         assert 1 <= finding.at.column <= max(map(len, lines)) + 1
         if finding.code == codes.NOT_YAML:
             assert finding.remedy
+            assert "``" not in f"{finding.message} {finding.remedy}", finding
             assert not PARSERS_WORDS.search(finding.message), finding
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_file_that_breaks_off_is_told_at_a_line_that_it_has(end: str) -> None:
+    text = 'a: {b: [c, "d]", {e: f}]}\ng:\n  - h: [i,\n     j: {k: l}]\n'
+    for length in range(1, len(text)):
+        broken = text[:length] + end
+        for finding in read_document(broken, "w").findings:
+            assert finding.at.line <= len(broken.rstrip("\n").split("\n")), (broken, finding)
+            assert "``" not in f"{finding.message} {finding.remedy}", (broken, finding)

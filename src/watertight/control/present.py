@@ -6,6 +6,7 @@ there the same is a warning, with a ``W`` in its code.
 """
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from watertight.enforcers.resource import ReadsFiles, ServerMissing
 from watertight.model import codes
 from watertight.model.document import DocumentPath, quoted
 from watertight.model.findings import Severity
+from watertight.model.flow import as_list
 from watertight.model.nearest import did_you_mean
 from watertight.model.rules import Flaw
 from watertight.model.system import Gateway, Issuer, Service, System
@@ -82,9 +84,20 @@ def _service(service: Service, at: DocumentPath, project: Path, path: str) -> It
         find_program(service.run[0], directory.resolve(), path, service.at)
     except ProgramNotFoundError as error:
         what = f"{quoted(service.name)} cannot start: {error.what}."
-        yield Flaw(codes.PROGRAM_MISSING, (*at, "run", 0), what, error.remedy)
+        yield Flaw(codes.PROGRAM_MISSING, (*at, "run", 0), what, _split(service) or error.remedy)
         return
     yield from _script(service, at, directory)
+
+
+def _split(service: Service) -> str:
+    """What to write in place of a command that is one word: no shell takes it apart."""
+    try:
+        words = shlex.split(service.run[0])
+    except ValueError:  # a quote that is not closed
+        return ""
+    if len(words) == 1:
+        return ""
+    return f"Split it into words: `run: {as_list((*words, *service.run[1:]))}`."
 
 
 def _script(service: Service, at: DocumentPath, directory: Path) -> Iterator[Flaw]:

@@ -8,6 +8,7 @@ from typing import TypeGuard
 
 from watertight.model import codes
 from watertight.model.document import DocumentPath, path_text, quoted
+from watertight.model.environment import secret_flaws
 from watertight.model.findings import Finding, Severity
 from watertight.model.gateway_rules import gateway_flaws
 from watertight.model.kinds import ALSO_CALLED
@@ -58,6 +59,7 @@ def lint(
         *gateway_flaws(system),
         *_resources(system, resource_kinds),
         *_services(system),
+        *secret_flaws(system),
         *_limits(system),
         *_private_ports(system),
         *_grants(system),

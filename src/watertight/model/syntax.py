@@ -294,7 +294,40 @@ def _no_item(text: _Text) -> Stumble:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A place in the text, as the parser's marks say it."""
+
+    index: int
+    line: int
+    column: int
+
+
+def _last_open(content: str) -> _Place | None:
+    """The last bracket that nothing closes; None if there is none. Knows quotes and comments."""
+    open_at: list[int] = []
+    quote, before = "", "\n"
+    for index, char in enumerate(content):
+        starts = before in " \t\n[{,"
+        if quote in ("#", "'", '"'):
+            ends = "\n" if quote == "#" else quote
+            quote = "" if char == ends and not (quote == '"' and before == "\\") else quote
+        elif (char == "#" and before in " \t\n") or (char in "'\"" and starts):
+            quote = char
+        elif char in _CLOSING:
+            open_at.append(index)
+        elif char in _OPENING and open_at:
+            open_at.pop()
+        before = char
+    if not open_at:
+        return None
+    at = open_at[-1]
+    return _Place(at, content.count("\n", 0, at), at - content.rfind("\n", 0, at) - 1)
+
+
 def _in_brackets(text: _Text) -> Stumble:
+    if text.char(text.began) not in _CLOSING:  # the parser names the place behind the bracket
+        text.began = _last_open(text.content[: text.stopped.index]) or text.began
     opening = text.char(text.began)
     closing = _CLOSING.get(opening, "]")
     char = text.char(text.stopped)
@@ -330,11 +363,24 @@ def _in_brackets(text: _Text) -> Stumble:
     )
 
 
+def _scalar(content: str) -> str:
+    """The text that begins here, up to a blank, a comma or a bracket that is not its own."""
+    inside: list[str] = []
+    for index, char in enumerate(content):
+        if char == "\n" or (not inside and (char.isspace() or char == "," or char in _OPENING)):
+            return content[:index].rstrip("\r")
+        if char in _CLOSING:
+            inside.append(_CLOSING[char])
+        elif inside and char == inside[-1]:
+            inside.pop()
+    return content
+
+
 def _reserved_start(text: _Text) -> Stumble:
     mark = text.began if "scanning a" in text.context else text.stopped
     char = text.char(mark)
     means = {"*": " (it would be an alias)", "&": " (it would be an anchor)", "!": " (a tag)"}
-    rest = re.split(r"[,\]}]?\s|[,\]}]$", text.content[mark.index :], maxsplit=1)[0]
+    rest = _scalar(text.content[mark.index :])
     quoted = f"For example {_shown(chr(34) + rest + chr(34))}." if len(rest) > 1 else ""
     return _at(
         mark,

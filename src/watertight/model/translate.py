@@ -1,5 +1,6 @@
 """What pydantic found wrong with one part of a declaration, in the words of the declaration."""
 
+import re
 from collections.abc import Collection, Iterator
 
 from pydantic import ValidationError, WithJsonSchema
@@ -18,6 +19,7 @@ from watertight.model.declaration import (
     Shape,
 )
 from watertight.model.document import DocumentPath, path_text, quoted
+from watertight.model.flow import as_list
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.rules import Flaw
 from watertight.model.values import Malformed
@@ -164,16 +166,21 @@ def _wrong_value(path: DocumentPath, inner: DocumentPath, details: ErrorDetails)
     return Flaw(codes.WRONG_TYPE, path, f"{what} {wanted}; it is {quoted(found)}.", remedy)
 
 
+_RATE = re.compile(r"[0-9]+/[a-z]+")
+
+
 def _in_its_form(kind: str | None, found: object, *, key: str) -> str:
     """What to write in place of a value that has the form of something else."""
     match kind, found:
         case "a list", str() if len(found) <= MAX_REWRITTEN and found.isprintable():
-            words = ", ".join(found.split()) if key == "run" else found
-            return f"Write {quoted(f'[{words}]', MAX_REWRITTEN * 2)}."
+            words = found.split() if key == "run" else [found]
+            return f"Write {quoted(as_list(words), MAX_REWRITTEN * 2)}."
         case "a list", dict():
             return "Begin each part of it with `- `."
         case "a mapping", list():
             return "Write `name: …` in place of `- …`."
+        case "a mapping", str() if key == "limit" and _RATE.fullmatch(found):
+            return f"Write {quoted(f'{{per: address, rate: {found}}}')}."
         case "a mapping", str():
             return "Is a space missing after a `:`, or the lines below not indented?"
         case "a whole number", str() if found.isdigit():

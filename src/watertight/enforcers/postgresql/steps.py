@@ -307,13 +307,13 @@ def _owns(found: Found, role: str, what: str) -> bool:
 
 def _not_there(found: Found, role: RolePlan, grant: Grant) -> Absent:
     kind, schema = grant.target.kind, grant.target.schema
-    near = did_you_mean(
-        str(grant.target),
-        [f"{s}.{n}" if n else s for k, s, n in found.objects if k is kind],
-    )
+    same = [f"{s}.{n}" if n else s for k, s, n in found.objects if k is kind]
+    near = did_you_mean(str(grant.target), same)
     if not near:
         others = [f"{s}.{n}" for k, s, n in found.objects if n == grant.target.name and s != schema]
         near = did_you_mean(str(grant.target), others)
+    if not near and len(same) == 1:
+        near = f"Did you mean {quoted(same[0])}? It is the only {kind}."
     return Absent(
         role,
         grant,
