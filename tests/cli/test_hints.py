@@ -1,12 +1,18 @@
 """What a newcomer is told who mistypes a command, or asks for what cannot be."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress
 
 from tests.cli.test_refusals import in_process
 from tests.cli.test_resources import DECLARATION
+from watertight.cli import proving
 from watertight.model.starter import STARTER
 
 
@@ -112,3 +118,45 @@ def test_explain_takes_a_grant_that_has_no_object(tmp_path: Path) -> None:
 def test_explain_names_all_there_is_where_nothing_is_near(file: str) -> None:
     said = in_process("explain", "aaa", "orders", "-f", file, expect=1).stdout
     assert "There are: `gateway`, `orders`, `outside`, `quiet`." in said
+
+
+def test_a_refused_argument_is_told_without_the_librarys_words(file: str) -> None:
+    said = in_process("rotate", "foo", "-f", file, expect=2).stderr
+    assert "'foo' is not one of 'leaf', 'issuer', 'root'." in " ".join(said.split())
+    assert "Value error" not in said
+
+
+def test_env_of_nobody_lists_who_there_is(file: str) -> None:
+    said = in_process("env", "zzz", "-f", file, expect=2).stderr
+    assert "There are: `orders`, `quiet`." in said
+
+
+def test_what_goes_into_a_pipe_is_not_wrapped() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "COLUMNS"}
+    ask = (
+        "from watertight.cli.output import print_table\n"
+        "print_table(('A', 'B'), [('a' * 90, 'word ' * 40)])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True
+    )
+    assert len(done.stdout.splitlines()) == 2, done.stdout
+
+
+def test_where_no_bar_is_shown_progress_is_told_in_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    told = threading.Event()
+
+    def say(message: str) -> None:
+        said.append(message)
+        told.set()
+
+    monkeypatch.setattr(proving, "PROGRESS_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(proving, "say", say)
+    progress = Progress(disable=True)
+    progress.add_task("attack", total=7, completed=2)
+    with proving._told_in_lines(progress):
+        assert told.wait(60)
+    assert said[0] == "Attacking: 2 of 7 done."

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from watertight.model.diff import compare
+from watertight.model.diff import awaiting_restart, compare
 from watertight.model.load import load_text
 from watertight.model.system import Claim, Service, System
 
@@ -67,7 +67,7 @@ DATABASE = "  orders-db: {kind: postgresql}\n"
         (("  - {from: web, to: catalogue}\n", ""),
          "- channel web -> catalogue: identity only", True),
         (("gateway:", "  - {from: orders, to: orders-db, tables: {}}\ngateway:"),
-         "+ channel orders -> orders-db: tables", False),
+         "+ channel orders -> orders-db: nothing", False),
         ((WEB, WEB.replace("web]", "web, -v]")),
          "~ service web: run changed", False),
         ((WEB, WEB + "  mailer: {run: [./mailer], listens: {tcp: 1}}\n"),
@@ -197,3 +197,19 @@ channels: [{from: orders, to: events, %s}]
         ("+", "grant orders -> events: reply true"),
     ]
     assert all(c.tightens for c in changes if c.sign == "-")
+
+
+def test_a_new_channel_to_a_resource_shows_what_it_grants() -> None:
+    more = "  - {from: web, to: orders-db, tables: {orders: [select, insert]}}\ngateway:"
+    [(line, _)] = lines(("gateway:", more))
+    assert line == ("+ channel web -> orders-db: tables orders select, tables orders insert")
+
+
+def test_a_program_that_runs_on_without_new_variables_is_named() -> None:
+    edit = ("gateway:", "  - {from: web, to: orders-db, tables: {orders: [select]}}\ngateway:")
+    [change] = awaiting_restart(BEFORE, after(edit))
+    assert change.what.startswith("service web runs on: start its program anew")
+    assert "orders-db" in change.what
+    assert not list(awaiting_restart(BEFORE, after()))
+    assert not list(awaiting_restart(BEFORE, after(edit, ("[./web]", "[./web2]"))))  # anew anyway
+    assert not list(awaiting_restart(None, after(edit)))

@@ -93,6 +93,10 @@ def load(name: str) -> TyperCommand:
     return cast("TyperCommand", get_command(alone))
 
 
+VALIDATORS_WORDS = "Value error, "
+"""What the library puts before its reason, and tells nobody anything."""
+
+
 class _Later(TyperCommand):
     """Knows its name and the first line of its help, and becomes the command when it is called."""
 
@@ -103,7 +107,11 @@ class _Later(TyperCommand):
         command = load(str(self.name))
         gc.freeze()
         gc.enable()
-        return command.make_context(*args, **keywords)
+        try:
+            return command.make_context(*args, **keywords)
+        except typer.BadParameter as error:
+            error.message = error.message.replace(VALIDATORS_WORDS, "")
+            raise
 
 
 class _Commands(TyperGroup):

@@ -1,6 +1,7 @@
 """How the command speaks: results on stdout, all else on stderr, one error shape, exit codes."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -23,8 +24,18 @@ MOST_BYTES_SHOWN = 8 * 1024 * 1024
 P = ParamSpec("P")
 R = TypeVar("R")
 
-stdout = Console(highlight=False, soft_wrap=True)
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+UNWRAPPED_WIDTH = 1000
+"""Columns where nobody looks: whoever reads a pipe or a file wants whole lines."""
+
+
+def _console(*, to_stderr: bool) -> Console:
+    stream = sys.stderr if to_stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else UNWRAPPED_WIDTH
+    return Console(stderr=to_stderr, highlight=False, soft_wrap=True, width=width)
+
+
+stdout = _console(to_stderr=False)
+stderr = _console(to_stderr=True)
 
 
 class Output(StrEnum):

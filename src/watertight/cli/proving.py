@@ -1,10 +1,13 @@
 """The command that attacks: verify."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import secrets
 import sys
+import threading
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -133,7 +136,10 @@ def _attack_with_progress(
     sample: Sample | None,
 ) -> Proof:
     columns = (TextColumn("Attacking"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=stderr, transient=True) as progress:
+    with (
+        Progress(*columns, console=stderr, transient=True) as progress,
+        _told_in_lines(progress),
+    ):
         task = progress.add_task("attack", total=None)
 
         def on_result(result: Result) -> None:
@@ -156,6 +162,29 @@ def _attack_with_progress(
                 audience=Audience(lambda total: progress.update(task, total=total), on_result),
             )
         )
+
+
+@contextlib.contextmanager
+def _told_in_lines(progress: Progress) -> Iterator[None]:
+    """Where stderr is no terminal, and so shows no bar: how far it is, every ten seconds."""
+    done = threading.Event()
+
+    def tell() -> None:
+        while not done.wait(PROGRESS_EVERY_SECONDS):
+            for task in progress.tasks:
+                of = f" of {task.total:.0f}" if task.total else ""
+                say(f"Attacking: {task.completed:.0f}{of} done.")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    if not stderr.is_terminal:
+        teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+PROGRESS_EVERY_SECONDS = 10.0
 
 
 def _print(proof: Proof, output: Report, *, every: bool) -> None:

@@ -14,7 +14,7 @@ from watertight.control.clients import client_of, environment_of
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import GrantsElsewhere
 from watertight.errors import ExitCode, WatertightError
-from watertight.model.nearest import did_you_mean
+from watertight.model.nearest import did_you_mean_or_list
 from watertight.model.system import Resource, System
 from watertight.runtime.environment import app_environment
 from watertight.runtime.files import STATE_DIRECTORY
@@ -42,7 +42,8 @@ def env(
     system, _ = load_checked(file)
     if service not in system.services:
         raise Unknown(
-            f"There is no service `{service}`.", remedy=did_you_mean(service, system.services)
+            f"There is no service `{service}`.",
+            remedy=did_you_mean_or_list(service, system.services),
         )
     declaration = find_declaration(file).resolve()
     state = declaration.parent / STATE_DIRECTORY
@@ -144,7 +145,7 @@ def _declared(system: System, name: str) -> Resource:
     """A resource of the declaration. Raises Unknown."""
     if name not in system.resources:
         raise Unknown(
-            f"There is no resource `{name}`.", remedy=did_you_mean(name, system.resources)
+            f"There is no resource `{name}`.", remedy=did_you_mean_or_list(name, system.resources)
         )
     return system.resources[name]
 

@@ -29,7 +29,7 @@ from watertight.control.requests import Options
 from watertight.control.store import Store
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import Forgets
-from watertight.model.diff import Change, compare
+from watertight.model.diff import Change, awaiting_restart, compare
 from watertight.model.findings import Finding
 from watertight.model.system import System
 from watertight.model.units import counted
@@ -46,7 +46,8 @@ Loading: TypeAlias = Callable[[Path], tuple[System, tuple[Finding, ...]]]
 def _changes(file: Path, load: Loading) -> tuple[System, tuple[Change, ...]]:
     system, _ = load(file)
     current = Store(find_declaration(file).resolve().parent / STATE_DIRECTORY).current()
-    return system, (*compare(current, system), *_forgotten(current, system))
+    changes = (*compare(current, system), *awaiting_restart(current, system))
+    return system, (*changes, *_forgotten(current, system))
 
 
 def _forgotten(before: System | None, after: System) -> Iterator[Change]:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
 from watertight.control.order import Starting, callees
 from watertight.errors import WatertightError
+from watertight.model.diff import starts_anew
 from watertight.model.system import Service, System
 from watertight.runtime.spec import APP
 from watertight.runtime.starting import Patience
@@ -108,15 +109,7 @@ async def _at(service: Service, step: Awaitable[None]) -> None:
 
 def _starts_differently(new: Service, old: Service | None) -> bool:
     """Whether the app must be started anew: a new channel alone is no reason."""
-    if old is None:
-        return True
-    return (new.run, new.directory, new.environment, new.listens, new.limits) != (
-        old.run,
-        old.directory,
-        old.environment,
-        old.listens,
-        old.limits,
-    )
+    return old is None or starts_anew(old, new)
 
 
 async def all_at_once(steps: Iterable[Coroutine[None, None, None]]) -> None:

@@ -91,12 +91,22 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
                     async with _admin_api(plane, options, stopping):
                         background.watch()
                         if not stopping.asked:
+                            _say_who_is_revoked(plane, options)
                             on_sealed(plane.layout)
                         await stopping.wait()
                 finally:
                     options.say("Stopping.")
                     await background.close()  # else a pod that stops would be made anew
                     await plane.stop()
+
+
+def _say_who_is_revoked(plane: ControlPlane, options: Options) -> None:
+    """A revocation outlives the system, and whoever starts it may not know of it."""
+    for name in sorted(plane.revoked & set(plane.declared.workloads())):
+        options.say(
+            f"{name} is still revoked: it gets no identity and no channel. "
+            f"`watertight restore {name}` takes that back."
+        )
 
 
 def _allow_many_files() -> None:

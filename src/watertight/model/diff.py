@@ -51,6 +51,36 @@ def compare(old: System | None, new: System) -> tuple[Change, ...]:
     )
 
 
+def awaiting_restart(old: System | None, new: System) -> Iterator[Change]:
+    """Programs that run on without the variables of a new channel, which alone restarts nothing."""
+    if old is None:
+        return
+    known = {channel.name for channel in old.channels}
+    for name, service in new.services.items():
+        before = old.services.get(name)
+        if before is None or not service.run or starts_anew(before, service):
+            continue
+        gained = [c.target for c in new.outgoing(name) if c.name not in known]
+        if gained:
+            yield Change(
+                "~",
+                f"service {name} runs on: start its program anew to give it the variables of "
+                f"{', '.join(gained)} (`watertight env {name}`)",
+                at=service.at,
+            )
+
+
+def starts_anew(old: Service, new: Service) -> bool:
+    """Whether applying it restarts the program anyway."""
+    return (old.run, old.directory, old.environment, old.listens, old.limits) != (
+        new.run,
+        new.directory,
+        new.environment,
+        new.listens,
+        new.limits,
+    )
+
+
 def _trust_domain(old: System, new: System) -> Iterator[Change]:
     if old.trust_domain != new.trust_domain:
         yield Change(
@@ -135,7 +165,7 @@ def _channels(old: System, new: System) -> Iterator[Change]:
 
 def _carried(channel: Channel) -> str:
     if channel.options:
-        return f": {', '.join(sorted(channel.options))}"
+        return f": {', '.join(pieces(channel.options)) or 'nothing'}"
     return f": {', '.join(map(str, channel.grants))}" if channel.grants else ": identity only"
 
 
