@@ -1,5 +1,6 @@
 """``up``, ``apply`` and ``status`` with the key sets of issuers as they really are."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from tests.folders import public_folder
 from tests.gateway.providers import jwks, keycloak
 from tests.ports import free_port
 from tests.system.running import RunningSystem
+from watertight.enforcers.contract import Verdict
 
 QUIET = """\
 trust_domain: small.internal
@@ -72,3 +74,27 @@ def test_why_a_key_set_cannot_be_had_is_told_at_its_place(system: RunningSystem)
     finally:
         system.watertight("down", str(system.project))
     assert said.returncode == 0
+
+
+def test_an_issuer_whose_key_nobody_has_can_be_proven_in_part(system: RunningSystem) -> None:
+    (system.project / "jwks.json").write_text(jwks(*keycloak()))
+    declare(system.project, "jwks.json", free_port())
+    system.watertight("up", str(system.project), "--detach")
+    verify = ("verify", str(system.project), "-o", "json")
+    try:
+        wrong = system.watertight(*verify, "--token-key", "mian=x", expect=2)
+        assert "There is no issuer `mian`" in wrong.stderr
+        only = ("--only", "token.*")
+        whole = json.loads(system.watertight(*verify, *only, expect=1).stdout)
+        part = json.loads(system.watertight(*verify, "--without-tokens").stdout)
+    finally:
+        system.watertight("down", str(system.project))
+    unknown = [r for r in whole["probes"] if r["verdict"] == Verdict.NOT_RUN.value]
+    assert unknown
+    assert all("--token-key main=FILE" in r["observed"] for r in unknown)
+    tried = {r["id"] for r in part["probes"]}
+    assert {"token.none", "token.garbage", "token.unsigned", "token.wrong-key"} <= tried
+    assert {r["verdict"] for r in part["probes"]} == {Verdict.HELD.value}
+    assert not tried & {r["id"] for r in unknown}
+    gaps = " ".join(g["what"] for g in part["not_attacked"] if "--without-tokens" in g["what"])
+    assert all(r["id"] in gaps for r in unknown)

@@ -11,6 +11,7 @@ from watertight.enforcers.contract import (
     Outcome,
     Probe,
     Verdict,
+    no_key,
     not_run,
     refused,
     served,
@@ -127,3 +128,35 @@ async def test_who_waits_begins_first_then_who_takes_longest() -> None:
     evidence = await prove(ARENA, probes, concurrency=1)
     assert begun == ["waits", "long", "short"]
     assert [r.id for r in evidence.results] == ["short", "long", "waits"]
+
+
+async def test_what_takes_a_token_nobody_can_sign_says_how_to_lend_the_key() -> None:
+    evidence = await prove(ARENA, [probe("token.expired", no_key("main")), HELD])
+    [missing, _] = evidence.results
+    assert missing.verdict is Verdict.NOT_RUN
+    assert "--token-key main=FILE" in missing.observed
+    assert evidence.exit_code == 1
+
+
+async def test_what_is_left_out_for_want_of_a_key_is_listed_and_makes_a_part() -> None:
+    told: list[Result] = []
+    keyless = [probe("token.expired", no_key("main")), probe("use.route", no_key("main"))]
+    evidence = await prove(ARENA, [*keyless, HELD], on_result=told.append, without_tokens=True)
+    assert [r.id for r in evidence.results] == [r.id for r in told] == ["tls.x"]
+    assert (evidence.exit_code, evidence.is_whole) == (0, False)
+    assert evidence.part == "*, --without-tokens"
+    [gap] = evidence.gaps
+    assert gap.channel == "a -> b"
+    assert gap.what.startswith("token.expired, use.route: what takes a token of issuer main")
+
+
+async def test_nothing_else_that_is_not_run_or_broken_is_left_out_with_it() -> None:
+    other = [probe("tls.y", not_run("away")), probe("tls.z", served("yes"))]
+    evidence = await prove(ARENA, [*other, HELD], without_tokens=True)
+    assert [r.verdict for r in evidence.results][:2] == [Verdict.NOT_RUN, Verdict.BROKEN]
+    assert evidence.is_whole
+    nothing = await prove(ARENA, [probe("token.x", no_key("main"))], without_tokens=True)
+    assert nothing.exit_code != 0
+
+
+HELD = probe("tls.x", refused("no"))

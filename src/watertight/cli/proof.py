@@ -119,6 +119,7 @@ async def attack(  # noqa: PLR0913 - each is an option of the command
     audience: Audience,
     deep: Deep | None = None,
     sample: Sample | None = None,
+    without_tokens: bool = False,
 ) -> Proof:
     """Runs the probes against the system that runs for ``declaration``, and signs the evidence.
 
@@ -162,6 +163,7 @@ async def attack(  # noqa: PLR0913 - each is an option of the command
                 gaps=(*gather_gaps(system, deep), *await _blind(supervisor, system), *left_out),
                 selection=selection,
                 sample=str(sample) if left_out else "",
+                without_tokens=without_tokens,
             )
     finally:
         supervisor.leave()

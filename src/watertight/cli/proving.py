@@ -28,7 +28,9 @@ from watertight.cli.proof import Audience, Proof, attack
 from watertight.control.store import ROOTS
 from watertight.enforcers.contract import Deep, Verdict
 from watertight.errors import ExitCode, WatertightError
+from watertight.model.document import quoted
 from watertight.model.dump import dump
+from watertight.model.nearest import did_you_mean
 from watertight.model.system import System
 from watertight.runtime.files import STATE_DIRECTORY
 from watertight.verify.evidence import check_evidence
@@ -100,6 +102,14 @@ def verify(  # noqa: PLR0913 - each is an option of the command
             "and forged claims can be tried too. It never leaves this process.",
         ),
     ] = None,
+    without_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--without-tokens",
+            help="Leave out what takes a token of an issuer whose key is not given. The report "
+            "lists it as not attacked, and says that it is a part.",
+        ),
+    ] = False,
     check: Annotated[
         Path | None,
         typer.Option("--check-evidence", help="Attack nothing: check signed evidence instead."),
@@ -115,25 +125,29 @@ def verify(  # noqa: PLR0913 - each is an option of the command
         _check(system, declaration, check, roots)
         return
     _warn_if_not_in_force(system, declaration)
-    keys = dict(_token_key(text) for text in token_key or [])
+    keys = dict(_token_key(text, system) for text in token_key or [])
     chosen = secrets.randbelow(MOST_SEED) if seed is None else seed
     search = Deep(chosen, minutes * 60) if deep else None
     some = Sample(sample, chosen) if sample is not None else None
     if search is not None:
         say(f"Generating attacks for {minutes:g} min; the same again: --deep --seed {chosen}")
-    proof = _attack_with_progress(system, declaration, keys, only, search, some)
+    proof = _attack_with_progress(
+        system, declaration, keys, only, search, some, without_tokens=without_tokens
+    )
     _print(proof, output, every=every)
     say(f"Evidence: {proof.file}\nTo read:  {proof.page}")
     raise typer.Exit(proof.evidence.exit_code)
 
 
-def _attack_with_progress(
+def _attack_with_progress(  # noqa: PLR0913 - each is an option of the command
     system: System,
     declaration: Path,
     keys: dict[str, dict[str, Any]],
     only: str,
     deep: Deep | None,
     sample: Sample | None,
+    *,
+    without_tokens: bool,
 ) -> Proof:
     columns = (TextColumn("Attacking"), BarColumn(), MofNCompleteColumn())
     with (
@@ -159,6 +173,7 @@ def _attack_with_progress(
                 selection=only,
                 deep=deep,
                 sample=sample,
+                without_tokens=without_tokens,
                 audience=Audience(lambda total: progress.update(task, total=total), on_result),
             )
         )
@@ -206,10 +221,17 @@ def _warn_if_not_in_force(system: System, declaration: Path) -> None:
         say(f"{declaration.name} differs from what is in force; see `watertight plan`.")
 
 
-def _token_key(text: str) -> tuple[str, dict[str, Any]]:
+def _token_key(text: str, system: System) -> tuple[str, dict[str, Any]]:
     issuer, separator, path = text.partition("=")
     if not separator:
         raise BadTokenKey(f"{text!r} is not ISSUER=FILE.")
+    issuers = system.gateway.issuers if system.gateway else {}
+    if issuer not in issuers:
+        raise BadTokenKey(
+            f"There is no issuer {quoted(issuer)}.",
+            remedy=did_you_mean(issuer, issuers)
+            or f"Declared are: {', '.join(issuers) or 'none'}.",
+        )
     try:
         key = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -250,5 +272,5 @@ def _check(system: System, declaration: Path, envelope: Path, roots: Path | None
     if "selection" in checked.result:
         raise WatertightError(
             f"The evidence is of a part only: the probes `{checked.result['selection']}`.",
-            remedy="Run watertight verify without --only and --sample.",
+            remedy="Run watertight verify without --only, --sample and --without-tokens.",
         )

@@ -44,6 +44,8 @@ class Observation:
     detail: str
     pairs: tuple[str, ...] = ()
     """Of a probe that stands for many channels: those of which this was seen, if not of all."""
+    needs_key_of: str = ""
+    """The issuer for want of whose private key the attempt could not be made."""
 
 
 def served(detail: str, pairs: Iterable[str] = ()) -> Observation:
@@ -59,6 +61,15 @@ def refused(detail: str) -> Observation:
 def not_run(detail: str, pairs: Iterable[str] = ()) -> Observation:
     """The attempt could not be made (on these channels); this never counts as held."""
     return Observation(Outcome.NOT_RUN, detail, tuple(pairs))
+
+
+def no_key(issuer: str) -> Observation:
+    """The attempt takes a token of that issuer, and nobody lent the key to sign one."""
+    detail = (
+        f"it takes a token of issuer {issuer}: lend its private key with "
+        f"--token-key {issuer}=FILE, or leave such probes out with --without-tokens"
+    )
+    return Observation(Outcome.NOT_RUN, detail, needs_key_of=issuer)
 
 
 ATTEMPTS_A_DEADLINE = 20

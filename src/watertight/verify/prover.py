@@ -6,7 +6,7 @@ whatever keeps a probe from telling one, an error of its own included, is ``not_
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from watertight.enforcers.attack.patience import (
     EVERY_SECONDS,
@@ -22,6 +22,8 @@ from watertight.model.system import NOWHERE, Position, System
 from watertight.verify.results import Evidence, Result, result
 
 CONCURRENCY = 32
+WITHOUT_TOKENS = "--without-tokens"
+"""The option that leaves out what takes a token that nobody can sign."""
 DEADLINE_SECONDS = 20.0
 
 
@@ -40,26 +42,32 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
     gaps: Sequence[Gap] = (),
     selection: str = "*",
     sample: str = "",
+    without_tokens: bool = False,
 ) -> Evidence:
     """Runs all probes, at most ``concurrency`` at once, and gathers the evidence in their order.
 
     ``on_result`` is called as each one ends; ``selection`` says which probes were chosen, if not
-    all that the declaration calls for, and ``sample`` how they were drawn. Raises
+    all that the declaration calls for, and ``sample`` how they were drawn. With
+    ``without_tokens`` no result is given of what takes a token that nobody can sign: it is listed
+    as not attacked. Raises
     :class:`DuplicateProbe` before anything runs.
     """
     listed = _distinct(probes)
     started = time.monotonic()
     places = Places(concurrency)
     positions = _positions(arena.system)
+    left_out: dict[Probe, str] = {}
 
     async def one(probe: Probe, place: Place) -> Result:
         with place.kept():
             begun = time.monotonic()
             deadline = probe.deadline_seconds or deadline_seconds_per_probe * probe.patience
             seen = await _observe(arena, probe, deadline)
+        if without_tokens and seen.needs_key_of:
+            left_out[probe] = seen.needs_key_of
         at = positions.get(probe.channel, NOWHERE)
         found = result(probe, seen, time.monotonic() - begun, at)
-        if on_result is not None:
+        if on_result is not None and probe not in left_out:
             on_result(found)
         return found
 
@@ -75,12 +83,24 @@ async def prove(  # noqa: PLR0913 - bounds and reporting, each with a default
         trust_domain=arena.system.trust_domain,
         seconds=time.monotonic() - started,
         channels=len(arena.system.channels),
-        results=tuple(tasks[number].result() for number in range(len(listed))),
+        results=tuple(
+            tasks[number].result() for number, probe in enumerate(listed) if probe not in left_out
+        ),
         findings=tuple(findings),
-        gaps=tuple(gaps),
+        gaps=(*gaps, *_without_tokens(left_out)),
         selection=selection,
-        sample=sample,
+        sample=" ".join(filter(None, (sample, WITHOUT_TOKENS if left_out else ""))),
     )
+
+
+def _without_tokens(left_out: Mapping[Probe, str]) -> Iterator[Gap]:
+    """Each channel with all kinds of probes that could not be made for want of an issuer's key."""
+    names: dict[tuple[str, str, str], set[str]] = {}
+    for probe, issuer in left_out.items():
+        names.setdefault((probe.enforcer, probe.channel, issuer), set()).add(probe.id)
+    for (enforcer, channel, issuer), ids in names.items():
+        what = f"{', '.join(sorted(ids))}: what takes a token of issuer {issuer}, left out"
+        yield Gap(enforcer, channel, f"{what} by {WITHOUT_TOKENS}")
 
 
 async def _observe(arena: Arena, probe: Probe, quiet_seconds: float) -> Observation:

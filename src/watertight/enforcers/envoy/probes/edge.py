@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from watertight.enforcers import contract
 from watertight.enforcers.attack.http import exchange, request_bytes
 from watertight.enforcers.attack.patience import patiently
 from watertight.enforcers.attack.tls import Hello, TLSWire, handshake
@@ -141,8 +142,7 @@ def demanded_claims(require: Requirement) -> dict[str, Any]:
 
 def no_key(route: Route) -> Observation:
     """Why a token probe could not be run."""
-    issuer = route.require.issuer if route.require else "?"
-    return not_run(f"no signing key of issuer {issuer} was lent for the proof")
+    return contract.no_key(route.require.issuer if route.require else "?")
 
 
 async def permitted(arena: Arena, edge: Edge, route: Route) -> Edge | None:

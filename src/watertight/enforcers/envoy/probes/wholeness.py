@@ -13,7 +13,15 @@ from watertight.enforcers.attack.inside import InsideWire, dial_inside
 from watertight.enforcers.attack.overheard import answers_in, requests_in
 from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.wire import Absent, Closed
-from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
+from watertight.enforcers.contract import (
+    Arena,
+    Observation,
+    Probe,
+    no_key,
+    not_run,
+    refused,
+    served,
+)
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.control import permitted
 from watertight.enforcers.envoy.probes.desync.shapes import Base
@@ -63,7 +71,7 @@ async def _answer(arena: Arena, person: Person, app: str, port: int) -> Observat
             side = await person.side(arena, mark)
             talk = await side.talk()
         except NoKey as missing:
-            return not_run(f"no signing key of issuer {missing} was lent for the proof")
+            return no_key(str(missing))
         except (Absent, Closed) as gone:
             return refused(str(gone))
         base = side.base

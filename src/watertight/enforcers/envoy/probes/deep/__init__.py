@@ -18,6 +18,7 @@ from watertight.enforcers.contract import (
     Deep,
     Observation,
     Probe,
+    no_key,
     not_run,
     refused,
     served,
@@ -151,7 +152,7 @@ async def _search(arena: Arena, place: Field, deep: Deep) -> Observation:
         try:
             found, tried = await ground.hunt(deep)
         except NoKey as missing:
-            return not_run(f"no signing key of issuer {missing} was lent for the proof")
+            return no_key(str(missing))
         if found is not None:
             where = f"case {found.case} of seed {deep.seed}"
             return served(f"{found.complaint}; {where}: {found.command}")

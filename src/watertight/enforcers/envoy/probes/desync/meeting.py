@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.wire import Closed
-from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
+from watertight.enforcers.contract import Arena, Observation, no_key, not_run, refused, served
 from watertight.enforcers.envoy.probes.desync.duel import (
     LATE_SECONDS,
     Broken,
@@ -61,7 +61,7 @@ async def fight(arena: Arena, meeting: Meeting, shapes: Sequence[Shape | Framed]
         except Unseen as missed:
             unseen = str(missed)
         except NoKey as missing:
-            return not_run(f"no signing key of issuer {missing} was lent for the proof")
+            return no_key(str(missing))
         except Closed as end:
             return not_run(f"a connection of the right caller was closed: {end}")
         except Disturbed as found:

@@ -15,7 +15,7 @@ from watertight.enforcers.attack.http import Answer
 from watertight.enforcers.attack.overheard_streams import HeardStream, streams_in
 from watertight.enforcers.attack.raw_frames import Fields, Frames, data, headers
 from watertight.enforcers.attack.wire import Absent, Closed
-from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
+from watertight.enforcers.contract import Arena, Observation, no_key, not_run, refused, served
 from watertight.enforcers.envoy.probes.desync.sides import (
     Caller,
     NoKey,
@@ -260,7 +260,7 @@ async def fight(arena: Arena, meeting: Meeting, strikes: Sequence[Strike]) -> Ob
         except Unseen as missed:
             unseen = str(missed)
         except NoKey as missing:
-            return not_run(f"no signing key of issuer {missing} was lent for the proof")
+            return no_key(str(missing))
         except Closed as end:
             return not_run(f"a connection of the right caller was closed: {end}")
         except Disturbed as found:
