@@ -158,10 +158,15 @@ WITH things AS (
         concat_ws('|', fdwhandler::regproc, fdwvalidator::regproc, fdwoptions::text)
     FROM pg_foreign_data_wrapper
     UNION ALL
-    SELECT 'pg_cast', oid, NULL, NULL,
+    SELECT 'pg_cast', k.oid, nullif(typnamespace, 'pg_catalog'::regnamespace), typowner,
         format('CAST (%%s AS %%s)', castsource::regtype, casttarget::regtype),
         concat_ws('|', nullif(castfunc, 0)::regprocedure, castcontext, castmethod)
-    FROM pg_cast WHERE oid >= 16384
+    FROM pg_cast k, LATERAL (  -- whoever owns one of its types may make it
+        SELECT typnamespace, typowner FROM pg_type y JOIN pg_roles r ON r.oid = typowner
+        WHERE y.oid IN (castsource, casttarget)
+        ORDER BY typnamespace::regnamespace::text ~ '^pg_temp_' DESC,
+            rolname = ANY(%(owners)s) DESC, y.oid DESC LIMIT 1) y
+    WHERE k.oid >= 16384
     UNION ALL
     SELECT 'pg_operator', oid, oprnamespace, oprowner, format('OPERATOR %%s', oid::regoperator),
         concat_ws('|', oprcode::regproc, oprrest::regproc, oprjoin::regproc)
