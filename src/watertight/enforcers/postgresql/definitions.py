@@ -192,6 +192,8 @@ WHERE coalesce(nspname, '') NOT IN ('pg_catalog', 'information_schema', 'pg_toas
 AND coalesce(nspname, '') !~ '^pg_(temp|toast_temp)_'
 AND NOT coalesce(rolname = ANY(%(owners)s), false)
 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = t.class AND d.objid = t.oid
-                AND t.oid <> 0 AND d.deptype = 'e')
+                AND t.oid <> 0 AND (d.deptype = 'e'
+                    OR d.deptype = 'i' AND d.refclassid = 'pg_type'::regclass
+                       AND t.class = 'pg_proc'::regclass))  -- a range type's constructors
 GROUP BY what
 """
