@@ -70,6 +70,17 @@ def test_down_stops_what_was_detached(fresh_shop: RunningSystem) -> None:
     fresh_shop.watertight("status", str(fresh_shop.project), expect=3)
 
 
+@pytest.mark.slow
+def test_up_says_who_is_still_revoked(fresh_shop: RunningSystem) -> None:
+    """A revocation outlives the system."""
+    up = ("up", "--detach", str(fresh_shop.project))
+    assert "revoked" not in fresh_shop.watertight(*up).stderr
+    fresh_shop.on("revoke", "orders")
+    fresh_shop.watertight("down", str(fresh_shop.project))
+    assert "orders is still revoked" in fresh_shop.watertight(*up).stderr
+    fresh_shop.watertight("down", str(fresh_shop.project))
+
+
 def test_who_stops_waiting_for_a_detached_system_stops_it(fresh_shop: RunningSystem) -> None:
     before = held_namespaces()
     # Whoever was started in the background by a shell ignores SIGINT, and so would this.

@@ -20,7 +20,9 @@ LAST_LINES = 12
 MOST_LINES = 40
 _ERROR = re.compile(r"error: |\S.*:\d+:\d+: error WT-E\d+: ")
 """An error of its own, or of the declaration."""
-_PROGRESS = re.compile(r"[a-z0-9-]+ (is ready|is not ready yet|runs)\b|\d+ prox(y|ies) ready")
+_PROGRESS = re.compile(
+    r"[a-z0-9-]+ (is ready|is not ready yet|is still revoked|runs)\b|\d+ prox(y|ies) ready"
+)
 """What it says that whoever waits may want to know meanwhile."""
 
 
@@ -64,9 +66,7 @@ def _wait_until_sealed(
         output.seek(begins)
         while client.pid() != process.pid:
             ended = process.poll() is not None
-            for line in output.read().splitlines():
-                if _PROGRESS.match(line):
-                    say(line)
+            _tell(output.read())
             if ended:
                 raise _why(log, begins)
             if time.monotonic() > deadline:
@@ -75,6 +75,14 @@ def _wait_until_sealed(
                     remedy=f"See {log}.",
                 )
             time.sleep(POLL_SECONDS)
+        _tell(output.read())
+
+
+def _tell(said: str) -> None:
+    """What of it is progress."""
+    for line in said.splitlines():
+        if _PROGRESS.match(line):
+            say(line)
 
 
 def _why(log: Path, begins: int) -> WatertightError:

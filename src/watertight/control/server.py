@@ -91,7 +91,6 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
                     async with _admin_api(plane, options, stopping):
                         background.watch()
                         if not stopping.asked:
-                            _say_who_is_revoked(plane, options)
                             on_sealed(plane.layout)
                         await stopping.wait()
                 finally:
@@ -131,6 +130,7 @@ async def _come_up(plane: ControlPlane, system: System, options: Options) -> Non
         if adopted:
             options.say(f"Took over {', '.join(adopted)}.")
     await _apply(plane, system)
+    _say_who_is_revoked(plane, options)
 
 
 class _Stopping:

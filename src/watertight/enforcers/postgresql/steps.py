@@ -30,7 +30,7 @@ from watertight.enforcers.postgresql.declaration import (
     Kind,
 )
 from watertight.model.document import quoted
-from watertight.model.nearest import did_you_mean
+from watertight.model.nearest import did_you_mean, nearest
 
 GRANTORS_SINCE = 160_000
 """A membership is known by who granted it since 16."""
@@ -306,12 +306,14 @@ def _owns(found: Found, role: str, what: str) -> bool:
 
 
 def _not_there(found: Found, role: RolePlan, grant: Grant) -> Absent:
-    kind, schema = grant.target.kind, grant.target.schema
+    kind, schema, name = grant.target.kind, grant.target.schema, grant.target.name
     same = [f"{s}.{n}" if n else s for k, s, n in found.objects if k is kind]
-    near = did_you_mean(str(grant.target), same)
+    # The schema is no likeness: by its name alone, and only then in others.
+    bare = nearest(name, [n for k, s, n in found.objects if k is kind and s == schema and n])
+    near = f"Did you mean {quoted(f'{schema}.{bare}')}?" if name and bare else ""
     if not near:
-        others = [f"{s}.{n}" for k, s, n in found.objects if n == grant.target.name and s != schema]
-        near = did_you_mean(str(grant.target), others)
+        others = [f"{s}.{n}" for k, s, n in found.objects if n == name and s != schema and n]
+        near = did_you_mean(str(grant.target), others if name else same)
     if not near and len(same) == 1:
         near = f"Did you mean {quoted(same[0])}? It is the only {kind}."
     return Absent(
