@@ -11,7 +11,7 @@ async def main() -> None:
     async with watertight.channel("jobs") as connection:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=10)
-        parcels = await channel.get_queue("parcels", ensure=False)
+        parcels = await channel.get_queue("parcels")
         async with parcels.iterator() as waiting:
             async for message in waiting:
                 async with message.process():

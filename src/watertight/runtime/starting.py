@@ -26,8 +26,9 @@ CRASHES = 3
 CRASHING_SECONDS = 1.5
 """Having ended so often, and tried for so long, it is not a matter of the moment."""
 TELL_SECONDS = 2.0
-WRONG_SECONDS = 5.0
-"""How long it may listen elsewhere only, or say that it has no such path."""
+WRONG_SECONDS = 20.0
+"""How long it may listen elsewhere only, or say that it has no such path: a debugger's port opens
+long before a large program has started."""
 _POLL_SECONDS = 0.02
 _LOOK_SECONDS = 0.1
 _PORTS_SECONDS = 1.0
@@ -117,7 +118,8 @@ class Start:
         if state.state != "running":
             seen = f"it is {state.state}, last: {state.last_exit}"
         self._judge_crashes(state, patience, now)
-        listens = isinstance(self._spec.ready, PortReady | HTTPReady)
+        # A server has ports of its own, some of which it opens long before the one that we know.
+        listens = isinstance(self._spec.ready, PortReady | HTTPReady) and self._spec.name == APP
         if listens and state.state == "running" and now - self._began > _PORTS_SECONDS:
             if now - self._looked_for_ports > _PORTS_SECONDS:
                 self._looked_for_ports = now

@@ -51,7 +51,7 @@ async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
             return await _early(reader, writer)
         body, trailers = await _body(reader, head)
         await _answer(writer, what, size, body, trailers)
-        if last or what == "unsized":
+        if last or what in {"unsized", "broken-sized", "broken-chunked"}:
             return None
 
 
@@ -71,6 +71,11 @@ async def _answer(
             writer.write(b"%x\r\n%b\r\n" % (len(part), part))
             await writer.drain()
         writer.write(b"0\r\nx-sum: 42\r\n\r\n")
+    elif what == "broken-sized":  # its program fails half way
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
+        await send(writer, size // 2)
+    elif what == "broken-chunked":
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n%x\r\na" % size)
     elif what == "events":
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n")
         writer.write(b"transfer-encoding: chunked\r\n\r\n")

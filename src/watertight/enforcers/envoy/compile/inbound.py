@@ -44,6 +44,10 @@ from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.model.system import GATEWAY, HTTPGrant, Protocol, Route, System
 
 DOOR_IDLE_SECONDS = 60.0
+STALLED_SECONDS = 20.0
+"""How long a closing connection waits for the caller's proxy: to take the next byte of an answer's
+tail, or to end an upload that was answered early. The end of an answer that breaks off is told by
+the end of its connection, which comes so much later (Envoy's ``delayed_close_timeout``)."""
 """A peer that says nothing is shown out; callers close earlier (outbound.POOL_IDLE_SECONDS)."""
 MOST_CONNECTIONS = {GATEWAY: 8_000}
 """Where it is not :data:`passing.MOST_CONNECTIONS`: the gateway comes for many."""
@@ -66,8 +70,7 @@ def _listener(placement: Placement, door: Door, lives: Lifetimes, peer: str) -> 
     if speaks is Protocol.TCP:
         filters = passing.to_app(door.name, peer, lives)
     else:
-        # Also how long a peer may take no byte of an answer's tail before it is cut.
-        filters = [_manager(door, lives, delayed_close_timeout=seconds(lives.stream))]
+        filters = [_manager(door, lives, delayed_close_timeout=seconds(STALLED_SECONDS))]
     made = listener(
         door.name,
         pipe_address(placement.door(door.callee, door.caller), mode=0o660),
