@@ -168,6 +168,7 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc, unused-ignore]
         name = handler_call_details.method.rpartition("/")[2]
         return {
             "Unary": grpc.unary_unary_rpc_method_handler(self._unary),
+            "Left": grpc.unary_unary_rpc_method_handler(self._left),
             "Down": grpc.unary_stream_rpc_method_handler(self._down),
             "Up": grpc.stream_unary_rpc_method_handler(self._up),
             "Both": grpc.stream_stream_rpc_method_handler(self._both),
@@ -177,6 +178,10 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc, unused-ignore]
     async def _unary(self, request: bytes, context: Any) -> bytes:
         context.set_trailing_metadata((("x-sum", "42"),))
         return request
+
+    async def _left(self, _request: bytes, context: Any) -> bytes:
+        """How many seconds the client still waits, as the server is told."""
+        return f"{context.time_remaining()}".encode()
 
     async def _down(self, request: bytes, _context: Any) -> AsyncIterator[bytes]:
         for _ in range(int(request)):

@@ -67,3 +67,12 @@ async def test_a_server_that_ends_first_says_why(channel: Any) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert await call.details() == "enough"
+
+
+@pytest.mark.parametrize("asked_seconds", [50, 3_000_000, None])
+async def test_the_server_is_told_the_client_s_deadline(
+    channel: Any, asked_seconds: int | None
+) -> None:
+    """Or that of the stream, which lives no longer than an SVID."""
+    told = await channel.unary_unary("/shop.Catalogue/Left")(b"", timeout=asked_seconds)
+    assert 0 < float(told) <= (50 if asked_seconds == 50 else 3_600)

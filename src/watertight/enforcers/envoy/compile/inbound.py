@@ -169,7 +169,11 @@ def _route(door: Door, lives: Lifetimes, peer: str, way: app.Way) -> Json:
             "cluster": way.cluster,
             "timeout": seconds(door.timeout_seconds or 0),
             "idle_timeout": "0s",
-            "max_stream_duration": {"max_stream_duration": seconds(lives.stream)},
+            "max_stream_duration": {
+                "max_stream_duration": seconds(lives.stream),
+                # A shorter one that a client of gRPC asks for is what the app is told, too.
+                "grpc_timeout_header_max": seconds(lives.stream),
+            },
             "retry_policy": {"retry_on": _again(door, way), "num_retries": TRIES},
         },
         "typed_per_filter_config": rbac.policies(
