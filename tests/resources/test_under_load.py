@@ -154,6 +154,7 @@ async def test_a_server_that_cannot_be_changed_keeps_nobody_from_being_cut(
     (project / "schema.sql").rename(project / "away.sql")
     try:
         async with working(plane, "writer", "orders-db") as load:
+            await asyncio.sleep(0.3)  # the load itself
             with pytest.raises(WatertightError, match=r"writer is revoked.*schema\.sql") as refused:
                 await revoke(plane, "writer")
             assert (await load.end())["done"] > 0
