@@ -201,7 +201,12 @@ SABOTAGES = (
         "pairs.activity",
     ),
     # --- how much it may take
-    sql("no-share", "ALTER ROLE orders CONNECTION LIMIT -1", "limits.connections"),
+    sql(
+        "no-share",
+        "ALTER ROLE orders CONNECTION LIMIT -1",
+        "limits.connections",
+        "limits.locks",
+    ),
     sql(
         "no-bound-of-files",
         "ALTER ROLE orders SET temp_file_limit = -1",

@@ -381,10 +381,12 @@ def _reserved_start(text: _Text) -> Stumble:
     char = text.char(mark)
     means = {"*": " (it would be an alias)", "&": " (it would be an anchor)", "!": " (a tag)"}
     rest = _scalar(text.content[mark.index :])
-    quoted = f"For example {_shown(chr(34) + rest + chr(34))}." if len(rest) > 1 else ""
+    shows = len(rest) > 1 and "`" not in rest
+    quoted = f"For example {_shown(chr(34) + rest + chr(34))}." if shows else ""
+    named = "a backquote" if char == "`" else f"`{char}`"
     return _at(
         mark,
-        f"A text cannot begin with `{char}` unless it is quoted{means.get(char, '')}.",
+        f"A text cannot begin with {named} unless it is quoted{means.get(char, '')}.",
         f"Put the whole text in quotes. {quoted}".strip(),
     )
 

@@ -14,6 +14,7 @@
 -rabbit_boot_step({?MODULE, [
     {description, "shows out who holds the broker's memory"},
     {mfa, {?MODULE, watch, []}},
+    {cleanup, {rabbit_sup, stop_child, [watertight_memory_sup]}},
     {requires, rabbit_alarm}
 ]}).
 
