@@ -97,7 +97,8 @@ def test_whatever_is_mistyped_has_a_place_in_the_text(changes: list[tuple[int, s
         assert 1 <= finding.at.column <= max(map(len, lines)) + 1
         if finding.code == codes.NOT_YAML:
             assert finding.remedy
-            assert "``" not in f"{finding.message} {finding.remedy}", finding
+            if not any("`" in typed for _, typed in changes):
+                assert "``" not in f"{finding.message} {finding.remedy}", finding
             assert not PARSERS_WORDS.search(finding.message), finding
 
 

@@ -20,7 +20,7 @@ NOT_OURS = frozenset({"escalation.definer"})
 """What it finds, `apply` does not mend: the functions are the declaration's own."""
 DOORS = frozenset({"limits.silent"})
 """Held by the proxy at the door, not by the server."""
-STARTED = frozenset({"limits.memory", "limits.locks"})
+STARTED = frozenset({"limits.memory"})
 """Held by how the server is started: tests/postgresql/test_memory.py and test_locks.py."""
 SLOW = "sessions."
 """Seconds each: run only where they must break."""
