@@ -33,7 +33,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 DECLARATION = "watertight.yaml"
-COMMAND_SECONDS = 240.0
+COMMAND_SECONDS = 500.0
 STOP_SECONDS = 30.0
 _FENCE = re.compile(r"^```(?P<info>[^\n`]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROJECT = re.compile(r"<!-- project: (?P<folder>\S+) -->")
