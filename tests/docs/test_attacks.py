@@ -1,6 +1,5 @@
 """docs/attacks.md names every attack that the proof makes, and none that it does not make."""
 
-import ast
 import functools
 import re
 from collections.abc import Iterator
@@ -82,9 +81,8 @@ def written(kind: str) -> set[str]:
 
 
 def _strings(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
+    """Not by ``ast``: Python 3.11 parses nothing more after a test of deeply nested answers."""
+    yield from re.findall(r'"([^"\n]+)"', file.read_text())
 
 
 def _is_id(text: str) -> bool:
