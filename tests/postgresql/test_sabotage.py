@@ -21,7 +21,7 @@ NOT_OURS = frozenset({"escalation.definer"})
 DOORS = frozenset({"limits.silent"})
 """Held by the proxy at the door, not by the server."""
 STARTED = frozenset({"limits.memory"})
-"""Held by how the server is started: tests/postgresql/test_memory.py and test_locks.py."""
+"""Held by how the server is started: tests/postgresql/test_memory.py."""
 SLOW = "sessions."
 """Seconds each: run only where they must break."""
 
