@@ -44,11 +44,11 @@ from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.model.system import GATEWAY, HTTPGrant, Protocol, Route, System
 
 DOOR_IDLE_SECONDS = 60.0
+"""A peer that says nothing is shown out; callers close earlier (outbound.POOL_IDLE_SECONDS)."""
 STALLED_SECONDS = 20.0
 """How long a closing connection waits for the caller's proxy: to take the next byte of an answer's
 tail, or to end an upload that was answered early. The end of an answer that breaks off is told by
 the end of its connection, which comes so much later (Envoy's ``delayed_close_timeout``)."""
-"""A peer that says nothing is shown out; callers close earlier (outbound.POOL_IDLE_SECONDS)."""
 MOST_CONNECTIONS = {GATEWAY: 8_000}
 """Where it is not :data:`passing.MOST_CONNECTIONS`: the gateway comes for many."""
 TRIES = 2
