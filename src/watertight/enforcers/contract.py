@@ -278,6 +278,10 @@ class Arena(Protocol):
         """
         ...
 
+    async def public_key(self, issuer: str) -> bytes | None:
+        """That key's public half, as anyone can fetch it: PEM (RFC 7468), if it is at hand."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Capability:

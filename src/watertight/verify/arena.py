@@ -199,3 +199,7 @@ class LiveArena:
     ) -> str | None:
         """See ``Arena``. Raises ``UnusableKey``."""
         return self._tokens.sign(issuer, claims, header=header or {})
+
+    async def public_key(self, issuer: str) -> bytes | None:
+        """See ``Arena``. Raises ``UnusableKey``."""
+        return self._tokens.public_key(issuer)

@@ -1,11 +1,13 @@
 """JWTs for the gateway's probes, signed with an issuer's real key where the operator lends it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
-from joserfc import jwk, jwt
+from joserfc import jwk, jws, jwt
+from joserfc.registry import HeaderParameter
 
 from watertight.errors import WatertightError
 from watertight.model.system import Issuer
@@ -33,7 +35,7 @@ class TokenSigner:
         """A token of that issuer; None if its key was not lent.
 
         Claims and header are right ones (RFC 9068) but for those given; a claim given as None is
-        left out. Raises :class:`UnusableKey`.
+        left out; what ``crit`` names are flags. Raises :class:`UnusableKey`.
         """
         private = self._keys.get(issuer)
         if private is None or issuer not in self._issuers:
@@ -49,17 +51,37 @@ class TokenSigner:
             "exp": now + LIFETIME_SECONDS,
         }
         payload = {k: v for k, v in {**right, **claims}.items() if v is not None}
-        try:
+        with _refusing(issuer):
             key = jwk.import_key(dict(private))
             alg = algorithm(private)
             right_header = {"alg": alg, "typ": "at+jwt", "kid": private.get("kid", "")}
-            return jwt.encode({**right_header, **header}, payload, key, algorithms=[alg])
-        except (ValueError, KeyError, TypeError) as error:
-            # The cause may quote the key: only its type is told.
-            raise UnusableKey(
-                f"The token key lent for issuer {issuer} does not sign ({type(error).__name__}).",
-                remedy="Give a private JWK of type EC, RSA or OKP.",
-            ) from None
+            flags = {name: HeaderParameter(name, "bool") for name in header.get("crit", ())}
+            registry = jws.JWSRegistry(flags, algorithms=[alg])
+            return jwt.encode({**right_header, **header}, payload, key, registry=registry)
+
+    def public_key(self, issuer: str) -> bytes | None:
+        """The public half of a lent key, in PEM; None if none was lent. Raises UnusableKey."""
+        private = self._keys.get(issuer)
+        if private is None:
+            return None
+        with _refusing(issuer):
+            key = jwk.import_key(dict(private))
+            if isinstance(key, jwk.OctKey):
+                raise TypeError
+            return key.as_pem(private=False)
+
+
+@contextmanager
+def _refusing(issuer: str) -> Iterator[None]:
+    """Tells of a key that is none."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        # The cause may quote the key: only its type is told.
+        raise UnusableKey(
+            f"The token key lent for issuer {issuer} does not sign ({type(error).__name__}).",
+            remedy="Give a private JWK of type EC, RSA or OKP.",
+        ) from None
 
 
 def algorithm(key: Mapping[str, Any]) -> str:

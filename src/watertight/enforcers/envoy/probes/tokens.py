@@ -5,6 +5,7 @@ issuer's real key, which the operator lends for the proof: a wrong signature wou
 """
 
 import base64
+import hmac
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from watertight.enforcers.contract import Arena, Observation, Probe
+from watertight.enforcers.contract import Arena, Observation, Outcome, Probe
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, right_token, to_route
 from watertight.enforcers.envoy.probes.make import attack, use
@@ -56,7 +57,36 @@ def probes(system: System) -> Iterator[Probe]:
         for identifier, (what, claims) in wrong_claims(gateway, route, route.require).items():
             attempt = f"{what} {where}"
             yield attack(identifier, CHANNEL, attempt, _claims, request, route, claims)
-        yield attack("token.other-type", CHANNEL, f"typ logout+jwt {where}", _type, request, route)
+        yield attack(
+            "token.other-type",
+            CHANNEL,
+            f"typ logout+jwt {where}",
+            _header,
+            *plain,
+            {"typ": "logout+jwt"},
+        )
+        yield attack(
+            "token.critical",
+            CHANNEL,
+            f"a critical header that nobody knows {where}",
+            _header,
+            *plain,
+            {"crit": ["watertight"], "watertight": True},
+        )
+        yield attack(
+            "token.public-key-as-secret",
+            CHANNEL,
+            f"HS256 with the issuer's public key for a secret {where}",
+            _confused,
+            *plain,
+        )
+        yield attack(
+            "token.brings-its-key",
+            CHANNEL,
+            f"a key of ours in the token's own header {where}",
+            _brings_its_key,
+            *plain,
+        )
 
 
 def wrong_claims(
@@ -143,8 +173,8 @@ async def _claims(arena: Arena, request: Edge, route: Route, claims: dict[str, A
     return await _judge(arena, route, request.bearing(token)) if token else edge.no_key(route)
 
 
-async def _type(arena: Arena, request: Edge, route: Route) -> Observation:
-    token = await right_token(arena, route, header={"typ": "logout+jwt"})
+async def _header(arena: Arena, request: Edge, route: Route, header: dict[str, Any]) -> Observation:
+    token = await right_token(arena, route, header=header)
     return await _judge(arena, route, request.bearing(token)) if token else edge.no_key(route)
 
 
@@ -184,12 +214,45 @@ async def _unsigned(arena: Arena, request: Edge, route: Route) -> Observation:
 
 
 async def _wrong_key(arena: Arena, request: Edge, route: Route) -> Observation:
-    """ES256 with a new key: the library signs, the token is put together here."""
     key = ec.generate_private_key(ec.SECP256R1())
-    signed = f"{_part({'alg': 'ES256', 'typ': 'at+jwt'})}.{_part(_right(request, route))}"
+    token = _signed(key, {"alg": "ES256", "typ": "at+jwt"}, _right(request, route))
+    return await _judge(arena, route, request.bearing(token))
+
+
+async def _brings_its_key(arena: Arena, request: Edge, route: Route) -> Observation:
+    """RFC 7515 section 4.1.3: a key in the header proves only that its bearer has a key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    at = key.public_key().public_numbers()
+    brought = {
+        "kty": "EC",
+        "crv": "P-256",
+        "x": _b64(at.x.to_bytes(32)),
+        "y": _b64(at.y.to_bytes(32)),
+    }
+    header = {"alg": "ES256", "typ": "at+jwt", "jwk": brought}
+    token = _signed(key, header, _right(request, route))
+    return await _judge(arena, route, request.bearing(token))
+
+
+def _signed(key: ec.EllipticCurvePrivateKey, header: dict[str, Any], claims: dict[str, Any]) -> str:
+    """ES256: the library signs, the token is put together here."""
+    signed = f"{_part(header)}.{_part(claims)}"
     r, s = decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
-    signature = r.to_bytes(32) + s.to_bytes(32)
-    return await _judge(arena, route, request.bearing(f"{signed}.{_b64(signature)}"))
+    return f"{signed}.{_b64(r.to_bytes(32) + s.to_bytes(32))}"
+
+
+async def _confused(arena: Arena, request: Edge, route: Route) -> Observation:
+    """RFC 8725 section 2.1: everybody knows a public key, so it must never be a secret."""
+    public = await arena.public_key(route.require.issuer) if route.require else None
+    if public is None:
+        return edge.no_key(route)
+    for secret in (public, public.strip()):
+        signed = f"{_part({'alg': 'HS256', 'typ': 'at+jwt'})}.{_part(_right(request, route))}"
+        token = f"{signed}.{_b64(hmac.digest(secret, signed.encode(), 'sha256'))}"
+        seen = await _judge(arena, route, request.bearing(token))
+        if seen.outcome is not Outcome.REFUSED:
+            break
+    return seen
 
 
 def _right(request: Edge, route: Route) -> dict[str, Any]:
