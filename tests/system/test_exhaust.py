@@ -16,6 +16,7 @@ from tests.ports import free_port
 from watertight.control import eventlog
 from watertight.control.eventlog import EventLog
 from watertight.control.plane import ControlPlane
+from watertight.control.revocation import restore, revoke
 from watertight.enforcers.contract import Verdict
 from watertight.enforcers.envoy.probes import envoy_probes
 from watertight.identity import jwt_svid
@@ -85,6 +86,16 @@ async def broken(plane: ControlPlane, identifier: str) -> str:
 async def test_all_hold(plane: ControlPlane) -> None:
     results = await verdicts(plane, *INSIDE, "exhaust.access-log")
     assert {i: r.observed for i, r in results.items() if r.verdict is not Verdict.HELD} == {}
+
+
+async def test_all_hold_of_a_revoked_service(plane: ControlPlane) -> None:
+    await revoke(plane, "web")
+    try:
+        results = await verdicts(plane, *INSIDE)
+    finally:
+        await restore(plane, "web")
+    assert {i: r.observed for i, r in results.items() if r.verdict is not Verdict.HELD} == {}
+    assert "none of 100" in results["exhaust.tokens"].observed
 
 
 @asynccontextmanager

@@ -191,6 +191,8 @@ async def _tokens(arena: Arena, service: str) -> Observation:
     issued, put_off = statuses.count("0"), statuses.count(RESOURCE_EXHAUSTED)
     if issued == TOKENS:
         return served(f"all {issued} were issued")
+    if not issued and len(statuses) == TOKENS:  # a revoked identity gets none at all
+        return refused(f"none of {TOKENS} was issued: gRPC status {statuses[0]}")
     if not put_off:
         return cannot(
             f"only {len(statuses)} of {TOKENS} calls were answered, {issued} with a token"

@@ -62,7 +62,8 @@ def probes(system: System) -> Iterator[Probe]:
     if guarded := next((route for route in gateway.routes if route.require), None):
         yield use("gateway.challenge", CHANNEL, "WWW-Authenticate", _challenge, gateway, guarded)
     yield from _transport(gateway)
-    yield from _requests(gateway)
+    if gateway.routes:  # else nothing can be said that might be taken for what is permitted
+        yield from _requests(gateway)
 
 
 def _transport(gateway: Gateway) -> Iterator[Probe]:
@@ -253,7 +254,9 @@ async def _chunked_http_1_0(arena: Arena, request: Edge, route: Route) -> Observ
 
 
 async def _plaintext(_arena: Arena, gateway: Gateway) -> Observation:
-    request = to_route(gateway, gateway.routes[0])
+    request = Edge(gateway, "GET", "/")
+    if gateway.routes:
+        request = to_route(gateway, gateway.routes[0])
     wire = await edge.dial(gateway)
     try:
         got = await exchange(

@@ -124,7 +124,7 @@ def probes(system: System) -> Iterator[Probe]:
                 request,
                 shape,
             )
-    if (gateway := system.gateway) is not None:
+    if (gateway := system.gateway) is not None and gateway.routes:
         yield from _at_the_gateway(gateway)
 
 
