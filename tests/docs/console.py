@@ -23,13 +23,14 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 DECLARATION = "watertight.yaml"
@@ -231,9 +232,7 @@ def on_free_ports(page: Page) -> Page:
         # The project's own declaration is the first file of the page, so that it is changed too.
         page = replace(page, steps=(File(DECLARATION, file.read_text()), *page.steps))
     for port in {port for text in texts for port in _LISTEN.findall(text)}:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            other = str(probe.getsockname()[1])
+        other = str(free_port())
         steps = tuple(
             replace(step, content=step.content.replace(port, other))
             if isinstance(step, File)

@@ -12,8 +12,11 @@ from tests.folders import public_folder
 from tests.ports import free_port
 from tests.system.running import NOBODY, RunningSystem
 
+WHERE_ROOT_IS_NOT = [pytest.mark.slow] if os.geteuid() == 0 else []
+"""The shop is proven both ways."""
 
-@pytest.fixture(params=["root", "nobody"])
+
+@pytest.fixture(params=["root", pytest.param("nobody", marks=WHERE_ROOT_IS_NOT)])
 def unmodified(request: pytest.FixtureRequest) -> Iterator[RunningSystem]:
     as_root = request.param == "root"
     if as_root and os.geteuid() != 0:
