@@ -1,11 +1,13 @@
 """HTTP answers, and HTTP/1.1 spoken byte by byte (an attacker's messages are often wrong)."""
 
+import contextlib
 import http.client
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from watertight.enforcers.attack.patience import patiently
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.wire import Closed, Wire
 
 MAX_ANSWER_BYTES = 4_194_304
@@ -119,7 +121,9 @@ async def exchange(
         await wire.send(data)
         async with patiently(timeout_seconds):
             while len(received) < MAX_ANSWER_BYTES:
-                chunk = await wire.receive(quiet)
+                waiting = idle() if quiet < timeout_seconds else contextlib.nullcontext()
+                with waiting:
+                    chunk = await wire.receive(quiet)
                 received += chunk
                 answers = parse_answers(received, methods, ended=not chunk)
                 if not chunk or len(answers) == len(methods):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.tls import Alert, Hello
 from watertight.enforcers.attack.wire import Absent, Closed, dial_unix
 from watertight.enforcers.contract import (
@@ -141,7 +142,8 @@ async def _addresses(arena: Arena, caller: str, targets: Sequence[Target]) -> Ob
 
 
 async def _app_ports(arena: Arena, caller: str, targets: Sequence[Target]) -> Observation:
-    ports = _ports_of_apps(await arena.listening())
+    with idle():  # one look is for all who ask
+        ports = _ports_of_apps(await arena.listening())
     if silent := [t.name for t in targets if t.listens.port not in ports.get(t.name, ())]:
         pairs = [f"{caller} -> {name}" for name in silent]
         return not_run(f"no app listens at its port: {', '.join(silent)}", pairs)
