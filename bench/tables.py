@@ -128,10 +128,14 @@ def _scale(result: Result) -> str:
         ("seconds of attack", "attack_seconds", "{:,.0f}"),
         ("processor seconds of the prover", "processor_seconds", "{:,.0f}"),
     )
-    head = ("services", *(f"{row['services']:,}" for row in rows))
+    head = ("services", *(f"{row['services']:,}{_sampled(row['sample'])}" for row in rows))
     return table(
         head, [(what, *(form.format(row[key]) for row in rows)) for what, key, form in lines]
     )
+
+
+def _sampled(channels: int | None) -> str:
+    return "" if channels is None else f", `--sample {channels}`"
 
 
 def _xds(result: Result) -> str:

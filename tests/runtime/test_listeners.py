@@ -1,5 +1,6 @@
 """What listens, as /proc tells it."""
 
+import asyncio
 from pathlib import Path
 
 from tests.ports import free_port
@@ -60,6 +61,24 @@ async def test_a_stray_process_of_the_pod_is_told_as_unknown(
             Listening("orders", "unknown", "127.0.0.1:7777")
         ]
         writer.close()
+
+
+async def test_what_the_init_starts_is_no_stranger_before_it_is_started(
+    home: Path, capabilities: HostCapabilities
+) -> None:
+    """For a moment it is a fork of the init, and holds the operator's socket as that does."""
+    async with running(home, system_of(idler("orders")), capabilities) as host:
+        await host.up("orders", "app")
+        python = host.pods["orders"].process("app").argv[0]
+        for _ in range(10):
+            starts = [
+                asyncio.ensure_future(host.supervisor.run_inside("orders", [python, "-c", ""]))
+                for _ in range(8)
+            ]
+            while not all(start.done() for start in starts):
+                assert await host.supervisor.listening() == []
+            for start in starts:
+                (await start)[1].close()
 
 
 async def test_the_operator_hears_what_passes_between_a_pods_processes(

@@ -373,6 +373,8 @@ class ControlPlane:
             ready[name].set()
 
         await self.servers.apply(wanted.servers, tell)
+        for waited_for in ready.values():  # also for what is revoked, which nobody reaches
+            waited_for.set()
 
     async def _restart_server(self, name: str) -> None:
         """What a process may use is settled when it starts."""

@@ -84,15 +84,18 @@ class Servers:
     ) -> None:
         """Gives everybody their files, then starts and converges every server.
 
-        ``tell`` is told of each as it is ready. Raises WatertightError if one fails, once all
-        others are done; what that one granted before, it grants still.
+        A server whose own identity is revoked stays as it is: it has no certificate, and nobody
+        reaches it. ``tell`` is told of each as it is ready. Raises WatertightError if one fails,
+        once all others are done; what that one granted before, it grants still.
         """
         self._coming = frozenset(wanted.servers.keys() - self.in_force.keys())
         try:
             await self._deliver_to(wanted)
             await asyncio.to_thread(self._tell_clients, wanted)
-            await _all_of(self._apply(s, tell) for s in wanted.servers.values())
-            self.in_force = dict(wanted.servers)
+            trusted = {n: s for n, s in wanted.servers.items() if not self._keeper.is_revoked(n)}
+            await _all_of(self._apply(server, tell) for server in trusted.values())
+            kept = {n: s for n, s in self.in_force.items() if n in wanted.servers}
+            self.in_force = kept | trusted
         finally:
             self._coming = frozenset()
 
@@ -116,7 +119,9 @@ class Servers:
         had = [
             server
             for name, server in wanted.servers.items()
-            if name in self.in_force and self.in_force[name].plan != server.plan
+            if name in self.in_force
+            and self.in_force[name].plan != server.plan
+            and not self._keeper.is_revoked(name)
         ]
         return sum(
             await _all_of(enforcer_of(s.plan).revoke(s.plan, self.host(s), service) for s in had)
@@ -131,8 +136,9 @@ class Servers:
             except (WatertightError, OSError) as error:
                 return (f"cannot be asked: {error}",)
 
-        found = await asyncio.gather(*(look(server) for server in self.in_force.values()))
-        return dict(zip(self.in_force, found, strict=True))
+        trusted = {n: s for n, s in self.in_force.items() if not self._keeper.is_revoked(n)}
+        found = await asyncio.gather(*(look(server) for server in trusted.values()))
+        return dict(zip(trusted, found, strict=True))
 
     async def settle(self) -> None:
         """Returns once every server uses the identity and the roots that are current.

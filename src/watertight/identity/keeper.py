@@ -123,7 +123,7 @@ class SVIDKeeper:
     def x509_svid(self, workload: str) -> X509SVID | None:
         """The current SVID of a workload; None if it has none that is valid (or is revoked)."""
         kept = self._kept.get(workload)
-        if kept is None or kept.svid is None or self._is_revoked(workload):
+        if kept is None or kept.svid is None or self.is_revoked(workload):
             return None
         return kept.svid if kept.svid.is_valid_at(self._now()) else None
 
@@ -174,7 +174,7 @@ class SVIDKeeper:
             raise IdentityError(
                 f"There is no workload {workload}.", remedy=f"Known: {', '.join(self._kept)}."
             )
-        wanted = [n for n in self._kept if workload in {None, n} and not self._is_revoked(n)]
+        wanted = [n for n in self._kept if workload in {None, n} and not self.is_revoked(n)]
         for name in wanted:
             self._kept[name].renew_at = self._kept[name].retry_at = None
         await self.refresh()
@@ -269,7 +269,7 @@ class SVIDKeeper:
 
     def _is_due(self, name: str, distrusted: frozenset[x509.Certificate]) -> bool:
         kept = self._kept.get(name)
-        if kept is None or self._is_revoked(name):
+        if kept is None or self.is_revoked(name):
             return False
         now = self._now()
         if kept.retry_at is not None and now < kept.retry_at:
@@ -312,7 +312,7 @@ class SVIDKeeper:
         now = self._now()
         moments = [
             moment for name, kept in self._kept.items()
-            if not self._is_revoked(name) and (moment := kept.retry_at or kept.renew_at)
+            if not self.is_revoked(name) and (moment := kept.retry_at or kept.renew_at)
         ]  # fmt: skip
         due = min(((m - now).total_seconds() for m in moments), default=self._settings.tick_seconds)
         return min(max(due, MIN_WAIT_SECONDS), self._settings.tick_seconds)
@@ -325,5 +325,6 @@ class SVIDKeeper:
     def _id(self, workload: str) -> SPIFFEID:
         return SPIFFEID.workload(self.trust_domain, workload)
 
-    def _is_revoked(self, workload: str) -> bool:
+    def is_revoked(self, workload: str) -> bool:
+        """Whether its identity is distrusted."""
         return self._id(workload) in self.authority.revoked

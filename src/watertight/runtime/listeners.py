@@ -53,14 +53,17 @@ def _of_pod(pod: PodStatus, children: Mapping[int, list[int]]) -> Iterator[Liste
             with contextlib.suppress(OSError):
                 if (other := _network(pid)) not in sockets:
                     sockets[other] = list(sockets_of(pid))
-                owners |= dict.fromkeys(held(pid), process)
+                owners = dict.fromkeys(held(pid), process) | owners
+    # A process that the init starts is a fork of it for a moment, and holds what it holds.
     inits = set(held(pod.pid))
     for found, its in sockets.items():
         for socket in its:
-            if socket.inode in owners:
-                yield Listening(pod.name, owners[socket.inode], socket.address)
-            elif own_network and found == network and socket.inode not in inits:
-                yield Listening(pod.name, _UNKNOWN, socket.address)
+            owner = owners.get(socket.inode)
+            if owner is None and not (own_network and found == network):
+                continue  # another pod's
+            if owner in {None, _UNKNOWN} and socket.inode in inits:
+                continue
+            yield Listening(pod.name, owner or _UNKNOWN, socket.address)
 
 
 def _trees(pod: PodStatus, children: Mapping[int, list[int]]) -> dict[str, list[int]]:

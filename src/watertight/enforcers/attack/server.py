@@ -372,7 +372,9 @@ async def _unknown_sockets(
 ) -> Observation:
     placement = arena.placement
     mine = [entry for entry in await arena.listening() if entry.workload == resource.name]
-    if not any(entry.process == "server" for entry in mine):
+    used = next(iter(arena.system.incoming(resource.name)), None) is not None
+    if used and not any(entry.process == "server" for entry in mine):
+        # One that nobody may use, as one whose identity is revoked, need not run.
         return not_run(f"the server of {resource.name} listens on nothing: it does not run")
     known = {("server", f"{LOCAL}:{resource.port}")}
     known |= {("server", address) for address in sockets(arena, resource)}
