@@ -84,6 +84,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_everything() -> None:
     page = to_html(MIXED)
     assert page.count("<script>") == 1
     assert NASTY not in page
+    assert page.replace("\n", "").isprintable()
     assert "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;" in page
     assert not re.search(r"(src|href)=|url\(|@import|https?://", page)
     assert "default-src &#x27;none&#x27;" in page

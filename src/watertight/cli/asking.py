@@ -12,6 +12,7 @@ from rich.markup import escape
 from watertight.cli.output import (
     Output,
     OutputOption,
+    one_line,
     print_json,
     print_table,
     say,
@@ -96,7 +97,7 @@ def _print_status(document: dict[str, Any]) -> None:
     for resource, differences in document["drift"].items():
         for difference in differences:
             stderr.print(
-                f"[yellow]drift[/yellow] {escape(f'{resource}: {difference}')} "
+                f"[yellow]drift[/yellow] {escape(one_line(f'{resource}: {difference}'))} "
                 "(`watertight apply` takes it back)"
             )
     if document["finding"]:

@@ -4,13 +4,20 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    ConsoleRenderable,
+    RenderHook,
+    RenderResult,
+)
 from rich.markup import escape
 from rich.table import Table
 
@@ -28,10 +35,42 @@ UNWRAPPED_WIDTH = 1000
 """Columns where nobody looks: whoever reads a pipe or a file wants whole lines."""
 
 
+class _Harmless(RenderHook):
+    """No text drives a terminal: names of objects and what programs say may hold anything."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Shown(renderable) for renderable in renderables]
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What stands for one thing that is printed: the same, with its control characters replaced."""
+
+    it: ConsoleRenderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.it, options):
+            yield segment if segment.control else segment._replace(text=harmless(segment.text))
+
+
+def harmless(text: str) -> str:
+    """The text with all but what can be seen, spaces, and ends of lines replaced by U+FFFD."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
+def one_line(text: str) -> str:
+    """The same, and the ends of lines replaced, too."""
+    return harmless(text).replace("\n", "\N{REPLACEMENT CHARACTER}")
+
+
 def _console(*, to_stderr: bool) -> Console:
     stream = sys.stderr if to_stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else UNWRAPPED_WIDTH
-    return Console(stderr=to_stderr, highlight=False, soft_wrap=True, width=width)
+    console = Console(stderr=to_stderr, highlight=False, soft_wrap=True, width=width)
+    console.push_render_hook(_Harmless())
+    return console
 
 
 stdout = _console(to_stderr=False)
@@ -51,8 +90,8 @@ OutputOption = Annotated[
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+    """One JSON document on stdout, in ASCII: what a name holds drives no terminal."""
+    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, title: str = "") -> None:
@@ -61,7 +100,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, title:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(one_line(cell)) for cell in row))
     stdout.print(table)
 
 

@@ -7,4 +7,4 @@ from watertight.verify.results import Evidence
 
 def to_json(evidence: Evidence) -> str:
     """One JSON object, indented, in the order in which the probes were listed."""
-    return json.dumps(evidence.as_dict(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(evidence.as_dict(), indent=1) + "\n"

@@ -46,7 +46,7 @@ def to_sarif(evidence: Evidence) -> str:
         ],
     }
     document = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=1) + "\n"
 
 
 def _result(result: Result) -> dict[str, Any]:
