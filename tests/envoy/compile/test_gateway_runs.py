@@ -233,6 +233,7 @@ async def test_bodies_and_headers_have_a_limit() -> None:
         assert (await client.ask("/", headers={"x": "y" * 40_000})).status_code == 431
 
 
+NO_TIMES: tuple[Any, ...] = (2**63 - 1, 2**63, 2**63 + 1025, 1e30, -1, "7", True, [1])
 BAD_TOKENS = {
     "wrong key": token(OTHER_KEY),
     "wrong issuer": token(iss="https://evil.example"),
@@ -242,6 +243,18 @@ BAD_TOKENS = {
     "no exp": token(drop="exp"),
     "far exp": token(exp=int(time.time()) + 10 * 365 * 86_400),
     "not yet": token(nbf=int(time.time()) + 600),
+    **{
+        f"{name} {value!r}": token(KEY, **{name: value})
+        for name in ("exp", "nbf", "iat")
+        for value in NO_TIMES
+    },
+    **{
+        f"audience {value!r}": token(aud=value)
+        for value in (
+            *("shop/", "https://shop/", "https://shop", "http://shop", "SHOP", "shop ", " shop"),
+            *("shop bank", "", [], [["shop"]], {"shop": True}, ["shop/", "bank"], 7, True),
+        )
+    },
     "issued later": token(iat=int(time.time()) + 600),
     "empty sub": token(sub=""),
     "a sub that is two headers": token(sub="alice\r\nx-admin: yes"),
@@ -267,6 +280,8 @@ async def test_only_good_tokens_open() -> None:
         # The second time Envoy knows the token from its cache.
         assert [await client.bearing(good), await client.bearing(good)] == [200, 200]
         assert await client.bearing(token(aud=["bank", "shop-too"])) == 200
+        assert await client.bearing(token(exp=time.time() + 86_390.5)) == 200
+        assert await client.bearing(token(nbf=time.time() - 1.5, iat=0)) == 200
         assert await client.bearing(token(header={"typ": "JWT"})) == 200
         assert await client.bearing(token(scope="orders:read")) == 200
         assert await client.bearing(token(scope=["orders:read"])) == 200

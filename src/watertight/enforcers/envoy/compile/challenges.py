@@ -29,11 +29,11 @@ def local_replies(realm: str) -> Json:
 
 
 def route_metadata(require: Requirement | None) -> Json:
-    """``metadata`` of a route: what its 403 says is missing."""
+    """In a route's ``filter_metadata``: what its 403 says is missing."""
     if require is None:
         return {}
     scopes = f', scope="{" ".join(require.scopes)}"' if require.scopes else ""
-    return {"metadata": {"filter_metadata": {METADATA: {"token": "required", "scopes": scopes}}}}
+    return {METADATA: {"token": "required", "scopes": scopes}}
 
 
 def _mapper(condition: Json) -> Json:

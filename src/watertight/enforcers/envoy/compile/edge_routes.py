@@ -163,7 +163,7 @@ def _route(system: System, gateway: Gateway, number: int, route: Route) -> Json:
         },
         "route": _action(listens(system, route).port, route),
         **({"request_headers_to_add": taken} if (taken := forwarding.prefix(route)) else {}),
-        **challenges.route_metadata(route.require),
+        **_metadata(gateway, route),
         **cors.answers(route.cors),
         "typed_per_filter_config": {
             **rbac.policies({name: ([permission], who) for name, permission in allowed.items()}),
@@ -172,6 +172,12 @@ def _route(system: System, gateway: Gateway, number: int, route: Route) -> Json:
             **cors.per_route(route.cors, route.methods),
         },
     }
+
+
+def _metadata(gateway: Gateway, route: Route) -> Json:
+    issuer = gateway.issuers.get(route.require.issuer) if route.require else None
+    said = {**challenges.route_metadata(route.require), **tokens.route_metadata(issuer)}
+    return {"metadata": {"filter_metadata": said}} if said else {}
 
 
 def _action(port: int, route: Route) -> Json:

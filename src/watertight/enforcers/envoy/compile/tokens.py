@@ -1,8 +1,10 @@
 """JWTs at the gateway: Envoy's ``jwt_authn``, and the checks that it does not make.
 
 Envoy's filter verifies signature, issuer, audience, expiry. Measured, it lets through an unknown
-``crit``, ``b64``, a ``typ`` of another kind of token, ``iat`` in the future and ``=`` padding;
-what stands here refuses these too (RFC 7515 sections 2 and 4.1.11, RFC 9068 section 4, RFC 8725).
+``crit``, ``b64``, a ``typ`` of another kind of token, ``iat`` in the future, ``=`` padding, an
+``exp`` so large that its sum overflows, and audiences that differ by a scheme or a final slash;
+what stands here refuses these too (RFC 7515 sections 2 and 4.1.11, RFC 7519 section 4.1.3, RFC 9068
+section 4, RFC 8725).
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,6 +31,7 @@ empty cache; Envoy itself never drops the verdict of a withdrawn key."""
 _SCOPE_CLAIMS = ("scope", "scp")
 """RFC 9068 section 2.2.3, and what Entra and Okta write."""
 _SUBJECT_KEY = "subject"
+_AUDIENCES_KEY = "audiences"
 _JUDGED: Json = {"string_match": {"exact": "yes"}}
 _COMPACT = r"[Bb][Ee][Aa][Rr][Ee][Rr] +[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
 
@@ -40,21 +43,41 @@ local function is_plain(text)
   return type(text) == "string" and text:match("^[!-~][ -~]*$") ~= nil
 end
 
-local function is_good(header, payload, now)
-  local kind, issued, subject = header["typ"], payload["iat"], payload["sub"]
+local function is_time(value, earliest, latest)
+  return type(value) == "number" and value >= earliest and value <= latest
+end
+
+local function is_meant_for(given, audiences)
+  for _, audience in pairs(audiences) do
+    for _, one in pairs(type(given) == "table" and given or {{given}}) do
+      if one == audience then
+        return true
+      end
+    end
+  end
+  return false
+end
+
+local function is_good(header, payload, audiences, now)
+  local kind, subject = header["typ"], payload["sub"]
+  local latest = now + {CLOCK_SKEW_SECONDS}
   return (kind == nil or (type(kind) == "string" and TYPES[kind:lower()] == true))
     and header["crit"] == nil and header["b64"] == nil
-    and (issued == nil or (type(issued) == "number" and issued <= now + {CLOCK_SKEW_SECONDS}))
+    and is_time(payload["exp"], now - {CLOCK_SKEW_SECONDS}, latest + {MAX_LIFETIME_SECONDS})
+    and (payload["nbf"] == nil or is_time(payload["nbf"], 0, latest))
+    and (payload["iat"] == nil or is_time(payload["iat"], 0, latest))
+    and is_meant_for(payload["aud"], audiences)
     and (subject == nil or is_plain(subject))
 end
 
 function envoy_on_request(handle)
   local metadata = handle:streamInfo():dynamicMetadata()
   local verified = metadata:get("{JWT}") or {{}}
+  local audiences = handle:metadata():get("{_AUDIENCES_KEY}") or {{}}
   for name, payload in pairs(verified) do
     local header = verified[name .. ".header"]
     if header ~= nil then
-      if not is_good(header, payload, handle:timestamp() / 1000) then
+      if not is_good(header, payload, audiences, handle:timestamp() / 1000) then
         handle:respond({{[":status"] = "401"}}, "token refused")
         return
       end
@@ -75,6 +98,9 @@ function envoy_on_request(handle)
 end
 """
 """A script that fails lets the request go on: so RBAC asks for the mark that only its end sets.
+
+A time that is no number is neither smaller nor larger than another. Whom the token must be meant
+for stands in the route's metadata (:func:`route_metadata`).
 
 ``sub`` is printable ASCII (as OpenID Connect Core section 2 has it), since it becomes a header; a
 client that is nobody's agent has none, and is never taken for a user of the same name.
@@ -121,7 +147,7 @@ def verification_filter() -> Json:
 
 
 def claims_filter() -> Json:
-    """After verification: kind, time of issue and subject; and whose bucket a request counts in."""
+    """After verification: kind, times, audience and subject; and whose bucket a request is in."""
     return extension(
         TOKEN_CLAIMS,
         "extensions.filters.http.lua.v3.Lua",
@@ -172,6 +198,16 @@ def per_route(require: Requirement | None) -> Json:
             TOKEN_CLAIMS: typed("extensions.filters.http.lua.v3.LuaPerRoute", disabled=True),
         }
     return {JWT: typed(f"{_KIND}.PerRouteConfig", requirement_name=require.issuer)}
+
+
+def route_metadata(issuer: Issuer | None) -> Json:
+    """What :func:`claims_filter` finds in a route's ``filter_metadata``: the issuer's audiences.
+
+    Envoy takes ``https://shop/`` for ``shop``; RFC 7519 section 4.1.3 compares strings.
+    """
+    if issuer is None:
+        return {}
+    return {TOKEN_CLAIMS: {_AUDIENCES_KEY: list(issuer.audiences)}}
 
 
 def principal(route: Route, gateway: Gateway) -> Json:

@@ -7,8 +7,10 @@ issuer's real key, which the operator lends for the proof: a wrong signature wou
 import base64
 import hmac
 import json
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -25,6 +27,11 @@ from watertight.model.system import Gateway, Per, Requirement, Route, System
 YEAR_SECONDS = 31_536_000
 HOUR_SECONDS = 3_600
 TIMES = {"exp", "iat", "nbf"}
+NO_TIMES: tuple[Any, ...] = (
+    *(10**12, 2**53, 2**63 - 1, 2**63, 2**63 + 1024, 2**63 + 1025, 2**64 - 1, 2**64, 10**30),
+    *(9.2233720368547758e18, 1e300, -1, -(2**63), "9999999999", True, [], {}),
+)
+"""Of ``exp``: far away, where the sums of a verifier overflow, and no number at all."""
 
 
 def probes(system: System) -> Iterator[Probe]:
@@ -53,6 +60,12 @@ def probes(system: System) -> Iterator[Probe]:
         )
         yield use(
             "token.scheme-case", CHANNEL, f"a right token after `bEARER` {where}", _case, *plain
+        )
+        yield attack(
+            "token.odd-expiry", CHANNEL, f"exp that overflows or is no time {where}", _times, *plain
+        )
+        yield attack(
+            "token.nearly-audience", CHANNEL, f"spellings of the audience {where}", _aud, *plain
         )
         for identifier, (what, claims) in wrong_claims(gateway, route, route.require).items():
             attempt = f"{what} {where}"
@@ -171,6 +184,45 @@ async def _claims(arena: Arena, request: Edge, route: Route, claims: dict[str, A
     timed = {k: v + now if k in TIMES and v is not None else v for k, v in claims.items()}
     token = await right_token(arena, route, **timed)
     return await _judge(arena, route, request.bearing(token)) if token else edge.no_key(route)
+
+
+async def _each_of(
+    arena: Arena, request: Edge, route: Route, name: str, values: Iterable[Any]
+) -> Observation:
+    """One right token after another, but for one claim; what came of the first that opened."""
+    seen = edge.no_key(route)
+    for value in values:
+        token = await right_token(arena, route, **{name: value})
+        if token is None:
+            return edge.no_key(route)
+        seen = await _judge(arena, route, request.bearing(token))
+        if seen.outcome is not Outcome.REFUSED:
+            return replace(seen, detail=f"{name} {value!r}: {seen.detail}")
+    return seen
+
+
+async def _times(arena: Arena, request: Edge, route: Route) -> Observation:
+    return await _each_of(arena, request, route, "exp", NO_TIMES)
+
+
+async def _aud(arena: Arena, request: Edge, route: Route) -> Observation:
+    """RFC 7519 section 4.1.3: the audience is one string, and not what an address looks like."""
+    right = request.gateway.issuers[route.require.issuer].audiences if route.require else ()
+    return await _each_of(arena, request, route, "aud", nearly_audiences(right))
+
+
+def nearly_audiences(right: Sequence[str]) -> list[Any]:
+    """What somebody may take for one of the audiences, and is none of them."""
+    bare = [re.sub(r"^https?://|/+$", "", audience) for audience in right]
+    near: list[Any] = [
+        form.format(name)
+        for name in dict.fromkeys((*right, *bare))
+        for form in ("{}/", "{}//", "https://{}", "http://{}", "https://{}/", " {}", "{} ", "{}-")
+    ]
+    near += [f"{audience} other" for audience in right]
+    near += [audience.swapcase() for audience in right] + bare
+    wrong = [audience for audience in dict.fromkeys(near) if audience not in right]
+    return [*wrong, wrong, [list(right)], dict.fromkeys(right, True), [], ""]
 
 
 async def _header(arena: Arena, request: Edge, route: Route, header: dict[str, Any]) -> Observation:
