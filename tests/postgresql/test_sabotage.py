@@ -148,5 +148,5 @@ async def broken_among(rig: Rig, probes: list[Probe]) -> set[str]:
 
 async def run(rig: Rig, probes: list[Probe]) -> tuple[Result, ...]:
     """What comes of the probes now: what listened a second ago does not count."""
-    rig.arena._listed_at = -math.inf
+    rig.arena._fresh_until = -math.inf
     return await rig.run(probes)

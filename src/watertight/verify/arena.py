@@ -20,6 +20,8 @@ from watertight.verify.tap import Tap, begins_request, prepare
 from watertight.verify.tokens import TokenSigner
 
 FRESH_SECONDS = 2.0
+LOOKS_SHARE = 0.2
+"""Of the prover's time: a look at hundreds of pods takes seconds, and hundreds of probes ask."""
 RESOLVER_SECONDS = 3.0
 POLL_SECONDS = 0.25
 
@@ -62,7 +64,7 @@ class LiveArena:
         self._gaining: dict[str, asyncio.Lock] = {}
         self._looking: asyncio.Future[None] | None = None
         self._listed: Sequence[Listening] = ()
-        self._listed_at = -math.inf
+        self._fresh_until = -math.inf
         self._packet_socket = packet_socket
         self._taps: dict[str, tuple[Tap, int]] = {}
         """By service, each with the number of those who look through it."""
@@ -170,19 +172,21 @@ class LiveArena:
         return self.forger.forge(forgery)
 
     async def listening(self) -> Sequence[Listening]:
-        """See ``Arena``; at most ``FRESH_SECONDS`` old, for every probe of a port asks for all.
+        """See ``Arena``; a little old at most, for every probe of a port asks for all.
 
         Who asks while somebody looks gets what is seen then, also if the other gives up meanwhile.
         """
-        if time.monotonic() - self._listed_at > FRESH_SECONDS:
+        if time.monotonic() > self._fresh_until:
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.ensure_future(self._look())
             await asyncio.shield(self._looking)
         return self._listed
 
     async def _look(self) -> None:
+        began = time.monotonic()
         self._listed = await self._lasting()
-        self._listed_at = time.monotonic()
+        ended = time.monotonic()
+        self._fresh_until = ended + max(FRESH_SECONDS, (ended - began) / LOOKS_SHARE)
 
     async def _lasting(self) -> Sequence[Listening]:
         """What listens. A UDP socket counts if it stays: a resolver opens one for each question."""
