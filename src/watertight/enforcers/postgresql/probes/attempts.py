@@ -8,22 +8,27 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watertight.enforcers.attack.login import POLL_SECONDS, Login, as_itself
 from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.enforcers.contract import Arena, Observation, not_run, refused, served
 from watertight.enforcers.postgresql.declaration import Kind, Target
-from watertight.enforcers.postgresql.probes.dialect import DIALECT
+from watertight.enforcers.postgresql.probes.dialect import DIALECT, PostgreSQLDialect
 from watertight.enforcers.postgresql.probes.session import Answer, Session
 
 DENIED = "42501"
 """insufficient_privilege"""
 NOT_GRANTED = "01007"
 """privilege_not_granted: a warning; nothing was done."""
+NO = "22012"
+"""division_by_zero: how :func:`asked` says no."""
 MISSING = frozenset({"42P01", "3F000", "42883"})
 """undefined_table, invalid_schema_name, undefined_function"""
+INSIDE = MISSING | {"42704"}
+"""Likewise, and undefined_object: what a thing that is there uses by a name without a schema, our
+sessions do not find (:class:`PostgreSQLDialect`)."""
 LOOKUP_SECONDS = 8.0
 """What one attack ended (a process of the server's), the server starts again."""
 CONSTRAINT = "23"
@@ -43,6 +48,8 @@ class Attempt:
     """What takes it back, where no transaction can."""
     no: frozenset[str] = frozenset()
     """SQLSTATEs that mean no, besides the server's own word for it."""
+    ask: str = ""
+    """The privilege as an expression: for a thing that does not work in sessions such as ours."""
     lookup: str = ""
     """A query whose one value stands for ``{}`` in ``sql``."""
 
@@ -65,9 +72,11 @@ def spelled(target: Target) -> str:
 
 
 @asynccontextmanager
-async def session_of(arena: Arena, login: Login) -> AsyncIterator[Session]:
+async def session_of(
+    arena: Arena, login: Login, dialect: PostgreSQLDialect = DIALECT
+) -> AsyncIterator[Session]:
     """A session of the right caller. Raises as ``attack.login.enter``."""
-    wire = await as_itself(arena, DIALECT, login)
+    wire = await as_itself(arena, dialect, login)
     try:
         yield Session(wire)
     finally:
@@ -92,7 +101,16 @@ async def run(session: Session, attempt: Attempt) -> Answer:
         await session.query("ROLLBACK")
     if attempt.undo and not answer.sqlstate:
         await session.query(attempt.undo)
+    if attempt.ask and answer.sqlstate in INSIDE - attempt.after:
+        answer = await session.query(asked(attempt.ask))
+        if answer.sqlstate == NO:
+            return replace(answer, sqlstate=DENIED)
     return answer
+
+
+def asked(privilege: str) -> str:
+    """The query that fails with :data:`NO` where an expression is false."""
+    return f"SELECT 1 / ({privilege})::int"
 
 
 def passed(answer: Answer, attempt: Attempt) -> bool:

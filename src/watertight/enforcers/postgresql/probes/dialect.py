@@ -28,6 +28,12 @@ class PostgreSQLDialect:
     """``true`` or ``database``: a session that copies everything there is."""
     direct: bool = False
     """TLS from the first byte, as since PostgreSQL 17."""
+    search_path: str | None = "pg_catalog"
+    """Where names without a schema are looked for; None: where the role's sessions would look.
+
+    There another service may have put its own, and who asks in such a session qualifies every name
+    and operator. The startup message goes before what the role or the database has set.
+    """
 
     async def prelude(self, wire: Wire, *, secure: bool) -> None:
         """Asks for TLS. Raises ``Closed`` if the server has none, ``Busy`` if nobody answers."""
@@ -47,6 +53,8 @@ class PostgreSQLDialect:
             "user": self.role or login.service,
             "database": self.database or declared(login.resource).database,
         }
+        if self.search_path is not None:
+            parameters["options"] = f"-c search_path={self.search_path}"
         if self.replication:
             parameters["replication"] = self.replication
         session = Session(wire)
@@ -59,3 +67,5 @@ class PostgreSQLDialect:
 
 DIALECT = PostgreSQLDialect()
 DIRECT = PostgreSQLDialect(direct=True)
+AS_IT_BEGINS = PostgreSQLDialect(search_path=None)
+"""Sessions with the search path that the service's own have."""

@@ -19,7 +19,10 @@ from watertight.enforcers.postgresql.probes.privileges import (
     WRONG_KIND,
     calls,
     columns,
+    may_on_column,
+    may_on_sequence,
     may_on_table,
+    of_another,
     on_schema,
     on_sequence,
     on_table,
@@ -84,7 +87,8 @@ def _sequence(scope: Scope, target: Target) -> dict[str, Attempt]:
     lacking = set(scope.ungranted(target))
     if scope.has(target, "update"):
         lacking.discard("usage")
-    return {p: on_sequence(target, p) for p in sorted(lacking)}
+    how = may_on_sequence if target.schema in scope.others_create else on_sequence
+    return {p: how(target, p) for p in sorted(lacking)}
 
 
 def _tables(scope: Scope) -> Iterator[Probe]:
@@ -121,6 +125,8 @@ def _tables(scope: Scope) -> Iterator[Probe]:
 async def _table(arena: Arena, scope: Scope, target: Target, privilege: str) -> Observation:
     """On every column that is not granted, and on the whole."""
     async with session_of(arena, scope.login) as session:
+        if await of_another(session, scope, target):
+            return await _asked(session, scope, target, privilege)
         attempts = []
         if privilege in COLUMN_PRIVILEGES:
             there = await columns(session, target, writable=privilege != "select")
@@ -135,6 +141,16 @@ async def _table(arena: Arena, scope: Scope, target: Target, privilege: str) -> 
         # A view has no hidden columns: there is nothing left to ask when all of it was refused.
         ask = None if privilege == "select" else may_on_table(target, privilege)
         return await _judged(session, attempts, ask)
+
+
+async def _asked(session: Session, scope: Scope, target: Target, privilege: str) -> Observation:
+    there = await columns(session, target, writable=False)
+    allowed = scope.columns(target, privilege)
+    attempts = [
+        may_on_column(target, privilege, name) for name in there if allowed and name not in allowed
+    ]
+    ask = may_on_table(target, privilege, whole=bool(allowed))
+    return await _judged(session, [*attempts, ask])
 
 
 async def _judged(
@@ -167,7 +183,8 @@ async def _changed(
 
 async def _function(arena: Arena, scope: Scope, target: Target) -> Observation:
     async with session_of(arena, scope.login) as session:
-        for attempt in await calls(session, target):
+        ask = await of_another(session, scope, target)
+        for attempt in await calls(session, target, ask=ask):
             answer = await run(session, attempt)
             if denied(answer, attempt):
                 continue

@@ -22,7 +22,7 @@ from watertight.enforcers.postgresql.probes.attempts import (
     identifier,
     session_of,
 )
-from watertight.enforcers.postgresql.probes.dialect import DIALECT, MAKE
+from watertight.enforcers.postgresql.probes.dialect import AS_IT_BEGINS, DIALECT, MAKE
 from watertight.enforcers.postgresql.probes.privileges import may
 from watertight.enforcers.postgresql.probes.scope import Scope
 from watertight.enforcers.postgresql.probes.session import SSL_REQUEST
@@ -42,10 +42,12 @@ SAVEPOINT_BYTES = 10_000
 KEPT_SECONDS = 4
 """How long it keeps it: less than an answer is waited for."""
 IN_FORCE = """
-SELECT name, setting FROM pg_settings
-WHERE source IN ('global', 'database', 'user', 'database user')
+SELECT name, setting FROM pg_catalog.pg_settings
+WHERE source OPERATOR(pg_catalog.=) ANY (
+    '{global,database,user,"database user"}'::pg_catalog.text[])
 """
-"""What ``ALTER ROLE … SET`` and ``ALTER DATABASE … SET`` give to a session that begins."""
+"""What ``ALTER ROLE … SET`` and ``ALTER DATABASE … SET`` give to a session that begins; with each
+name's schema, for one of them is the search path."""
 
 
 def probes(scope: Scope) -> Iterator[Probe]:
@@ -217,7 +219,7 @@ async def _left_behind(arena: Arena, scope: Scope) -> Observation:
         "idle_in_transaction_session_timeout": str(round(keys.idle_in_transaction_timeout * 1000)),
         "temp_file_limit": str(max(1, keys.temporary_file_size // 1024)),
     }
-    async with session_of(arena, scope.login) as session:
+    async with session_of(arena, scope.login, AS_IT_BEGINS) as session:
         found = {str(name): str(value) for name, value in (await session.query(IN_FORCE)).rows}
     odd = sorted(name for name in found.keys() | right if found.get(name) != right.get(name))
     if odd:

@@ -23,7 +23,7 @@ from watertight.enforcers.postgresql.probes.attempts import (
     identifier,
     session_of,
 )
-from watertight.enforcers.postgresql.probes.dialect import MAKE
+from watertight.enforcers.postgresql.probes.dialect import AS_IT_BEGINS, MAKE
 from watertight.enforcers.postgresql.probes.privileges import PROBE
 from watertight.enforcers.postgresql.probes.scope import Scope
 from watertight.enforcers.postgresql.probes.session import Session
@@ -33,6 +33,8 @@ KEY = 7_761_746
 ADVISORY_LOCKS = tuple(
     f"pg_try_advisory_{scope}lock{mode}" for scope in ("", "xact_") for mode in ("", "_shared")
 )
+SEARCHED = "SELECT pg_catalog.unnest(pg_catalog.current_schemas(true))"
+"""Each name with its schema: what it finds is where somebody may have put another of that name."""
 ENDS = ("cancel", "terminate")
 WAITING_LOCKS = tuple(name.replace("try_", "") for name in ADVISORY_LOCKS)
 
@@ -101,8 +103,9 @@ async def _shadow(arena: Arena, scope: Scope) -> Observation:
 
 async def _search_path(arena: Arena, scope: Scope, other: str) -> list[str]:
     """Where the other's names are looked for, and everybody's default: it may yet be let in."""
-    async with session_of(arena, replace(scope.login, service=other)) as victim:
-        rows = (await victim.query("SELECT unnest(current_schemas(true))")).rows
+    login = replace(scope.login, service=other)
+    async with session_of(arena, login, AS_IT_BEGINS) as victim:
+        rows = (await victim.query(SEARCHED)).rows
     return sorted({DEFAULT_SCHEMA, *(str(schema) for (schema,) in rows)})
 
 

@@ -3,28 +3,35 @@
 Columns and overloads are read from the catalogs, as an attacker would: anybody may read those.
 """
 
+import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 
 from watertight.enforcers.attack.wire import Absent
 from watertight.enforcers.postgresql.declaration import (
     COLUMN_PRIVILEGES,
     MAINTAIN,
     MAINTAIN_SINCE,
+    Kind,
     Target,
 )
 from watertight.enforcers.postgresql.probes.attempts import (
+    NO,
     Attempt,
+    asked,
     identifier,
     literal,
     spelled,
 )
+from watertight.enforcers.postgresql.probes.scope import Scope
 from watertight.enforcers.postgresql.probes.session import Session
 
 READ_ONLY = "BEGIN READ ONLY"
 """In it ``nextval`` and ``setval`` are refused after the permission is judged, undone or not."""
-PROBE = "watertight_probe"
-NO = "22012"
-"""division_by_zero: how :func:`may` says no."""
+PROBE = f"watertight_probe_{secrets.token_hex(8)}"
+"""What we make, or ask for where it is not: nobody can have put his own there before us."""
+OWNER = "watertight_owner"
+"""To whom belongs what the schema file makes."""
 SEPARATOR = "chr(31)"
 WRONG_KIND = frozenset({"0A000", "42809", "55000", "428C9", "42P17", "42703"})
 """Not for such a thing at all (a view that cannot be written, a generated column …)."""
@@ -46,24 +53,24 @@ async def columns(session: Session, target: Target, *, writable: bool) -> list[s
 def on_table(target: Target, privilege: str, column: str) -> Attempt:
     """Uses a privilege on one column of a table, and on no row of it."""
     table, name = spelled(target), identifier(column)
+    ask = has_column(target, privilege, column)
     return {
-        "select": Attempt(f"SELECT {name} FROM {table} LIMIT 0"),
+        "select": Attempt(f"SELECT {name} FROM {table} LIMIT 0", ask=ask),
         "insert": Attempt(
-            f"INSERT INTO {table} ({name}) OVERRIDING SYSTEM VALUE SELECT NULL WHERE false"
+            f"INSERT INTO {table} ({name}) OVERRIDING SYSTEM VALUE SELECT NULL WHERE false", ask=ask
         ),
-        "update": Attempt(f"UPDATE {table} SET {name} = DEFAULT WHERE false"),
-        "references": may(
-            f"has_column_privilege({literal(table)}, {literal(column)}, 'references')"
-        ),
+        "update": Attempt(f"UPDATE {table} SET {name} = DEFAULT WHERE false", ask=ask),
+        "references": may_on_column(target, privilege, column),
     }[privilege]
 
 
 def on_whole_table(target: Target, privilege: str) -> Attempt:
     """Uses a privilege that columns do not have, or that asks for all of them."""
     table = spelled(target)
+    ask = f"has_table_privilege({literal(table)}, {literal(privilege)})"
     return {
-        "select": Attempt(f"SELECT * FROM {table} LIMIT 0"),
-        "delete": Attempt(f"DELETE FROM {table} WHERE false"),
+        "select": Attempt(f"SELECT * FROM {table} LIMIT 0", ask=ask),
+        "delete": Attempt(f"DELETE FROM {table} WHERE false", ask=ask),
         "truncate": Attempt(f"TRUNCATE {table}", after=frozenset({"0A000"})),
         # Judged first; then there is no such index (undefined_object).
         "maintain": Attempt(f"CLUSTER {table} USING {PROBE}", after=frozenset({"42704"})),
@@ -89,11 +96,11 @@ def on_schema(target: Target, privilege: str) -> Attempt:
     return Attempt(f"SELECT FROM {schema}.{PROBE}", after=frozenset({"42P01"}))
 
 
-async def calls(session: Session, target: Target) -> Sequence[Attempt]:
+async def calls(session: Session, target: Target, *, ask: bool = False) -> Sequence[Attempt]:
     """Calls every function of that name, with nulls and for no row: it is judged, and not run.
 
-    Where nulls have no type (``anyelement``), and for procedures, the server is asked. Raises
-    ``Absent``: there is none.
+    Where nulls have no type (``anyelement``), for procedures, and if ``ask``, the server is asked.
+    Raises ``Absent``: there is none.
     """
     found = await session.query(
         f"SELECT coalesce((SELECT string_agg(format_type(t, NULL), {SEPARATOR} ORDER BY i) "
@@ -106,11 +113,16 @@ async def calls(session: Session, target: Target) -> Sequence[Attempt]:
     if not found.rows:
         raise Absent(f"no function {target} yet")
     return [
-        _call(target, str(types).split("\x1f") if types else [], variadic=variadic == "t")
-        if callable_ == "t"
-        else may(f"has_function_privilege({oid}, 'EXECUTE')")
+        replace(_call(target, _split(types), variadic=variadic == "t"), ask=has)
+        if callable_ == "t" and not ask
+        else may(has)
         for types, oid, callable_, variadic in found.rows
+        for has in (f"has_function_privilege({oid}, 'EXECUTE')",)
     ]
+
+
+def _split(types: str | None) -> list[str]:
+    return types.split("\x1f") if types else []
 
 
 def _call(target: Target, types: list[str], *, variadic: bool) -> Attempt:
@@ -125,14 +137,50 @@ def _call(target: Target, types: list[str], *, variadic: bool) -> Attempt:
     )
 
 
+async def of_another(session: Session, scope: Scope, target: Target) -> bool:
+    """Whether it belongs to another service, so that nobody may use it to see whether he can.
+
+    Who uses such a thing runs its owner's code (triggers, policies, what a view or a default calls)
+    as himself; part of it is run before the server judges any permission. The server is asked then.
+    """
+    if target.schema in scope.others_create:
+        return True  # now, or in a moment
+    name = ("relname", "relowner", "pg_class", "relnamespace")
+    if target.kind is Kind.FUNCTION:
+        name = ("proname", "proowner", "pg_proc", "pronamespace")
+    called, owner, catalog, schema = name
+    found = await session.query(
+        f"SELECT FROM {catalog} JOIN pg_namespace n ON n.oid = {schema} "
+        f"WHERE nspname = {literal(target.schema)} AND {called} = {literal(target.name)} "
+        f"AND {owner} >= 16384 AND pg_get_userbyid({owner}) NOT IN (current_user, '{OWNER}')"
+    )
+    return bool(found.rows)
+
+
 def may(privilege: str) -> Attempt:
     """Asks the server itself, where trying would do something or cannot be done."""
-    return Attempt(f"SELECT 1 / ({privilege})::int", no=frozenset({NO}))
+    return Attempt(asked(privilege), no=frozenset({NO}))
 
 
-def may_on_table(target: Target, privilege: str) -> Attempt:
-    """Asks whether any of a table is open, whatever kind of table it is."""
-    check = "any_column" if privilege in COLUMN_PRIVILEGES else "table"
+def may_on_sequence(target: Target, privilege: str) -> Attempt:
+    """Asks whether a sequence is open."""
+    return may(f"has_sequence_privilege({literal(spelled(target))}, {literal(privilege)})")
+
+
+def may_on_column(target: Target, privilege: str, column: str) -> Attempt:
+    """Asks whether one column is open."""
+    return may(has_column(target, privilege, column))
+
+
+def has_column(target: Target, privilege: str, column: str) -> str:
+    """The privilege on one column, as an expression."""
+    name = literal(spelled(target))
+    return f"has_column_privilege({name}, {literal(column)}, {literal(privilege)})"
+
+
+def may_on_table(target: Target, privilege: str, *, whole: bool = False) -> Attempt:
+    """Asks whether any of a table is open, or all of it, whatever kind of table it is."""
+    check = "any_column" if privilege in COLUMN_PRIVILEGES and not whole else "table"
     holds = f"has_{check}_privilege(c.oid, {literal(privilege)})"
     if privilege == MAINTAIN:  # an older server does not know the word
         known = f"current_setting('server_version_num')::int >= {MAINTAIN_SINCE}0000"

@@ -26,6 +26,8 @@ class Scope:
     grants: tuple[Grant, ...]
     others: tuple[str, ...]
     """The other services that may log in there."""
+    others_create: frozenset[str]
+    """The schemas in which they make things of their own."""
     targets: tuple[Target, ...]
     """Everything that any channel to the database names."""
     memory_bytes: int
@@ -61,6 +63,10 @@ def scopes(system: System, resource: Resource) -> tuple[Scope, ...]:
     """One for each channel to ``resource``."""
     channels = tuple(system.incoming(resource.name))
     grants = {channel.source: granted(channel) for channel in channels}
+    create = {
+        source: frozenset(g.target.schema for g in some if g.privilege == "create")
+        for source, some in grants.items()
+    }
     targets = {grant.target for some in grants.values() for grant in some}
     targets.add(Target(Kind.SCHEMA, DEFAULT_SCHEMA))
     memory = session_memory_bytes(system, resource)
@@ -71,6 +77,7 @@ def scopes(system: System, resource: Resource) -> tuple[Scope, ...]:
             channel_keys(channel),
             grants[service],
             tuple(other for other in grants if other != service),
+            frozenset().union(*(some for other, some in create.items() if other != service)),
             ordered,
             memory,
         )

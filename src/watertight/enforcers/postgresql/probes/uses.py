@@ -18,12 +18,17 @@ from watertight.enforcers.postgresql.probes.privileges import (
     PROBE,
     calls,
     columns,
+    may_on_column,
+    may_on_sequence,
+    may_on_table,
+    of_another,
     on_schema,
     on_sequence,
     on_table,
     on_whole_table,
 )
 from watertight.enforcers.postgresql.probes.scope import Scope
+from watertight.enforcers.postgresql.probes.session import Session
 
 
 def probes(scope: Scope) -> Iterator[Probe]:
@@ -37,6 +42,8 @@ def probes(scope: Scope) -> Iterator[Probe]:
             yield MAKE.use(identifier, channel, what, _function, scope, grant)
         else:
             how = on_schema if grant.target.kind is Kind.SCHEMA else on_sequence
+            if grant.target.kind is Kind.SEQUENCE and grant.target.schema in scope.others_create:
+                how = may_on_sequence
             attempt = how(grant.target, grant.privilege)
             yield MAKE.use(identifier, channel, what, works, scope.login, attempt)
     if scope.keys.temporary:
@@ -49,12 +56,14 @@ def probes(scope: Scope) -> Iterator[Probe]:
 
 async def _table(arena: Arena, scope: Scope, grant: Grant) -> Observation:
     column = grant.column
-    if column is None and grant.privilege in COLUMN_PRIVILEGES[1:]:
-        try:
-            async with session_of(arena, scope.login) as session:
+    try:
+        async with session_of(arena, scope.login) as session:
+            if await of_another(session, scope, grant.target):
+                return await _asked(session, grant)
+            if column is None and grant.privilege in COLUMN_PRIVILEGES[1:]:
                 column = (await columns(session, grant.target, writable=True))[0]
-        except Closed as end:
-            return refused(f"no login: {end}")
+    except Closed as end:
+        return refused(f"no login: {end}")
     attempt = (
         on_whole_table(grant.target, grant.privilege)
         if column is None
@@ -63,10 +72,23 @@ async def _table(arena: Arena, scope: Scope, grant: Grant) -> Observation:
     return await works(arena, scope.login, attempt)
 
 
+async def _asked(session: Session, grant: Grant) -> Observation:
+    """Another service's table is not used, for that may run its owner's code as us."""
+    await columns(session, grant.target, writable=False)  # else there is none
+    attempt = (
+        may_on_table(grant.target, grant.privilege, whole=True)
+        if grant.column is None
+        else may_on_column(grant.target, grant.privilege, grant.column)
+    )
+    answer = await run(session, attempt)
+    return (served if passed(answer, attempt) else refused)(f"{attempt.sql}: {answer}")
+
+
 async def _function(arena: Arena, scope: Scope, grant: Grant) -> Observation:
     try:
         async with session_of(arena, scope.login) as session:
-            for attempt in await calls(session, grant.target):
+            ask = await of_another(session, scope, grant.target)
+            for attempt in await calls(session, grant.target, ask=ask):
                 answer = await run(session, attempt)
                 if not passed(answer, attempt):
                     return refused(f"{attempt.sql}: {answer}")

@@ -13,7 +13,7 @@ from watertight.enforcers.postgresql.probes.attempts import DENIED, session_of
 from watertight.enforcers.postgresql.probes.deep.grammar import Statement, World, generate
 from watertight.enforcers.postgresql.probes.deep.oracle import missing
 from watertight.enforcers.postgresql.probes.dialect import MAKE
-from watertight.enforcers.postgresql.probes.privileges import calls, columns
+from watertight.enforcers.postgresql.probes.privileges import calls, columns, of_another
 from watertight.enforcers.postgresql.probes.scope import Scope, scopes
 from watertight.enforcers.postgresql.probes.session import Answer, Session
 from watertight.model.system import System
@@ -83,11 +83,15 @@ async def _world(session: Session, scope: Scope) -> World:
     """What there is to name, read from the catalogs, as an attacker would."""
     tables, functions = {}, {}
     for target in scope.attacked(Kind.TABLE):
+        if await of_another(session, scope, target):
+            continue  # whoever uses it runs its owner's code; `grants.*` asks the server
         try:
             tables[target] = tuple(await columns(session, target, writable=True))
         except Absent:
             continue  # not made yet
     for target in scope.attacked(Kind.FUNCTION):
+        if await of_another(session, scope, target):
+            continue
         try:
             functions[target] = tuple(a.sql for a in await calls(session, target) if not a.no)
         except Absent:
@@ -95,7 +99,9 @@ async def _world(session: Session, scope: Scope) -> World:
     return World(
         tables={target: names for target, names in tables.items() if names},
         functions={target: asked for target, asked in functions.items() if asked},
-        sequences=scope.attacked(Kind.SEQUENCE),
+        sequences=tuple(
+            t for t in scope.attacked(Kind.SEQUENCE) if t.schema not in scope.others_create
+        ),
         others=scope.others,
         temporary=scope.keys.temporary,
     )

@@ -202,7 +202,7 @@ def _owned(choices: Choices, world: World) -> Statement:
             f"ALTER TABLE {table} ALTER COLUMN {name} SET STATISTICS 1",
             f"CREATE INDEX ON {table} ({name})",
             f"CREATE RULE {NAME} AS ON UPDATE TO {table} DO INSTEAD NOTHING",
-            f"CREATE STATISTICS {NAME} ON {name}, ctid FROM {table}",
+            f"CREATE STATISTICS {identifier(target.schema)}.{NAME} ON {name}, ctid FROM {table}",
             f"DROP TABLE {table}",
         )
     )
