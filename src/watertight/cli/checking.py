@@ -18,7 +18,7 @@ def load_checked(path: Path) -> tuple[System, tuple[Finding, ...]]:
     system = load_file(file)
     findings = lint(
         system,
-        resource_kinds=resource_enforcers(),
+        resource_kinds=resource_enforcers() if system.resources else (),  # which takes its time
         more=resource_flaws(system),
         locate=locator(file),
     )
