@@ -220,6 +220,16 @@ SABOTAGES = (
         "limits.subscriptions",
     ),
     sabotage(
+        "names what it likes, at length",
+        instead("max_control_line: 1024", "max_control_line: 4096"),
+        "limits.line",
+    ),
+    sabotage(
+        "subscribes as deep as it likes",
+        instead("max_subscription_tokens: 32", "max_subscription_tokens: 200"),
+        "limits.tokens",
+    ),
+    sabotage(
         "takes large messages",
         together(
             instead("max_payload: 1048576", "max_payload: 2097152"),

@@ -28,7 +28,7 @@ def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
 def found(text: str, *directories: Path) -> Path:
     plan = ENFORCER.compile(read(text), PLACEMENT)["events"]
     process = ENFORCER.locate(plan, PLACEMENT, os.pathsep.join(map(str, directories)))
-    assert process.environment == {"GOMEMLIMIT": str(3 << 29)}  # of 2 GiB
+    assert process.environment == {"GOMEMLIMIT": str(1 << 30)}  # of 2 GiB
     assert process.argv[1:] == ("--config", "/run/watertight/servers/events/nats.conf")
     return Path(process.argv[0])
 

@@ -41,6 +41,8 @@ ASKED = {
 }
 """What the operator may ask the system account, and how it is called there. Not by the names that
 every account has without an import: nats-server 2.9 loses those as it reloads."""
+_KICK, _KICK_THERE = "$SYS.OPERATOR.KICK.*", "$SYS.REQ.SERVER.*.KICK"
+"""Ends one connection; since 2.10.9. The star stands for the server's id."""
 REPLY_SECONDS = 60
 FETCH_SECONDS = 300
 """How long a fetch may wait for its next message or heartbeat."""
@@ -120,8 +122,14 @@ class _Layout:
 
     def answered(self, subject: str) -> bool:
         """Whether somebody may answer what is published to it."""
+        kept = any(overlap(subject, other) for other in self.kept)
+        return kept or self.answered_by_services(subject)
+
+    def answered_by_services(self, subject: str) -> bool:
+        """Whether services may, more than once for all. A stream acknowledges once: only then does
+        the server forget the way back with the answer."""
         answering = (s for one in self.members if one.granted.reply for s in one.subscribe)
-        return any(overlap(subject, other) for other in (*answering, *self.kept))
+        return any(overlap(subject, other) for other in answering)
 
     def taken(self, subject: str) -> bool:
         """Whether something in the account between takes it."""
@@ -149,14 +157,14 @@ def accounts(
     kept = [s for stream in said.streams.values() for s in stream.subjects]
     layout = _Layout(members_of(system, resource), kept, bool(said.streams), said)
     yield "accounts {"
-    asked = ASKED.items() if operator else ()
-    exports = [f"{{ service: {quoted(name)}, accounts: [{ACCOUNT}] }}" for _, name in asked]
+    asked = {**ASKED, **({_KICK: _KICK_THERE} if said.tls_first else {})} if operator else {}
+    exports = [f"{{ service: {quoted(name)}, accounts: [{ACCOUNT}] }}" for name in asked.values()]
     yield f"  {SYSTEM_ACCOUNT} {{ users: [], exports: [{', '.join(exports)}] }}"
     yield f"  {ACCOUNT} {{"
     if layout.jetstream:
         yield "    jetstream: enabled"
     yield from _block("exports", [e.text() for e in _between(layout)])
-    imports = [_service(SYSTEM_ACCOUNT, name, ours) for ours, name in asked]
+    imports = [_service(SYSTEM_ACCOUNT, name, ours) for ours, name in asked.items()]
     moved: dict[str, str] = {}
     for one in layout.members:
         if one.by_way:
@@ -166,7 +174,7 @@ def accounts(
     yield from _block("imports", imports)
     yield from _mappings(moved)
     if operator:
-        asks = [*ASKED, *(["$JS.API.>"] if layout.jetstream else [])]
+        asks = [*asked, *(["$JS.API.>"] if layout.jetstream else [])]
         yield "    users: ["
         yield from user(system.spiffe_id(operator), asks, [f"{inbox(operator)}.>"])
         yield "    ]"
@@ -203,7 +211,8 @@ def _between(layout: _Layout) -> Sequence[_Export]:
         for subject in filter(layout.taken, one.publish):
             seconds = REPLY_SECONDS if layout.answered(subject) else UNANSWERED_SECONDS
             name = f"{one.out}{subject}"
-            found.offer(one.service, _Export("service", name, streamed=True, seconds=seconds))
+            many = layout.answered_by_services(subject)
+            found.offer(one.service, _Export("service", name, streamed=many, seconds=seconds))
         for subject in layout.api(one):
             fetch = ".MSG.NEXT." in subject
             seconds = FETCH_SECONDS if fetch else REPLY_SECONDS
@@ -268,6 +277,11 @@ def user(name: str, publish: Sequence[str], subscribe: Sequence[str]) -> Iterato
     yield f"        publish: {{ {allowed} }}"
     yield f"        subscribe: {{ allow: [{_list(subscribe)}] }}"
     yield "      } }"
+
+
+def kick(server: str) -> str:
+    """What the operator asks the server with this id, to end a connection."""
+    return _KICK.replace("*", server)
 
 
 def inbox(service: str) -> str:

@@ -11,15 +11,15 @@ from watertight.enforcers.contract import Applied
 from watertight.enforcers.nats import streams
 from watertight.enforcers.nats.accounts import CONNZ
 from watertight.enforcers.nats.compile import NATSGrants
-from watertight.enforcers.nats.operator import Operator, operator
+from watertight.enforcers.nats.operator import RECOVERY_SECONDS, Operator, operator
 from watertight.enforcers.nats.reload import (
-    DEADLINE_SECONDS,
     POLL_SECONDS,
     ReloadFailed,
     files_of,
     moment,
     put_in_force,
 )
+from watertight.enforcers.nats.shown_out import shown_out
 from watertight.enforcers.resource import ServerHost, ServerPlan
 
 _ALL = 1 << 20
@@ -35,7 +35,7 @@ async def apply_plan(plan: ServerPlan, host: ServerHost) -> Applied:
     grants: NATSGrants = plan.grants
     changed = await put_in_force(plan, host)
     if grants.streams:
-        async with operator(plan, host) as session:
+        async with operator(plan, host, within_seconds=RECOVERY_SECONDS) as session:
             changed += await streams.converge(plan, session)
     versions = {
         **{name: _version(text) for name, text in plan.files.items()},
@@ -54,10 +54,12 @@ async def find_drift(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
     """See :meth:`~watertight.enforcers.resource.ResourceEnforcer.drift`."""
     grants: NATSGrants = plan.grants
     standing = files_of(plan, host)
-    found = [
+    out = shown_out(plan, host)
+    found = [f"{one} is shown out for a while: it took the server's memory" for one in out or ()]
+    found += [
         f"{name} was changed by hand" if name in standing else f"{name} is missing"
         for name, text in plan.files.items()
-        if standing.get(name) != text
+        if out is None
     ]
     found += [f"{name} is no file of ours" for name in standing if name not in plan.files]
     if not await host.running():
@@ -79,7 +81,10 @@ async def cut(plan: ServerPlan, host: ServerHost, service: str) -> int:
     since = dt.datetime.now(dt.UTC)
     await put_in_force(plan, host)
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS), operator(plan, host) as session:
+        async with (
+            asyncio.timeout(RECOVERY_SECONDS),
+            operator(plan, host, within_seconds=RECOVERY_SECONDS) as session,
+        ):
             while True:
                 if not await _connections(session, user):
                     break

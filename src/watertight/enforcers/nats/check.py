@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from watertight.enforcers.nats.bounds import over_memory, room
 from watertight.enforcers.nats.buckets import named, stream_of
 from watertight.enforcers.nats.declaration import (
     ChannelKeys,
@@ -30,6 +31,7 @@ def check(system: System, resource: Resource) -> Iterator[Flaw]:
     if found is not None:
         yield from _overlapping(found, resource)
         yield from _room(found, resource)
+        yield from _messages(system, resource, found)
         yield from _pending(system, resource, found)
         yield from _shared_windows(system, resource, found)
     declared = _stream_keys(resource)
@@ -77,6 +79,22 @@ def _room(found: Server, resource: Resource) -> Iterator[Flaw]:
             f"and `storage` is {size_text(found.storage_bytes)}.",
             "Raise `storage`, or lower the `max_size` of streams (1GiB each unless stated).",
             on_key=True,
+        )
+
+
+def _messages(system: System, resource: Resource, found: Server) -> Iterator[Flaw]:
+    """Each subject is kept in memory."""
+    every, fits = over_memory(system, resource, found), room(resource)
+    if every and not resource.external:
+        yield Flaw(
+            codes.MESSAGES_OVER_MEMORY,
+            ("resources", resource.name),
+            f"Streams may hold {every:,} messages whose subjects services choose; of "
+            f"{size_text(resource.limits.memory_bytes)}, a quarter has room for {fits:,} subjects. "
+            "Who publishes to ever new ones can end the server, again each time it starts.",
+            "Lower `max_messages` of streams, grant subjects without wildcards, or give it more "
+            "`limits: {memory: }`.",
+            Severity.WARNING,
         )
 
 

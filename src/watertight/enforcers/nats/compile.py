@@ -12,8 +12,10 @@ from typing import Any
 
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.nats.accounts import accounts, quoted
+from watertight.enforcers.nats.bounds import MAX_LINE_BYTES
 from watertight.enforcers.nats.declaration import KIND, Server, max_pending_bytes, server
 from watertight.enforcers.nats.storage import consumers, streams
+from watertight.enforcers.nats.subjects import MAX_TOKENS
 from watertight.enforcers.resource import (
     BUNDLE,
     CERTIFICATE,
@@ -54,6 +56,8 @@ def _plan(system: System, resource: Resource, placement: Placement) -> ServerPla
             f"# {resource.name}: compiled from the declaration; changes by hand are undone.",
             f"server_name: {quoted(resource.name)}",
             f"listen: {quoted(f'127.0.0.1:{resource.port}')}",
+            f"max_control_line: {MAX_LINE_BYTES}",
+            f"max_subscription_tokens: {MAX_TOKENS}",
             f"max_payload: {said.max_payload_bytes}",
             f"max_pending: {max_pending_bytes(resource, said)}",
             *tls(

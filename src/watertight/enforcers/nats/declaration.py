@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator
 
 from watertight.enforcers.nats.buckets import named, stream_of, subjects_of
-from watertight.enforcers.nats.subjects import overlap
+from watertight.enforcers.nats.subjects import common, overlap
 from watertight.enforcers.nats.values import (
     GIB,
     Subject,
@@ -36,6 +36,7 @@ USUAL_CONNECTIONS = 256
 MAX_HISTORY = 64
 """KeyValueMaxHistory in every client."""
 CONNECTIONS, MAX_CONNECTIONS = 64, 10_000
+MAX_MESSAGES = 1_000_000_000
 SUBSCRIPTIONS, MAX_SUBSCRIPTIONS = 1024, 1_000_000
 
 
@@ -68,6 +69,10 @@ class StreamKeys(Shape):
     """What it keeps."""
     max_size: Annotated[int, PlainValidator(parse_size)] = GIB
     """How much it keeps; 1GiB unless stated."""
+    max_messages: Annotated[int | None, whole_number(MAX_MESSAGES)] = None
+    """How many messages it keeps. Unless stated, where services may publish to subjects of their
+    own choice, what a quarter of the server's memory has room for in all streams together: each
+    subject is kept in memory (174,762 of 2GiB)."""
     max_age: Annotated[int | None, PlainValidator(parse_age)] = None
     """How long it keeps a message (`7d`); for as long as there is room unless stated."""
     history: Annotated[int | None, whole_number(MAX_HISTORY)] = None
@@ -119,6 +124,8 @@ class Stream:
     """None: by who publishes into it."""
     duplicate_window_seconds: int | None = None
     """None: by who publishes into it."""
+    max_messages: int | None = None
+    """None: by the server's memory, and who publishes into it."""
 
     @property
     def is_bucket(self) -> bool:
@@ -203,6 +210,7 @@ def read_server(resource: Resource) -> tuple[Server | None, tuple[Flaw, ...]]:
                 _history(one),
                 one.discard,
                 one.duplicate_window,
+                one.max_messages,
             )
             flaws = (*flaws, *_bucket(made, one, where))
             streams[name] = made
@@ -289,14 +297,19 @@ def max_pending_bytes(resource: Resource, said: Server) -> int:
     return min(MOST_PENDING_BYTES, max(2 * said.max_payload_bytes, share))
 
 
-def publishers(system: System, resource: Resource, stream: Stream) -> Sequence[str]:
-    """The services that may publish into a stream, revoked or not: what is kept must not change
-    with whom we trust today. The channels passed :func:`check`."""
-    return [
-        channel.source
+def publishers(system: System, resource: Resource, stream: Stream) -> Mapping[str, tuple[str, ...]]:
+    """The services that may publish into a stream, and what of it each may; revoked or not: what
+    is kept must not change with whom we trust today."""
+    found = {
+        channel.source: tuple(
+            common(own, kept)
+            for own in _published(channel)
+            for kept in stream.subjects
+            if overlap(own, kept)
+        )
         for channel in system.declared_to(resource.name)
-        if any(overlap(s, kept) for s in _published(channel) for kept in stream.subjects)
-    ]
+    }
+    return {service: subjects for service, subjects in found.items() if subjects}
 
 
 def _published(channel: Channel) -> Sequence[str]:

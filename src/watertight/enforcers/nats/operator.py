@@ -7,6 +7,7 @@ requests whose answer is JSON. It verifies the server as every client must.
 import asyncio
 import itertools
 import json
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -26,6 +27,9 @@ from watertight.enforcers.resource import (
 from watertight.errors import WatertightError
 
 TIMEOUT_SECONDS = 5.0
+RECOVERY_SECONDS = 60.0
+"""How long a server that was killed may take to read in what it keeps, and to answer again."""
+POLL_SECONDS = 0.05
 _MAX_LINE_BYTES = 1 << 16
 _MAX_ANSWER_BYTES = 64 << 20
 _BROKEN = (OSError, EOFError, ValueError, TimeoutError, asyncio.LimitOverrunError)
@@ -62,7 +66,8 @@ class Operator:
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self._inbox = inbox(plan.resource)
+        # All sessions of the operator are in one account, and would hear one another's answers.
+        self._inbox = f"{inbox(plan.resource)}.{secrets.token_hex(8)}"
         self._plan = plan
         self._numbers = itertools.count(1)
 
@@ -105,6 +110,12 @@ class Operator:
             raise Refused(str(said), code)
         return answer
 
+    def tell(self, subject: str, body: Mapping[str, Any]) -> None:
+        """A request whose answer nobody waits for; without a reply, none would be carried out."""
+        payload = json.dumps(body).encode()
+        reply = f"{self._inbox}.{next(self._numbers)}"
+        self._writer.write(f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n")
+
     async def _answer(self, subject: str, reply: str) -> dict[str, Any]:
         while True:
             verb, rest, payload = await self._next()
@@ -134,9 +145,23 @@ class Operator:
 
 
 @asynccontextmanager
-async def operator(plan: ServerPlan, host: ServerHost) -> AsyncIterator[Operator]:
-    """Logs in as the operator. Raises :class:`ServerUnreachable`."""
-    session = await _log_in(plan, host)
+async def operator(
+    plan: ServerPlan, host: ServerHost, *, within_seconds: float = 0.0
+) -> AsyncIterator[Operator]:
+    """Logs in as the operator; tries again for so long where the server does not answer.
+
+    Raises :class:`ServerUnreachable`.
+    """
+    clock = asyncio.get_running_loop()
+    deadline = clock.time() + within_seconds
+    while True:
+        try:
+            session = await _log_in(plan, host)
+            break
+        except ServerUnreachable:
+            if clock.time() >= deadline:
+                raise
+        await asyncio.sleep(POLL_SECONDS)
     try:
         yield session
     finally:

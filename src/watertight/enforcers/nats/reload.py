@@ -11,13 +11,20 @@ import datetime as dt
 import signal
 import ssl
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from watertight.enforcers.nats.accounts import VARZ
-from watertight.enforcers.nats.operator import Refused, ServerUnreachable, operator
+from watertight.enforcers.nats.operator import (
+    RECOVERY_SECONDS,
+    Refused,
+    ServerUnreachable,
+    operator,
+)
 from watertight.enforcers.resource import CERTIFICATE, ServerHost, ServerPlan, ServerRefused
 from watertight.errors import WatertightError
 
 DEADLINE_SECONDS = 10.0
+"""How long a server that answers may take to load a configuration."""
 POLL_SECONDS = 0.01
 _FAILED = "Failed to reload server configuration: "
 _NEEDS_RESTART = "config reload not supported"
@@ -34,6 +41,17 @@ class ReloadFailed(WatertightError):
         self.reason = reason
 
 
+_changing: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = (
+    WeakKeyDictionary()
+)
+
+
+def changing(resource: str) -> asyncio.Lock:
+    """Held by whoever writes the files of a server."""
+    locks = _changing.setdefault(asyncio.get_running_loop(), {})
+    return locks.setdefault(resource, asyncio.Lock())
+
+
 async def put_in_force(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
     """Writes the configuration and has the server run with it; says what changed.
 
@@ -41,6 +59,11 @@ async def put_in_force(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
     If the server refuses, the files that it runs with are back before this raises
     :class:`~watertight.enforcers.resource.ServerRefused`.
     """
+    async with changing(plan.resource):
+        return await _put_in_force(plan, host)
+
+
+async def _put_in_force(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
     before = files_of(plan, host)
     ran = await host.running()
     changed = list(await host.write(plan.files))
@@ -101,25 +124,36 @@ async def reload(plan: ServerPlan, host: ServerHost) -> None:
     """Has the server load its files, and returns once it has. Raises :class:`ReloadFailed`."""
     failed_before = _failure(host.log())
     since = dt.datetime.now(dt.UTC)
-    await host.signal(signal.SIGHUP)
+    await _signal(host)
+    clock = asyncio.get_running_loop()
+    began = clock.time()
     last: WatertightError | None = None
+    while True:
+        failed = _failure(host.log())
+        if failed != failed_before and failed is not None:
+            raise ReloadFailed(plan.resource, failed.partition(_FAILED)[2])
+        try:
+            if await _loaded(plan, host) >= since:
+                return
+            last = None
+        except (ServerUnreachable, Refused) as error:
+            last = error  # what it served until now may have expired, or it was killed
+        if last and not await host.running():
+            await host.start()  # and so it reads its files
+        seconds = clock.time() - began
+        if seconds > (RECOVERY_SECONDS if last else DEADLINE_SECONDS):
+            why = last.message if last else "no sign of it"
+            raise ReloadFailed(plan.resource, f"{why}, {seconds:.0f} s after the signal") from last
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _signal(host: ServerHost) -> None:
+    """A server that was killed is being started, with the files that stand."""
     try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while True:
-                failed = _failure(host.log())
-                if failed != failed_before and failed is not None:
-                    raise ReloadFailed(plan.resource, failed.partition(_FAILED)[2])
-                try:
-                    if await _loaded(plan, host) >= since:
-                        return
-                except (ServerUnreachable, Refused) as error:
-                    last = error  # what it served until now may have expired
-                await asyncio.sleep(POLL_SECONDS)
-    except TimeoutError as late:
-        why = last.message if last else "no sign of it"
-        raise ReloadFailed(plan.resource, f"{why}, {DEADLINE_SECONDS:g} s after the signal") from (
-            last or late
-        )
+        await host.signal(signal.SIGHUP)
+    except (WatertightError, OSError):
+        if await host.running():
+            raise
 
 
 def _failure(log: str) -> str | None:

@@ -5,9 +5,11 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from watertight.enforcers.nats.accounts import accounts
+from watertight.enforcers.nats.bounds import MAX_LINE_BYTES
 from watertight.enforcers.nats.compile import tls
 from watertight.enforcers.nats.declaration import Server, max_pending_bytes, server
 from watertight.enforcers.nats.storage import consumer_configuration, consumers, streams
+from watertight.enforcers.nats.subjects import MAX_TOKENS
 from watertight.model.system import Resource, System
 
 
@@ -22,6 +24,8 @@ def render(system: System, resource: Resource) -> Mapping[str, str]:
         f"# The server's SVID is that of {system.spiffe_id(resource.name)}; reload once renewed.",
         "# Close or secure every other port: http, cluster, gateway, leafnodes, websocket, mqtt.",
         f"port: {resource.port}",
+        f"max_control_line: {MAX_LINE_BYTES}",
+        f"max_subscription_tokens: {MAX_TOKENS}",
         f"max_payload: {said.max_payload_bytes}",
         f"max_pending: {max_pending_bytes(resource, said)}",
         *tls(

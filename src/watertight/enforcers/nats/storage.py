@@ -8,6 +8,7 @@ that pushes delivers to a subject of its maker's choice in the account where the
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from watertight.enforcers.nats.bounds import most_messages
 from watertight.enforcers.nats.declaration import (
     KIND,
     Grants,
@@ -103,9 +104,11 @@ def forgotten(before: System, after: System) -> Iterator[Change]:
 def streams(system: System, resource: Resource, said: Server) -> Mapping[str, Mapping[str, Any]]:
     """Name → configuration, as ``$JS.API.STREAM.CREATE`` takes it."""
     every = [grants(channel) for channel in system.declared_to(resource.name)]
+    most = most_messages(system, resource, said)
     return {
         name: _configuration(
             stream,
+            most[name],
             rollup=_may_roll_up(stream, every),
             shared=len(publishers(system, resource, stream)) > 1,
         )
@@ -129,9 +132,12 @@ def _window(stream: Stream, *, shared: bool) -> int:
     return min(seconds, stream.max_age_seconds or seconds) * _NANOSECONDS
 
 
-def _configuration(stream: Stream, *, rollup: bool, shared: bool) -> Mapping[str, Any]:
-    """Limits that are not set are -1. ``shared``: several services publish into it, and none may
-    have the server throw away what it has acknowledged to another."""
+def _configuration(
+    stream: Stream, messages: int, *, rollup: bool, shared: bool
+) -> Mapping[str, Any]:
+    """Limits that are not set are -1. ``messages``: how many it may hold. ``shared``: several
+    services publish into it, and none may have the server throw away what it has acknowledged to
+    another."""
     bucket = stream.is_bucket
     made: dict[str, Any] = {
         "name": stream.name,
@@ -142,7 +148,7 @@ def _configuration(stream: Stream, *, rollup: bool, shared: bool) -> Mapping[str
         "duplicate_window": _window(stream, shared=shared),
         "max_bytes": stream.max_bytes,
         "max_age": (stream.max_age_seconds or 0) * _NANOSECONDS,
-        "max_msgs": -1,
+        "max_msgs": messages,
         "max_msg_size": -1,
         "max_consumers": -1,
         "max_msgs_per_subject": stream.history or -1,

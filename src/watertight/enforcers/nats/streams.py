@@ -1,6 +1,8 @@
 """Streams and consumers: makes them what the plan says, and tells what they are not.
 
-A stream that nobody declared and that holds messages is never deleted: it is reported. A consumer
+A stream that nobody declared and that holds messages is never deleted: it is reported. One that
+holds more than it may from now on keeps that, and gets no more: a lower limit would make the server
+throw away what is there. A consumer
 that nobody declared is removed: it holds a position, and no message.
 """
 
@@ -36,9 +38,11 @@ async def converge(plan: ServerPlan, session: Operator) -> tuple[str, ...]:
         if found is None:
             await _ask(plan, session, f"{API}.STREAM.CREATE.{name}", wanted, f"stream {name}")
             changed.append(f"stream {name}: made")
-        elif odd := differences(wanted, found["config"]):
-            await _ask(plan, session, f"{API}.STREAM.UPDATE.{name}", wanted, f"stream {name}")
-            changed.append(f"stream {name}: {odd}, mended")
+        else:
+            bounded, more = without_loss(wanted, found["state"])
+            if odd := differences(bounded, found["config"]):
+                await _ask(plan, session, f"{API}.STREAM.UPDATE.{name}", bounded, f"stream {name}")
+                changed.append(f"stream {name}: {odd}, mended{more}")
         changed += await _converge_consumers(plan, session, name)
     return tuple(changed)
 
@@ -91,8 +95,9 @@ async def drift(plan: ServerPlan, session: Operator) -> AsyncIterator[str]:
         if found is None:
             yield f"stream {name} is missing"
             continue
-        if odd := differences(wanted, found["config"]):
-            yield f"stream {name}: {odd}"
+        bounded, more = without_loss(wanted, found["state"])
+        if odd := differences(bounded, found["config"]):
+            yield f"stream {name}: {odd}{more}"
         consumers = await _consumers(session, name)
         for service in grants.consumers[name]:
             if service not in consumers:
@@ -125,6 +130,18 @@ async def _pages(session: Operator, subject: str, key: str) -> AsyncIterator[dic
         seen += len(items)
         if not items or seen >= page["total"]:
             return
+
+
+def without_loss(
+    wanted: Mapping[str, Any], state: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], str]:
+    """The configuration that keeps what the stream holds, and what to say of it."""
+    bounded, more = dict(wanted), ""
+    for limit, what in (("max_msgs", "messages"), ("max_bytes", "bytes")):
+        if 0 < wanted[limit] < state[what]:
+            bounded[limit] = state[what]
+            more += f"; it holds more than the {wanted[limit]} {what} it may, and gets no more"
+    return bounded, more
 
 
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:

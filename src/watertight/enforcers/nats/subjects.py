@@ -14,6 +14,9 @@ from watertight.model.values import Malformed
 
 MAX_LENGTH = 255
 """Characters. The protocol line that carries a subject may have 4096 bytes (max_control_line)."""
+MAX_TOKENS = 32
+"""Of a subject that somebody subscribes to: each costs the server memory of its own (40 kB for a
+subscription of 128, where one of 8 has 3)."""
 _TOKEN = re.compile(r"[A-Za-z0-9_/:=+@~-]+")
 
 
@@ -29,6 +32,11 @@ def parse_subject(value: Any) -> str:
             "For example `orders.placed`.",
         )
     tokens = value.split(".")
+    if len(tokens) > MAX_TOKENS:
+        raise _bad(
+            f"{quoted(value)} has {len(tokens)} tokens, and {MAX_TOKENS} are allowed.",
+            "Put fewer dots into it.",
+        )
     if tokens[0] in ("*", ">"):
         raise _bad(
             f"{quoted(value)} starts with a wildcard, so it would take in every inbox and the "

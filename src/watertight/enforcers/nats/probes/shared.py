@@ -56,7 +56,7 @@ def _probe(identifier: str, caller: Caller, stream: Stream, attempt: str, judge:
         identifier,
         caller.login.channel,
         attempt,
-        _judged,
+        judged,
         caller.dialect,
         caller,
         stream.name,
@@ -79,9 +79,10 @@ def _discard(said: Mapping[str, Any]) -> Observation:
     return refused(told) if said.get("discard") == "new" else served(told)
 
 
-async def _judged(
+async def judged(
     arena: Arena, dialect: NATSDialect, caller: Caller, stream: str, judge: Judge
 ) -> Observation:
+    """Asks the running server, as the operator, how a stream is configured."""
     operator = caller.login.resource.name
     wire: Wire | None = None
     try:

@@ -1,0 +1,157 @@
+"""Looks after a running server: shows out whoever takes the memory that all share.
+
+No setting bounds all that a client can have nats-server remember: the way back for each request
+that nobody has answered yet (0.6 to 4 kB, for a minute; for five, of a fetch), message ids, what
+waits to be written, sent or judged. So once more memory is in use than Go's garbage can explain
+(``GOMEMLIMIT`` is half of what the server may have), the service that has sent most loses its
+connections, and for a while each new one. What it had the server remember goes with them, or at
+the latest when its time is up.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from watertight.enforcers.nats.accounts import ACCOUNT, CONNZ, VARZ, kick
+from watertight.enforcers.nats.compile import NATSGrants
+from watertight.enforcers.nats.operator import Operator, operator
+from watertight.enforcers.nats.shown_out import show_out, shown_out
+from watertight.enforcers.resource import ServerHost, ServerPlan
+
+log = structlog.get_logger(__name__)
+
+FAR_SECONDS, NEAR_SECONDS = 0.2, 0.05
+"""Between two looks: as long as there is room, and once there is little."""
+NOTED, NEAR, FULL = 3 / 8, 1 / 2, 5 / 8
+"""Of the server's memory: from where on we note who sends, look more often, show somebody out.
+What is above may be filled between two looks."""
+GROWN = 1 / 64
+"""Of the memory: by so much it must have grown since somebody was shown out, for another to be."""
+LEAST = 1 / 128
+"""Of the memory: who has taken less is not to blame."""
+HALF_LIFE_SECONDS = 5.0
+"""What a service has sent counts half after that."""
+MESSAGE_BYTES, SUBSCRIPTION_BYTES = 2 << 10, 4 << 10
+"""What one may cost besides its own bytes."""
+FIRST_SECONDS, LONGEST_SECONDS = 10.0, 320.0
+"""For how long a service is shown out; twice as long each time."""
+_EVERY = 2
+"""``state`` in CONNZ: connections that are open, and those that have ended."""
+_MOST = 1 << 20
+
+
+@dataclass(slots=True)
+class Guard:
+    """Who took how much, and who is shown out. Knows no server; times are those of one clock."""
+
+    memory_bytes: int
+    taken: dict[str, float] = field(default_factory=dict)
+    """Service → bytes, lately."""
+    out: dict[str, float] = field(default_factory=dict)
+    """Service → until when."""
+    _times: dict[str, int] = field(default_factory=dict)
+    _seen: dict[int, float] = field(default_factory=dict)
+    _last: float = 0.0
+    _full_bytes: int = 0
+    """How much was in use when somebody was last shown out."""
+
+    def is_noted(self, used_bytes: int) -> bool:
+        """Whether connections must be looked at."""
+        return used_bytes >= NOTED * self.memory_bytes
+
+    def forget(self) -> None:
+        """There is room: nobody is to blame."""
+        self.taken.clear()
+        self._seen.clear()
+        if not self.out:
+            self._times.clear()
+        self._full_bytes = 0
+
+    def note(self, connections: Sequence[Mapping[str, Any]], now: float) -> None:
+        """What each service has taken since the last look; nothing by the first."""
+        faded = 0.5 ** ((now - self._last) / HALF_LIFE_SECONDS)
+        self.taken = {service: held * faded for service, held in self.taken.items()}
+        before, self._seen, self._last = self._seen, {}, now
+        for one in connections:
+            service, number = one.get("account", ACCOUNT), one["cid"]
+            self._seen[number] = cost = _cost(one)
+            if before and service != ACCOUNT:
+                more = cost - before.get(number, 0.0)
+                self.taken[service] = self.taken.get(service, 0.0) + max(0.0, more)
+
+    def let_in(self, now: float) -> None:
+        """Those whose time is up."""
+        self.out = {service: until for service, until in self.out.items() if until > now}
+
+    def judge(self, used_bytes: int, now: float) -> str | None:
+        """The service that is now shown out, if one is."""
+        grown = used_bytes >= self._full_bytes + GROWN * self.memory_bytes
+        if used_bytes < FULL * self.memory_bytes or (self._full_bytes and not grown):
+            return None
+        present = {s: held for s, held in self.taken.items() if s not in self.out}
+        most = max(present, key=lambda service: present[service], default=None)
+        if most is None or present[most] < LEAST * self.memory_bytes:
+            return None
+        times = self._times.get(most, 0)
+        self._times[most] = times + 1
+        self.out[most] = now + min(LONGEST_SECONDS, FIRST_SECONDS * 2**times)
+        self._full_bytes = used_bytes
+        return most
+
+
+def _cost(connection: Mapping[str, Any]) -> float:
+    """What one connection may have had the server remember since it began."""
+    return float(
+        connection["in_msgs"] * MESSAGE_BYTES
+        + connection["in_bytes"]
+        + connection["subscriptions"] * SUBSCRIPTION_BYTES
+        + connection.get("pending_bytes", 0)
+    )
+
+
+async def watch(plan: ServerPlan, host: ServerHost) -> None:
+    """See ``Watches``. Raises WatertightError when the server ends or lets us in no more."""
+    grants: NATSGrants = plan.grants
+    guard = Guard(grants.memory_bytes)
+    clock = asyncio.get_running_loop()
+    async with operator(plan, host) as session:
+        for service in shown_out(plan, host) or ():
+            guard.out[service] = clock.time() + FIRST_SECONDS
+        standing = frozenset(guard.out)
+        while True:
+            guard.let_in(clock.time())
+            used = await look(session, guard, clock.time(), plan.resource)
+            if standing != guard.out.keys():
+                standing = frozenset(guard.out)
+                await show_out(plan, host, standing)
+            near = used >= NEAR * guard.memory_bytes
+            await asyncio.sleep(NEAR_SECONDS if near else FAR_SECONDS)
+
+
+async def look(session: Operator, guard: Guard, now: float, resource: str) -> int:
+    """Shows out who must be; how many bytes the server uses."""
+    answer = await session.ask(VARZ)
+    used: int = answer["data"]["mem"]
+    if not guard.is_noted(used):
+        guard.forget()
+        return used
+    asked = {"auth": True, "state": _EVERY, "limit": _MOST}
+    connections = (await session.ask(CONNZ, asked))["data"]["connections"]
+    guard.note(connections, now)
+    service = guard.judge(used, now)
+    if service is not None:
+        log.warning(
+            "service_shown_out",
+            resource=resource,
+            service=service,
+            seconds=guard.out[service] - now,
+            reason=f"{used >> 20} MiB of {guard.memory_bytes >> 20} were in use, and it had sent "
+            "most",
+        )
+    for one in connections:
+        if "stop" not in one and one.get("account") in guard.out:
+            session.tell(kick(answer["server"]["id"]), {"cid": one["cid"]})
+    return used
