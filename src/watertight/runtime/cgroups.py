@@ -222,6 +222,8 @@ def _bound(group: Path, memory_bytes: int, processes: int) -> None:
                 _write_if_there(group / "memory.limit_in_bytes", str(memory_bytes))
         _write_if_there(group / "memory.limit_in_bytes", str(memory_bytes))
         _write_if_there(group / "memory.memsw.limit_in_bytes", str(memory_bytes))
+        # Version 2 counts the buffers of TCP as memory; here they are counted apart, if at all.
+        _write_if_there(group / "memory.kmem.tcp.limit_in_bytes", str(memory_bytes))
 
 
 def _write_if_there(path: Path, text: str) -> None:

@@ -26,6 +26,8 @@ from watertight.runtime.wire import LimitsWire, PodWire, ProcessWire
 
 _START_SECONDS = 30.0
 _LONGEST_NAME = 64
+_PROXY_THREADS = 1024
+"""One a processor at the gateway, and a few."""
 _POD_LOG_BYTES = 1024 * 1024
 """What the init itself says, which is nothing unless it fails."""
 
@@ -53,7 +55,7 @@ def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> Process
         "process_most_bytes": process.process_most_bytes,
         "processes_bytes": process.processes_bytes,
         "spared": list(process.spared),
-        "groups": layout.cgroups.groups(spec.name) if process.limits else [],
+        "groups": _groups(spec.name, process, layout),
     }
 
 
@@ -77,10 +79,23 @@ def _counts_by_namespace() -> bool:
 
 
 def make_budgets(spec: PodSpec, layout: Layout) -> None:
-    """The control groups of a pod's program. Raises BudgetError."""
+    """The control groups of a pod's program, and of its proxy. Raises BudgetError."""
     for process in spec.processes:
         if process.limits is not None:
             layout.cgroups.make(spec.name, process.limits.memory_bytes, process.limits.processes)
+        elif process.memory_bytes is not None:
+            layout.cgroups.make(_of_proxy(spec.name), process.memory_bytes, _PROXY_THREADS)
+
+
+def _groups(pod: str, process: ProcessSpec, layout: Layout) -> list[str]:
+    if process.limits is not None:
+        return layout.cgroups.groups(pod)
+    return layout.cgroups.groups(_of_proxy(pod)) if process.memory_bytes is not None else []
+
+
+def _of_proxy(pod: str) -> str:
+    """The proxy's own budget: what is done to it takes nothing from the program beside it."""
+    return f"{pod}@{PROXY}"
 
 
 def make_guest_budget(pod: str, limits: Limits | None, layout: Layout) -> list[str]:
@@ -101,6 +116,7 @@ def remove_budgets(pod: str, layout: Layout) -> None:
     """Once nothing runs in the pod any more."""
     for budgets in (_budgets_of(pod, layout), layout.cgroups):
         budgets.remove(pod)
+        budgets.remove(_of_proxy(pod))
         budgets.tidy(f"{pod}.")  # the last ones go with the system
         budgets.leave()
 

@@ -261,6 +261,16 @@ def map_only_this_user(uid: int, gid: int) -> None:
     write_setting(Path("/proc/self/gid_map"), f"{gid} {gid} 1")
 
 
+def narrow_tcp(most_bytes: int) -> None:
+    """In this network namespace no TCP socket buffers more, in either direction (tcp(7)).
+
+    The kernel lets each grow to 4 and 6 MiB and more, for long lines, and all share what is set
+    aside for TCP on the host.
+    """
+    for name, usual in (("tcp_rmem", 131_072), ("tcp_wmem", 16_384)):
+        write_setting(Path("/proc/sys/net/ipv4") / name, f"4096 {usual} {most_bytes}")
+
+
 def open_all_ports() -> None:
     """In this network namespace anybody may listen below port 1024 too (ip-sysctl.rst)."""
     write_setting(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start"), "0")

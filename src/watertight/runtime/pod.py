@@ -25,6 +25,8 @@ from watertight.runtime.wire import PodWire
 SPEC = "spec.json"
 RECORD = "pod.json"
 LOG = "pod.log"
+_TCP_BYTES = 262_144
+"""Of one socket. There is loopback only, where nothing is under way for long."""
 
 
 def run_and_exit(directory: str, answers: int) -> NoReturn:
@@ -126,6 +128,7 @@ def _prepare(pod: PodWire, operator_uid: int) -> Init:
         linux.bring_up_loopback()
         # So that an unprivileged proxy can stand on the port its callee is known by, also 80.
         linux.open_all_ports()
+        linux.narrow_tcp(_TCP_BYTES)
     if not namespaces & Namespace.PID:
         linux.adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -37,6 +37,9 @@ from watertight.runtime.spec import (
 from watertight.runtime.wire import Mount
 
 _FIRST_FREE_PORT = 1024
+_PROXY_BYTES = 2 << 30
+_GATEWAY_BYTES = 4 << 30
+"""Twice what Envoy may allocate (ADR 28): sockets, whose buffers are the kernel's, count too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +200,7 @@ def _proxy(
         view=proxy_view(machine.system, network, sight) if isolated else (),
         credentials=layout.users.proxy(workload) if layout.users else None,
         ready=AdminReady(placement.admin_socket(workload)),
+        memory_bytes=_GATEWAY_BYTES if workload == GATEWAY else _PROXY_BYTES,
         # Between bind and chmod a socket must not be open to others.
         umask=0o077,
     )

@@ -37,6 +37,7 @@ _FORWARDED = (
 )
 _OPEN_FILES = 65_536
 _EXPENDABLE = "500"
+_EXPENDABLE_PROXY = "250"
 """Of -1000 to 1000 (proc_pid_oom_score_adj(5)); everything else here has 0."""
 _SMALL = "mode=0755,size=1m,nr_inodes=8k"
 """For the directories of a view: nobody may keep anything in them."""
@@ -285,8 +286,7 @@ def _become(process: ProcessWire, writer: int, *, die_with_init: bool = False) -
     # A core dump of a proxy would hold private keys.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_files(process["limits"])
-    if process["limits"] is not None:
-        _prefer_when_memory_is_short()
+    _prefer_when_memory_is_short(_EXPENDABLE if process["limits"] else _EXPENDABLE_PROXY)
     _give_up_rights(process)
     if die_with_init:
         linux.die_with_parent(signal.SIGKILL)  # after the change of user, which forgets it
@@ -318,10 +318,11 @@ def _limit_files(limits: LimitsWire | None) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _prefer_when_memory_is_short() -> None:
-    """If the whole host is short of memory, an app ends before what keeps it closed in."""
+def _prefer_when_memory_is_short(before_others: str) -> None:
+    """If the whole host is short of memory, an app ends before what keeps it closed in, and that
+    before what is not ours."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_EXPENDABLE, encoding="ascii")
+        Path("/proc/self/oom_score_adj").write_text(before_others, encoding="ascii")
 
 
 def _limit_memory_and_processes(limits: LimitsWire) -> None:

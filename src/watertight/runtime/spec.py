@@ -65,6 +65,8 @@ class ProcessSpec:
     """May listen below port 1024 of the host, if root starts it."""
     limits: Limits | None = None
     """What it may use; None for a proxy, which bounds itself."""
+    memory_bytes: int | None = None
+    """Of a proxy: what the kernel holds it to, where there are control groups."""
     process_bytes: int | None = None
     """Own memory that each process that it makes may take; None: no such bound."""
     process_most_bytes: int | None = None

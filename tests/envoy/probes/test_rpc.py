@@ -128,12 +128,12 @@ def narrow(body: Json) -> None:
     """Cluster: one window for all, as wide as one stream's."""
     key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     options = body["typed_extension_protocol_options"][key]["explicit_http_config"]
-    options["http2_protocol_options"]["initial_connection_window_size"] = 262_144
+    options["http2_protocol_options"]["initial_connection_window_size"] = 65_536
 
 
 def few(body: Json) -> None:
     """Cluster: as many requests at once as Envoy's own default is in proportion."""
-    body["circuit_breakers"]["thresholds"][0]["max_requests"] = 300
+    body["circuit_breakers"]["thresholds"][0]["max_requests"] = 200
 
 
 def believing(body: Json) -> None:

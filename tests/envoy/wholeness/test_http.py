@@ -68,7 +68,7 @@ async def test_a_reader_slower_than_any_idle_timeout_loses_nothing(mesh: Mesh, p
         pytest.skip("an outsider who takes no byte for so long is shown out")
     async with client(mesh, path, limit=1024) as one:
         one.say("GET", f"/sized/{3 * MEGABYTE}", "Connection: close")
-        await asyncio.sleep(75)  # the reader's own slowness
+        await asyncio.sleep(90)  # the reader's own slowness
         assert len((await one.answer()).body) == 3 * MEGABYTE
 
 

@@ -22,6 +22,15 @@ UNBOUNDED = 65_536
 """Above every real count: Envoy's own limit of 1,024 connections a cluster would refuse the
 1,025th connection of a healthy app. The overload manager is what bounds a proxy."""
 
+CONNECTION_BUFFER_BYTES = 32_768
+"""Above it a side of a connection is not read before the other one has taken something. Envoy's own
+1 MiB times all that a caller may open, and never read, is more memory than a host has; this costs
+a tenth more processor time for large answers, and 16 KiB a third."""
+UNSENT_BYTES = 65_536
+"""The kernel's part of it: what waits in a TCP socket beyond what the peer makes room for. By
+itself that grows to 4 MiB a connection, of memory that all of the host shares (tcp(7))."""
+_IPPROTO_TCP, _TCP_NOTSENT_LOWAT = 6, 25
+
 BACKLOG = 4096
 """Connections that may wait to be taken. Envoy's 128 are fewer than one busy caller opens at once,
 and on a Unix socket one more is refused, not delayed."""
@@ -47,6 +56,16 @@ def seconds(amount: float) -> str:
     return f"{amount:.6f}".rstrip("0").rstrip(".") + "s"
 
 
+def _unsent() -> Json:
+    """What a connection has of the listener that took it (tcp(7), TCP_NOTSENT_LOWAT)."""
+    return {
+        "level": _IPPROTO_TCP,
+        "name": _TCP_NOTSENT_LOWAT,
+        "int_value": UNSENT_BYTES,
+        "state": "STATE_PREBIND",
+    }
+
+
 def tcp_address(address: str, port: int) -> Json:
     """A TCP socket."""
     return {"socket_address": {"address": address, "port_value": port}}
@@ -65,19 +84,27 @@ def endpoint(cluster: str, address: Json) -> Json:
     }
 
 
-def cluster(name: str, address: Json, *, connect_timeout_seconds: float = 1.0, **rest: Any) -> Json:
+def cluster(
+    name: str,
+    address: Json,
+    *,
+    connect_timeout_seconds: float = 1.0,
+    max_requests: int = UNBOUNDED,
+    **rest: Any,
+) -> Json:
     """A static cluster of one endpoint, without Envoy's accidental limits."""
     return {
         "name": name,
         "type": "STATIC",
         "connect_timeout": seconds(connect_timeout_seconds),
+        "per_connection_buffer_limit_bytes": CONNECTION_BUFFER_BYTES,
         "load_assignment": endpoint(name, address),
         "circuit_breakers": {
             "thresholds": [
                 {
                     "max_connections": UNBOUNDED,
                     "max_pending_requests": UNBOUNDED,
-                    "max_requests": UNBOUNDED,
+                    "max_requests": max_requests,
                     "max_retries": UNBOUNDED,
                 }
             ]
@@ -113,7 +140,9 @@ def listener(name: str, address: Json, filters: Sequence[Json], **rest: Any) -> 
         "name": name,
         "address": address,
         "filter_chains": [chain],
+        **({"socket_options": [_unsent()]} if "socket_address" in address else {}),
         "tcp_backlog_size": BACKLOG,
+        "per_connection_buffer_limit_bytes": CONNECTION_BUFFER_BYTES,
         "max_connections_to_accept_per_socket_event": TAKEN_A_TURN,
         **rest,
     }

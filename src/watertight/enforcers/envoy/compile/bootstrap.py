@@ -8,10 +8,22 @@ from watertight.enforcers.envoy.compile.blocks import (
     pipe_address,
     typed,
 )
+from watertight.model.system import GATEWAY
 
 XDS_CLUSTER = "xds"
 MAX_CONNECTIONS = 10_000
 """Per proxy, downstream: what is above is refused, before memory or files run out."""
+
+HEAP_BYTES = {GATEWAY: 2 << 30}
+USUAL_HEAP_BYTES = 1 << 30
+"""What a proxy may allocate: more than its callers can make it hold, each up to what its door takes
+(docs/adr/0028). What bounds the whole process is larger, for the kernel's buffers count there."""
+GIVE_BACK, RESET_FROM, RESET_ALL, REFUSE = 0.2, 0.8, 0.95, 0.97
+"""Parts of it: from where on free memory goes back to the host, the largest HTTP/2 streams are
+reset (all of the largest at the second), and nothing new is taken."""
+TRACKED_POWER = 15
+"""Streams are told apart by what they hold, from 2^15 bytes on."""
+_HEAP = "envoy.resource_monitors.fixed_heap"
 
 LARGEST_REGEX = 65_536
 """Of the programs that RE2 makes. Envoy's own limit of 100 guards against expressions of strangers;
@@ -78,8 +90,30 @@ def bootstrap(placement: Placement, workload: str) -> Json:
                         ".DownstreamConnectionsConfig",
                         max_active_downstream_connections=MAX_CONNECTIONS,
                     ),
-                }
-            ]
+                },
+                {
+                    "name": _HEAP,
+                    "typed_config": typed(
+                        "extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                        max_heap_size_bytes=HEAP_BYTES.get(workload, USUAL_HEAP_BYTES),
+                    ),
+                },
+            ],
+            "buffer_factory_config": {"minimum_account_to_track_power_of_two": TRACKED_POWER},
+            "actions": [
+                _action("shrink_heap", {"threshold": {"value": GIVE_BACK}}),
+                _action(
+                    "reset_high_memory_stream",
+                    {
+                        "scaled": {
+                            "scaling_threshold": RESET_FROM,
+                            "saturation_threshold": RESET_ALL,
+                        }
+                    },
+                ),
+                _action("stop_accepting_requests", {"threshold": {"value": REFUSE}}),
+                _action("stop_accepting_connections", {"threshold": {"value": REFUSE}}),
+            ],
         },
         "stats_config": {
             "stats_matcher": {
@@ -93,4 +127,12 @@ def bootstrap(placement: Placement, workload: str) -> Json:
                 }
             }
         },
+    }
+
+
+def _action(name: str, trigger: Json) -> Json:
+    """What is done when the heap has grown so far."""
+    return {
+        "name": f"envoy.overload_actions.{name}",
+        "triggers": [{"name": _HEAP, **trigger}],
     }

@@ -50,7 +50,6 @@ HANDSHAKE_TIMEOUT_SECONDS = 10.0
 STALLED_SECONDS = 3.0
 """How long a client may take no byte of an answer's tail before its closing connection is cut; and
 how long the end of a WebSocket, or of an upload that is answered early, waits for the client's."""
-CONNECTION_BUFFER_BYTES = 32_768
 HTTP2_AT_THE_EDGE = {
     "max_concurrent_streams": 100,
     "initial_stream_window_size": 65_536,
@@ -155,7 +154,6 @@ def _listener(gateway: Gateway) -> Json:
         ],
         transport_socket=tls.serve_https(),
         transport_socket_connect_timeout=seconds(HANDSHAKE_TIMEOUT_SECONDS),
-        per_connection_buffer_limit_bytes=CONNECTION_BUFFER_BYTES,
     )
 
 

@@ -8,12 +8,15 @@ from watertight.enforcers.envoy.compile.blocks import ADS, Json, extension, seco
 
 HTTP_MANAGER = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
-STREAM_WINDOW_BYTES = 262_144
+STREAM_WINDOW_BYTES = 65_536
+"""Also what is kept of a stream whose reader does not read, in each proxy and direction."""
 POOLED_STREAMS = 256
 """At once on a connection that we open; for more we open another one."""
 CONNECTION_WINDOW_BYTES = POOLED_STREAMS * STREAM_WINDOW_BYTES
 """Streams share the connection's window. On connections that we open it has room for all of them,
-so that no number of stalled ones holds up another; and a hostile peer can make us hold 64 MiB."""
+so that no number of stalled ones holds up another; and a hostile peer can make us hold 16 MiB."""
+MOST_STREAMS = 4_096
+"""At once of one caller at one gRPC service; a further call is UNAVAILABLE."""
 
 HEADERS_TIMEOUT_SECONDS = 10.0
 """Between a request's first byte and the end of its headers."""

@@ -33,6 +33,7 @@ from watertight.enforcers.envoy.compile.http import (
     ESCAPED_SLASH,
     HANDSHAKE_TIMEOUT_SECONDS,
     NO_HOST,
+    POOLED_HTTP2,
     UNSEEN,
     common_options,
     manager,
@@ -43,14 +44,15 @@ from watertight.enforcers.envoy.compile.lifetimes import Lifetimes, lifetimes
 from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.model.system import GATEWAY, HTTPGrant, Protocol, Route, System
 
-DOOR_IDLE_SECONDS = 60.0
-"""A peer that says nothing is shown out; callers close earlier (outbound.POOL_IDLE_SECONDS)."""
 STALLED_SECONDS = 20.0
 """How long a closing connection waits for the caller's proxy: to take the next byte of an answer's
 tail, or to end an upload that was answered early. The end of an answer that breaks off is told by
 the end of its connection, which comes so much later (Envoy's ``delayed_close_timeout``)."""
-MOST_CONNECTIONS = {GATEWAY: 8_000}
-"""Where it is not :data:`passing.MOST_CONNECTIONS`: the gateway comes for many."""
+MOST_CONNECTIONS_OF_GATEWAY = 4_000
+"""It comes for many."""
+MOST_CONNECTIONS_OF_GRPC = 64
+"""Calls share connections: the caller's proxy opens another one for each 256 (http.POOLED_STREAMS),
+and keeps old ones for as long as a stream lives on them. The gateway's clients share none."""
 TRIES = 2
 """Of what never reached the app; nothing was done yet, whatever the method."""
 
@@ -110,8 +112,11 @@ def _for_upgrades(door: Door, lives: Lifetimes, peer: str, made: Json) -> Json:
 
 
 def _bound(door: Door) -> Json:
-    most = MOST_CONNECTIONS.get(door.caller, passing.MOST_CONNECTIONS)
-    return passing.bound(door.name, most)
+    if door.caller == GATEWAY:
+        return passing.bound(door.name, MOST_CONNECTIONS_OF_GATEWAY)
+    if door.listens.protocol is Protocol.GRPC:
+        return passing.bound(door.name, MOST_CONNECTIONS_OF_GRPC)
+    return passing.bound(door.name)
 
 
 def _manager(door: Door, lives: Lifetimes, *, delayed_close_timeout: str) -> Json:
@@ -125,9 +130,11 @@ def _manager(door: Door, lives: Lifetimes, *, delayed_close_timeout: str) -> Jso
             trailer_filter(),
             router(silent=True),
         ],
+        http2_protocol_options=dict(POOLED_HTTP2),
         upgrade_configs=[{"upgrade_type": "websocket"}],
         common_http_protocol_options=common_options(
-            idle_timeout=seconds(DOOR_IDLE_SECONDS),
+            # None shorter: to Envoy a connection is idle whose answer's tail nobody takes.
+            idle_timeout=seconds(lives.connection),
             max_connection_duration=seconds(lives.connection),
         ),
         drain_timeout=seconds(lives.drain),

@@ -14,6 +14,7 @@ from watertight.enforcers.envoy.compile.blocks import (
 from watertight.enforcers.envoy.compile.callee import callee
 from watertight.enforcers.envoy.compile.http import (
     MAX_HEADERS,
+    MOST_STREAMS,
     NO_HOST,
     POOLED_HTTP2,
     UNSEEN,
@@ -27,7 +28,7 @@ from watertight.model.addresses import callee_addresses
 from watertight.model.system import GATEWAY, Channel, Protocol, System
 
 POOL_IDLE_SECONDS = 45.0
-"""Below inbound.DOOR_IDLE_SECONDS, so that the side which might still send is the one to close."""
+"""Below what a callee waits, so that the side which might still send is the one to close."""
 UNSEEN_TRIES = 10
 """Of a request that its callee has not seen. With the back-off about 3 s: a callee's Envoy
 restarts, or its door is made anew, and the app hears nothing of it."""
@@ -60,6 +61,7 @@ def peer_clusters(
             transport_socket=tls.connect(system.spiffe_id(target), target, said),
             **_pool(placement, speaks),
             **({"connection_pool_per_downstream_connection": True} if apart else {}),
+            **({"max_requests": MOST_STREAMS} if speaks is Protocol.GRPC else {}),
         )
         for called, said in alpn.items()
     ]

@@ -13,9 +13,10 @@ EARLY_BYTES = 65_536
 """What a client may send before we have reached its callee."""
 
 
-MOST_CONNECTIONS = 4_000
+MOST_CONNECTIONS = 2_000
 """At once at one door, of the 10,000 that a proxy takes in all (bootstrap.MAX_CONNECTIONS): no
-caller alone can keep the others out."""
+caller alone can keep the others out, nor fill the memory of the callee's proxy, for one whose
+answer nobody reads takes up to half a MiB of that (docs/adr/0028)."""
 
 
 def bound(name: str, most: int = MOST_CONNECTIONS) -> Json:

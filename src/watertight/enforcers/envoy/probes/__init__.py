@@ -21,6 +21,7 @@ from watertight.enforcers.envoy.probes import (
     smuggling,
     tls,
     tokens,
+    unread,
     uses,
     wholeness,
 )
@@ -45,6 +46,7 @@ MODULES = (
     limits,
     exhaust,
     crowd,
+    unread,
 )
 
 

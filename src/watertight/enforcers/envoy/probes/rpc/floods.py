@@ -39,6 +39,7 @@ MOST_HALF_SAID = 48
 MOST_HALF_OPEN = 600
 """On one connection, where the other side allows so many."""
 SETTLE_SECONDS = 0.3
+PIECE_SECONDS = 0.1
 
 
 def floods() -> dict[str, tuple[Strike, ...]]:
@@ -158,11 +159,15 @@ async def _no_window(aim: Aim) -> None:
 async def _stall(aim: Aim, values: dict[int, int]) -> None:
     connection = await aim.connection(values, reads=False)
     body = aim.body(ballast(STALLED_BYTES))
-    said = b""
-    for _ in range(min(connection.most_streams, STALLED_STREAMS)):
-        stream = connection.new_stream()
-        said += headers(stream, aim.fields()) + data(stream, body)
-    await connection.send(said)
+    count = min(connection.most_streams, STALLED_STREAMS)
+    streams = [connection.new_stream() for _ in range(count)]
+    await connection.send(b"".join(headers(stream, aim.fields()) for stream in streams))
+    # In pieces, each within the first window of a stream: an app that has read one gives room for
+    # the next.
+    for start in range(0, len(body), SHORT_BYTES):
+        piece, end = body[start : start + SHORT_BYTES], start + SHORT_BYTES >= len(body)
+        await connection.send(b"".join(data(stream, piece, end=end) for stream in streams))
+        await connection.listen(PIECE_SECONDS, lambda: False)
     await connection.listen(SETTLE_SECONDS, lambda: False)
 
 
