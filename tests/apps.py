@@ -128,6 +128,9 @@ class HTTPEcho:
             ("content-type", "application/json"),
             ("content-length", str(len(content))),
             ("x-app", self._service),
+            ("alt-svc", 'h3=":1"'),
+            ("nel", '{"report_to": "me", "max_age": 31536000, "include_subdomains": true}'),
+            ("service-worker-allowed", "/"),
         ]
         parts: list[h11.Event] = [h11.Response(status_code=status, headers=headers)]
         if request.method != b"HEAD":

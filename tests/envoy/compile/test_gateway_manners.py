@@ -156,15 +156,18 @@ async def client() -> AsyncIterator[Outside]:
     ("asked", "host", "port"),
     [
         (HOST, HOST, "443"),
-        (f"{HOST}:8443", f"{HOST}:8443", "8443"),
+        (f"{HOST}:8443", f"{HOST}:8443", "443"),
+        (f"{HOST}:OURS", f"{HOST}:OURS", "OURS"),
         (f"{HOST}.", HOST, "443"),
-        (f"{HOST}.:8443", f"{HOST}:8443", "8443"),
-        ("SHOP.example:8443", "SHOP.example:8443", "8443"),
+        (f"{HOST}.:OURS", f"{HOST}:OURS", "OURS"),
+        ("SHOP.example:OURS", "SHOP.example:OURS", "OURS"),
+        (f"{HOST}:1", f"{HOST}:1", "443"),
     ],
 )
 async def test_the_app_sees_the_host_that_was_asked_for(
     client: Outside, asked: str, host: str, port: str
 ) -> None:
+    asked, host, port = (text.replace("OURS", str(client.port)) for text in (asked, host, port))
     seen = await client.get("/page", host=asked)
     told = [seen.said(n) for n in ("host", "x-forwarded-host", "x-forwarded-port")]
     assert told == [host, host, port]
@@ -228,9 +231,16 @@ async def test_what_proxies_say_never_comes_from_a_client(client: Outside) -> No
         *("x-forwarded-client-cert", "x-original-url", "x-http-method-override"),
         *("client-cert", "ssl-client-verify", "remote-user", "x-auth-request-user"),
     )
-    seen = await client.get("/page", *(f"{name}: mine" for name in names))
-    assert seen.status == 200
-    assert [(n, v) for n, v in seen.asked if "mine" in v] == []
+    more = (
+        *("x-watertight.subject", "x.watertight.subject", "x-forwarded.for", "x-watertight~client"),
+        *("x-forwarded-client.cert", "client.cert", "x-envoy.original-path", "remote.user"),
+        *("wl-proxy-client-ip", "proxy-client-ip", "x-azure-clientip", "x-amzn-oidc-identity"),
+        *("x-appengine-user-email", "x-middleware-subrequest", "x-script-name", "x-original-uri"),
+    )
+    for some in (names, more):
+        seen = await client.get("/page", *(f"{name}: mine" for name in some))
+        assert seen.status == 200
+        assert [(n, v) for n, v in seen.asked if "mine" in v] == []
     assert (await client.get("/page", "x_forwarded_for: mine")).status == 400
 
 

@@ -221,6 +221,9 @@ async def test_every_answer_carries_the_safety_headers() -> None:
             assert answer.headers["x-frame-options"] == "SAMEORIGIN"
             assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
             assert not [n for n in answer.headers if n == "server" or n.startswith("x-envoy")]
+            assert not {"alt-svc", "nel"} & set(answer.headers)
+        # Of one that shares the origin with others it is taken away (golden/gateway.yaml).
+        assert (await client.ask("/")).headers["service-worker-allowed"] == "/"
 
 
 async def test_bodies_and_headers_have_a_limit() -> None:

@@ -24,6 +24,7 @@ from tests.envoy.probes.weakenings import (
     foreign_trusted,
     from_query,
     hosts_believed,
+    hyphens_only,
     lax,
     never_shown_out,
     no_certificate_needed,
@@ -271,6 +272,13 @@ SABOTAGES = (
         always(together(manager(*DOOR, targets_obeyed), routes(*DOOR, targets_reached))),
         "grants.connect-elsewhere",
         "sessions.silent-then-elsewhere",
+    ),
+    sabotage("hyphens only", always(manager(*DOOR, hyphens_only)), "grants.forged-headers"),
+    sabotage(
+        "hyphens only at the edge",
+        always(manager(*HTTPS, hyphens_only)),
+        "gateway.forged-headers",
+        on=(OUTSIDE,),
     ),
     sabotage("two hosts", always(routes(*DOOR, hosts_believed)), "grants.two-hosts"),
     sabotage(

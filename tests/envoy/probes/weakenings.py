@@ -264,6 +264,15 @@ def none_is_ambiguous(body: Json) -> None:
     host["routes"] = [r for r in host["routes"] if "direct_response" not in r or _judges_host(r)]
 
 
+def hyphens_only(body: Json) -> None:
+    """What a program may read as one of ours, but is written otherwise, passes."""
+    (extension,) = body["early_header_mutation_extensions"]
+    for mutation in extension["typed_config"]["mutations"]:
+        if matcher := mutation.get("remove_on_match"):
+            known = matcher["key_matcher"]["safe_regex"]
+            known["regex"] = known["regex"].replace("[^a-z0-9]", "-")
+
+
 def hosts_believed(body: Json) -> None:
     """What is sent to two hosts is sent on."""
     host = body["virtual_hosts"][0]

@@ -29,6 +29,7 @@ from watertight.enforcers.envoy.compile.headers import (
     FORWARDING,
     OVERRIDES,
     PROXIES,
+    SERVED_USERS,
     SUBJECT_HEADER,
     USERS,
     copy_framing,
@@ -40,6 +41,7 @@ from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.model.system import GATEWAY, Gateway, Route, System
 
 _NOT_FOR_STRANGERS = (*CERTIFICATES, *FORWARDING, *OVERRIDES, *USERS)
+STRANGE = (*PROXIES, *SERVED_USERS)
 
 LISTENER = "https"
 IDLE_CONNECTION_SECONDS = 300.0
@@ -119,7 +121,7 @@ def _listener(gateway: Gateway) -> Json:
                 "AUTO",
                 [
                     cors.cors_filter(),
-                    forwarding.remember_port(),
+                    forwarding.remember_port(gateway.port),
                     limits.limit_filter(limits.BY_ADDRESS),
                     *tokens.filters(),
                     rbac.deny_all(),
@@ -147,7 +149,7 @@ def _listener(gateway: Gateway) -> Json:
                 upgrade_configs=[{"upgrade_type": "websocket"}],
                 # Before anything else: what only we say, and what makes another request of one.
                 early_header_mutation_extensions=[
-                    early([*removals(_NOT_FOR_STRANGERS, PROXIES), copy_framing()])
+                    early([*removals(_NOT_FOR_STRANGERS, STRANGE), copy_framing()])
                 ],
                 access_log=logs.every_request(ACCESS_LOG),
             )

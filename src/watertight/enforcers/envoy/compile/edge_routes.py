@@ -50,6 +50,13 @@ SAFETY_HEADERS: Mapping[str, tuple[str, str]] = {
 about framing, referrers or content, it is right. No ``includeSubDomains``: other hosts are not
 ours to bind."""
 
+NOT_AN_APPS_HEADERS = ("alt-svc", "nel")
+"""What binds browsers for the whole host, for months, and is about the connection, which is ours:
+where else the host is found (RFC 7838), and who is told of everybody's requests (W3C, Network Error
+Logging)."""
+SHARED_ORIGIN_HEADERS = ("service-worker-allowed",)
+"""Where several services share the origin: one would serve the others' pages from then on."""
+
 TALKATIVE_HEADERS = ("server", "x-powered-by", "x-envoy-upstream-service-time")
 """What tells an attacker which exploit to look up, or how long which question takes inside."""
 
@@ -89,8 +96,13 @@ def route_configuration(system: System, gateway: Gateway) -> Json:
             {"header": {"key": key, "value": value}, "append_action": action}
             for key, (value, action) in SAFETY_HEADERS.items()
         ],
-        "response_headers_to_remove": list(TALKATIVE_HEADERS),
+        "response_headers_to_remove": [*TALKATIVE_HEADERS, *_not_theirs(gateway)],
     }
+
+
+def _not_theirs(gateway: Gateway) -> tuple[str, ...]:
+    shared = len({route.target for route in gateway.routes}) > 1
+    return (*NOT_AN_APPS_HEADERS, *(SHARED_ORIGIN_HEADERS if shared else ()))
 
 
 def _routes(system: System, gateway: Gateway, number: int, route: Route) -> Iterator[Json]:

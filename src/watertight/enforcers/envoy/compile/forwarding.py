@@ -5,12 +5,11 @@ from watertight.enforcers.envoy.compile.path_matchers import is_literal
 from watertight.model.system import Route
 
 _NAMESPACE = "watertight.forwarding"
-_PORT_OR_NOTHING = r"^[^:]*:?([0-9]*)$"
 HTTPS_PORT = 443
 
 
-def remember_port() -> Json:
-    """Takes the port out of the Host that the client wrote; no formatter of Envoy can."""
+def remember_port(port: int) -> Json:
+    """Remembers whether the Host that the client wrote names our port; no formatter can."""
     return extension(
         "envoy.filters.http.header_to_metadata",
         "extensions.filters.http.header_to_metadata.v3.Config",
@@ -21,7 +20,7 @@ def remember_port() -> Json:
                     "metadata_namespace": _NAMESPACE,
                     "key": "port",
                     "regex_value_rewrite": {
-                        "pattern": {"regex": _PORT_OR_NOTHING},
+                        "pattern": {"regex": f"^[^:]*:?({port})?.*$"},
                         "substitution": r"\1",
                     },
                 },
@@ -32,7 +31,8 @@ def remember_port() -> Json:
 
 
 def headers() -> list[Json]:
-    """``request_headers_to_add``: the port is that of the Host, or https's own.
+    """``request_headers_to_add``: the port is ours, where the client asked for it, or https's own
+    (a router before us leads from that one to ours), and never one that only the client knows of.
 
     ``x-forwarded-for`` and ``-proto`` the connection manager writes.
     """

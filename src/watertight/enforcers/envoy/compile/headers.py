@@ -4,6 +4,7 @@ They are removed at the callee's door, before anything else looks at the request
 SVID does not go through the caller's own proxy.
 """
 
+import re
 from collections.abc import Iterable
 
 from watertight.enforcers.envoy.compile.blocks import Json, extension
@@ -18,17 +19,17 @@ CODING_HEADER = "x-watertight-coding"
 FRAMING_HEADER = "x-watertight-framing"
 
 OVERRIDES = (
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
+    *("x-http-method", "x-http-method-override", "x-method-override"),
+    *("x-http-path-override", "x-middleware-subrequest", "x-original-uri", "x-original-url"),
+    *("x-override-url", "x-rewrite-url", "x-script-name"),
 )
-"""Headers by which frameworks let a request become another one than was judged here."""
+"""Headers by which frameworks let a request become another one than was judged here; by
+``x-middleware-subrequest`` one that its own middleware does not judge (CVE-2025-29927)."""
 
 FORWARDING = (
     *("cf-connecting-ip", "client-ip", "fastly-client-ip", "forwarded", "front-end-https"),
-    *("proxy", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-host"),
+    *("proxy", "proxy-client-ip", "true-client-ip", "wl-proxy-client-ip", "x-azure-clientip"),
+    *("x-azure-socketip", "x-client-ip", "x-cluster-client-ip", "x-host"),
     *("x-original-forwarded-for", "x-original-host", "x-original-proto", "x-originating-ip"),
     *("x-proxyuser-ip", "x-real-ip", "x-remote-addr", "x-remote-ip", "x-scheme", "x-url-scheme"),
 )
@@ -45,14 +46,16 @@ CERTIFICATES = (
 """By which proxies say which certificate a client has shown (RFC 9440, and older ones)."""
 
 USERS = (
-    *("remote-groups", "remote-user", "x-auth-request-email", "x-auth-request-groups"),
-    *("x-auth-request-preferred-username", "x-auth-request-user"),
-    *("x-authenticated-user", "x-authenticated-userid", "x-authentik-username"),
-    *("x-goog-authenticated-user-email", "x-goog-authenticated-user-id", "x-pomerium-claim-email"),
-    *("x-remote-group", "x-remote-user", "x-webauth-user", "x-ms-client-principal"),
+    *("cf-access-authenticated-user-email", "remote-email", "remote-groups", "remote-name"),
+    *("remote-user", "x-authenticated-user", "x-authenticated-userid", "x-ms-client-principal"),
+    *("x-remote-group", "x-remote-user"),
 )
-"""By which proxies that log users in say who asks. Nobody outside may; a service that does so for
-another one may."""
+SERVED_USERS = (
+    *("x-amzn-mtls-", "x-amzn-oidc-", "x-appengine-", "x-auth-request-", "x-authentik-"),
+    *("x-goog-authenticated-", "x-ms-client-principal-", "x-pomerium-", "x-webauth-"),
+)
+"""By which proxies that log users in say who asks, and how such names begin. Nobody outside may; a
+service that does so for another one may."""
 
 PROXIES = ("x-envoy-", "x-forwarded-", "x-watertight-")
 """Beginnings of the names of headers that one proxy writes and another one obeys, or an app."""
@@ -84,11 +87,18 @@ def early(mutations: Iterable[Json]) -> Json:
 
 
 def removals(names: Iterable[str] = (), beginnings: Iterable[str] = ()) -> list[Json]:
-    """Mutations that remove headers by name, and by how their names begin."""
-    return [
-        *({"remove": name} for name in names),
-        *({"remove_on_match": {"key_matcher": {"prefix": start}}} for start in beginnings),
-    ]
+    """Mutations that remove headers by name, and by how their names begin.
+
+    A ``.`` in a name, or another mark, is a ``-`` to programs that make a variable of it (RFC 3875
+    section 4.1.18): ``x-watertight.subject`` is ours, too.
+    """
+    known = "|".join([*map(_spelt, names), *(f"{_spelt(start)}.*" for start in beginnings)])
+    return [{"remove_on_match": {"key_matcher": {"safe_regex": {"regex": known}}}}]
+
+
+def _spelt(name: str) -> str:
+    """A regular expression for a name, whatever stands between its words."""
+    return "[^a-z0-9]".join(map(re.escape, name.split("-")))
 
 
 def copy_coding() -> Json:
