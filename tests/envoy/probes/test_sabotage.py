@@ -12,6 +12,7 @@ from tests.envoy.probes.sabotages import SABOTAGES, Sabotage
 from tests.envoy.probes.shop import SHOP
 from tests.envoy.probes.test_rpc import RPC_SABOTAGES
 from tests.envoy.probes.test_sandbox import SANDBOX_SABOTAGES
+from tests.envoy.probes.test_unread import UNREAD_SABOTAGES
 from tests.envoy.probes.test_wholeness import WHOLENESS_SABOTAGES
 from watertight.enforcers.contract import Probe, Verdict
 from watertight.enforcers.envoy.probes import envoy_probes
@@ -25,6 +26,7 @@ ELSEWHERE = (
     frozenset({"gateway.certificate", "reach.name"})
     | DESYNC_SABOTAGES
     | RPC_SABOTAGES
+    | UNREAD_SABOTAGES
     | WHOLENESS_SABOTAGES
 )
 """Probes with a sabotage test of their own, below or in files of their own; not run elsewhere."""

@@ -28,6 +28,7 @@ from watertight.model.system import (
 )
 from watertight.verify.prover import prove
 
+UNREAD_SABOTAGES = frozenset({"exhaust.unread"})
 GRANTS = (HTTPGrant("GET", "/large"),)
 BLOCK = b"x" * 65_536
 LARGE_BYTES = 20_000_000
