@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from joserfc.jwk import ECKey
 
 from tests.folders import public_folder
 from tests.gateway.providers import jwks, keycloak
@@ -84,6 +85,15 @@ def test_an_issuer_whose_key_nobody_has_can_be_proven_in_part(system: RunningSys
     try:
         wrong = system.watertight(*verify, "--token-key", "mian=x", expect=2)
         assert "There is no issuer `mian`" in wrong.stderr
+        stranger = ECKey.generate_key("P-256").as_dict(private=True)
+        for key, what in (
+            (stranger, "is none of the keys in jwks.json"),
+            ({}, "does not sign"),
+            ([], "is no JWK"),
+        ):
+            (system.project / "key.json").write_text(json.dumps(key))
+            lent = ("--token-key", f"main={system.project}/key.json")
+            assert what in system.watertight(*verify, *lent, expect=2).stderr
         only = ("--only", "token.*")
         whole = json.loads(system.watertight(*verify, *only, expect=1).stdout)
         part = json.loads(system.watertight(*verify, "--without-tokens").stdout)

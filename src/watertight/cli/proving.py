@@ -28,6 +28,8 @@ from watertight.cli.proof import Audience, Proof, attack
 from watertight.control.store import ROOTS
 from watertight.enforcers.contract import Deep, Verdict
 from watertight.errors import ExitCode, WatertightError
+from watertight.gateway.fetching import fetch
+from watertight.gateway.keysets import JWKSRefused
 from watertight.model.document import quoted
 from watertight.model.dump import dump
 from watertight.model.nearest import did_you_mean
@@ -40,6 +42,7 @@ from watertight.verify.reports.sarif import to_sarif
 from watertight.verify.reports.table import to_table
 from watertight.verify.results import Result
 from watertight.verify.sampling import Sample
+from watertight.verify.tokens import UnusableKey, is_of
 
 MOST_SEED = 1_000_000
 
@@ -51,6 +54,9 @@ class Report(StrEnum):
     JSON = "json"
     SARIF = "sarif"
     JUNIT = "junit"
+
+
+PRIVATE = "Give a private JWK."
 
 
 class BadTokenKey(WatertightError):
@@ -126,6 +132,8 @@ def verify(  # noqa: PLR0913 - each is an option of the command
         return
     _warn_if_not_in_force(system, declaration)
     keys = dict(_token_key(text, system) for text in token_key or [])
+    for name, key in keys.items():
+        _refuse_a_stranger(system, declaration, name, key)
     chosen = secrets.randbelow(MOST_SEED) if seed is None else seed
     search = Deep(chosen, minutes * 60) if deep else None
     some = Sample(sample, chosen) if sample is not None else None
@@ -237,8 +245,31 @@ def _token_key(text: str, system: System) -> tuple[str, dict[str, Any]]:
     except OSError as error:
         raise BadTokenKey(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError:  # its text may be a secret: not quoted, not chained
-        raise BadTokenKey(f"{path} is not JSON.", remedy="Give a private JWK.") from None
+        raise BadTokenKey(f"{path} is not JSON.", remedy=PRIVATE) from None
+    if not isinstance(key, dict):
+        raise BadTokenKey(f"{path} is no JWK (RFC 7517).", remedy=PRIVATE)
     return issuer, key
+
+
+def _refuse_a_stranger(system: System, declaration: Path, name: str, key: dict[str, Any]) -> None:
+    """A key that the gateway does not know would have every right token refused."""
+    issuer = system.gateway.issuers[name] if system.gateway else None
+    if issuer is None:
+        return
+    try:
+        known = asyncio.run(fetch(issuer, declaration.parent)).keys
+    except JWKSRefused:  # `status` tells of it; the gateway may have an older one
+        return
+    try:
+        is_known = is_of(key, name, known)
+    except UnusableKey as error:
+        raise BadTokenKey(error.message, remedy=error.remedy) from None
+    if not is_known:
+        raise BadTokenKey(
+            f"The token key lent for issuer {quoted(name)} is none of the keys in {issuer.jwks}.",
+            remedy="Give the private half of one of them. Where nobody has it: "
+            "docs/how-to/prove-with-tokens.md.",
+        )
 
 
 def _check(system: System, declaration: Path, envelope: Path, roots: Path | None) -> None:

@@ -1,5 +1,6 @@
 """JWTs for the gateway's probes, signed with an issuer's real key where the operator lends it."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from joserfc import jwk, jws, jwt
+from joserfc.errors import JoseError
 from joserfc.registry import HeaderParameter
 
 from watertight.errors import WatertightError
@@ -71,12 +73,26 @@ class TokenSigner:
             return key.as_pem(private=False)
 
 
+def is_of(private: Mapping[str, Any], issuer: str, key_set: str) -> bool:
+    """Whether a key signs, and its public half is in a JWK Set (by thumbprint, RFC 7638).
+
+    Raises :class:`UnusableKey` for what is no private key of a public one.
+    """
+    with _refusing(issuer):
+        key = jwk.import_key(dict(private))
+        if isinstance(key, jwk.OctKey) or not key.is_private:
+            raise TypeError
+        algorithm(private)
+        public = jwk.KeySet.import_key_set(json.loads(key_set))
+        return key.thumbprint() in {one.thumbprint() for one in public.keys}
+
+
 @contextmanager
 def _refusing(issuer: str) -> Iterator[None]:
     """Tells of a key that is none."""
     try:
         yield
-    except (ValueError, KeyError, TypeError) as error:
+    except (JoseError, ValueError, KeyError, TypeError) as error:
         # The cause may quote the key: only its type is told.
         raise UnusableKey(
             f"The token key lent for issuer {issuer} does not sign ({type(error).__name__}).",

@@ -20,6 +20,10 @@ def local_replies(realm: str) -> Json:
             _mapper(_details(f"matched_policy[{MALFORMED.replace(' ', '_')}]"))
             | _challenge(f'{bearer}, error="invalid_token"')
             | {"status_code": 401},
+            # Envoy calls it 403; RFC 6750 section 3.1 has 401 for whatever is wrong with the token.
+            _mapper(_details("Audiences_in_Jwt_are_not_allowed"))
+            | _challenge(f'{bearer}, error="invalid_token"')
+            | {"status_code": 401},
             _mapper(_details("Jwt_is_missing")) | _challenge(bearer),
             _mapper(_status(401)) | _challenge(f'{bearer}, error="invalid_token"'),
             _mapper(_both(_status(403), _requires_token()))
