@@ -11,6 +11,7 @@ import pytest
 from tests.docs.test_links import REPOSITORY
 from tests.envoy.probes.shop import SHOP
 from tests.nats.test_shared import SHARED
+from tests.postgresql.shop import SHOP as ORDERS
 from tests.rabbitmq.shop import SHOP as JOBS
 from watertight.enforcers.contract import Deep, Probe
 from watertight.enforcers.registry import enforcers
@@ -34,6 +35,7 @@ SECTIONS = {
 SYSTEMS = (
     load_file(REPOSITORY / "examples" / "shop" / "watertight.yaml"),
     load_text(JOBS.replace("{port}", "5671")),
+    load_text(ORDERS.replace("{port}", "5432")),
     load_text(SHARED.replace("{port}", "4222")),
     SHOP,
 )

@@ -6,6 +6,7 @@ from tests.docs.test_attacks import made_by
 from tests.docs.test_links import REPOSITORY
 from tests.envoy.probes.shop import SHOP as MESH
 from tests.nats.test_shared import SHARED
+from tests.postgresql.shop import SHOP as ORDERS
 from tests.rabbitmq.shop import SHOP as JOBS
 from watertight.enforcers.registry import enforcers
 from watertight.model.load import load_file, load_text
@@ -16,6 +17,7 @@ SYSTEMS = (
     load_file(EXAMPLES / "shop" / "watertight.yaml"),
     load_file(EXAMPLES / "unmodified" / "watertight.yaml"),
     load_text(JOBS.replace("{port}", "5671")),
+    load_text(ORDERS.replace("{port}", "5432")),
     load_text(SHARED.replace("{port}", "4222")),
 )
 PAGE = (REPOSITORY / "docs" / "threat-model.md").read_text()

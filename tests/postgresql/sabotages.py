@@ -264,6 +264,12 @@ SABOTAGES = (
         "grants.schema",
         "pairs.shadow",
     ),
+    sql(
+        "foreign-key",
+        "DROP EVENT TRIGGER watertight",
+        "escalation.foreign-key",
+        channels=("migrator -> orders-db",),
+    ),
     sql("sequence", "GRANT UPDATE ON SEQUENCE tickets TO orders", "grants.sequence"),
     sql("function", "GRANT EXECUTE ON FUNCTION place TO PUBLIC", "grants.function"),
     sql(

@@ -146,3 +146,22 @@ def test_a_service_whose_name_no_role_can_have(name: str) -> None:
     wrong = System("shop.internal", system.services, system.resources, (channel,))
     (flaw,) = check(wrong, system.resources["orders-db"])
     assert (flaw.code, flaw.path) == (codes.RESOURCE_NAME, ("channels", 0, "from"))
+
+
+@pytest.mark.parametrize(
+    ("resource", "code"),
+    [
+        (", schema: a.sql", codes.MAKES_WHERE_OWNER_LOOKS),
+        (", extensions: [citext]", codes.MAKES_WHERE_OWNER_LOOKS),
+        (", schema: a.sql, external: db.example", None),
+        ("", None),
+    ],
+)
+def test_nobody_makes_things_where_the_operators_own_sql_looks(
+    resource: str, code: str | None
+) -> None:
+    resource = f", database: orders{resource}"
+    found = flaws(resource, ", schemas: {public: [create]}")
+    assert [f.code for f in found] == ([] if code is None else [code])
+    assert all(f.path[-2:] == ("schemas", "public") for f in found)
+    assert flaws(resource, ", schemas: {stock: [create]}") == []

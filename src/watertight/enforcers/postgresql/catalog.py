@@ -14,6 +14,7 @@ from psycopg.rows import namedtuple_row
 from watertight.enforcers.postgresql.admin import Connection
 from watertight.enforcers.postgresql.compile import DatabasePlan
 from watertight.enforcers.postgresql.declaration import OUR_SCHEMA, Kind
+from watertight.enforcers.postgresql.fence import BODY, FENCED, KEYS
 
 _GONE = re.compile(r"ROUTINE \d+|None")
 """What the server says of a thing that went while it looked."""
@@ -137,6 +138,10 @@ class Found:
     """The views of ``information_schema`` that the standard gives to everybody, as SQL."""
     settings: tuple[str, ...] = field(default=())
     """Set by ALTER SYSTEM, past our configuration."""
+    fenced: bool = False
+    """What ``fence`` says is refused."""
+    keys: tuple[tuple[str, str, str], ...] = ()
+    """Foreign keys that ``fence`` refuses and that are there: table, name, as SQL, and whose."""
 
 
 async def databases(connection: Connection) -> frozenset[str]:
@@ -193,6 +198,8 @@ async def read(connection: Connection, plan: DatabasePlan) -> Found:
         ),
         readable_schema=frozenset(r.what for r in await _rows(connection, _INFORMATION_SCHEMA)),
         settings=tuple(r.name for r in await _rows(connection, _SETTINGS)),
+        fenced=bool(await _rows(connection, FENCED, {"body": BODY})),
+        keys=tuple((r.what, r.name, r.owner) for r in await _rows(connection, _KEYS)),
     )
 
 
@@ -259,6 +266,12 @@ _SETTINGS = """
 SELECT DISTINCT name FROM pg_file_settings WHERE sourcefile LIKE '%/postgresql.auto.conf'
 ORDER BY name
 """
+_KEYS = f"""
+SELECT format('TABLE %I.%I', nspname, relname) AS what, quote_ident(conname) AS name,
+    pg_get_userbyid(k.relowner)::text AS owner
+FROM ({KEYS}) k JOIN pg_class c ON c.oid = conrelid JOIN pg_namespace n ON n.oid = relnamespace
+WHERE conparentid = 0 ORDER BY 1, 2
+"""  # noqa: S608 - a query of ours
 _PRESETS = """
 SELECT coalesce(r.rolname, '') AS role, coalesce(d.datname, '') AS database, setconfig
 FROM pg_db_role_setting LEFT JOIN pg_roles r ON r.oid = setrole

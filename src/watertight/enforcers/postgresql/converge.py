@@ -9,15 +9,22 @@ from pathlib import Path
 import psycopg
 from psycopg import errors
 
-from watertight.enforcers.postgresql.admin import MAINTENANCE, Connection, administer
-from watertight.enforcers.postgresql.catalog import databases, read
+from watertight.enforcers.postgresql.admin import (
+    MAINTENANCE,
+    POLL_SECONDS,
+    Connection,
+    administer,
+)
+from watertight.enforcers.postgresql.catalog import Found, databases, read
 from watertight.enforcers.postgresql.compile import OWNER, DatabasePlan
 from watertight.enforcers.postgresql.declaration import OUR_SCHEMA
 from watertight.enforcers.postgresql.definitions import Definitions, definitions, keep
+from watertight.enforcers.postgresql.reach import refuse_strangers
 from watertight.enforcers.postgresql.schema_file import is_applied, run_schema_file, schema_text
 from watertight.enforcers.postgresql.steps import (
     Absent,
     Step,
+    closing_steps,
     grant_steps,
     ground_steps,
     identifier,
@@ -25,6 +32,7 @@ from watertight.enforcers.postgresql.steps import (
     preset_steps,
     role_steps,
 )
+from watertight.enforcers.postgresql.told import bounded
 from watertight.enforcers.postgresql.way import GRACE_SECONDS, Way, cleared
 from watertight.enforcers.resource import ServerHost, ServerPlan, ServerRefused
 from watertight.errors import WatertightError
@@ -33,6 +41,11 @@ ROUNDS = 5
 """A REVOKE on a table takes its columns' privileges along, so that we look again."""
 PATIENCE_SECONDS = 20.0
 """In all, for locks that others hold, and for what changes while we look."""
+END_SECONDS = 5.0
+"""For sessions to end."""
+_SERVICES_SESSIONS = """
+SELECT pid FROM pg_stat_activity WHERE usesysid >= 16384 AND datname = current_database()
+"""
 PAUSE_SECONDS = 1.0
 """Between two tries: whoever has queued behind us goes on."""
 GONE = (
@@ -74,9 +87,11 @@ async def converge(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
         if wrong := missing_extension(found, database):
             raise ServerRefused(plan.at, *wrong)
         deadline = time.monotonic() + PATIENCE_SECONDS
+        closed = list[Step]()
         while True:
             try:
                 async with cleared(looks, connection, way):
+                    closed += await _close(connection, plan)
                     done = await _at_once(connection, plan, text)
                 break
             except IN_BETWEEN as error:
@@ -91,7 +106,7 @@ async def converge(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
         for role in sorted({step.ends for step in done if step.ends}):
             await end_sessions(connection, role)
     done += [Step(f"ended, for it was in the way: {each}", "") for each in way.ended.values()]
-    return (*changed, *dict.fromkeys(step.says for step in done))
+    return (*changed, *_told(found, [*closed, *done]))
 
 
 async def _at_once(connection: Connection, plan: ServerPlan, text: str | None) -> list[Step]:
@@ -101,15 +116,15 @@ async def _at_once(connection: Connection, plan: ServerPlan, text: str | None) -
         row = await (await connection.execute(_KNOWN.encode())).fetchone()
         if row and row[0]:
             await connection.execute(_TURN.encode())
-        done = await _ground(connection, database)
+        done = await _ground(connection, plan)
         found = await read(connection, database)
         before = await definitions(connection, database)
         new = not is_applied(found, database, text)
         if new and text is not None:
-            await run_schema_file(connection, plan, text)
+            await run_schema_file(connection, plan, text, found)
             done.append(Step(f"schema file {database.schema_file} run", ""))
         elif before.outside and text is not None:
-            await _run_again(connection, plan, text)
+            await _run_again(connection, plan, text, found)
         done += await _grants(connection, plan)
         return done + await _keep(connection, database, before, accepts=new or text is None)
 
@@ -144,27 +159,36 @@ async def differences(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
         found = await read(connection, database)
         defined = await definitions(connection, database)
     steps, absent = grant_steps(found, database)
-    every = (
-        *role_steps(found, database),
-        *preset_steps(found, database),
-        *ground_steps(found, database),
-        *steps,
-    )
-    lines = [step.says for step in every]
+    lines = [s.says for s in (*role_steps(found, database), *preset_steps(found, database))]
+    lines += bounded([step.says for step in ground_steps(found, database)])
+    lines += _told(found, steps)
     if not is_applied(found, database, text):
         lines.append(f"schema file {database.schema_file}: changed, not run yet")
     lines += [f"ALTER SYSTEM set {name}" for name in found.settings]
-    lines += [f"{what}: {how} outside of apply" for what, how in defined.outside.items()]
+    outside = [f"{what}: {how} outside of apply" for what, how in defined.outside.items()]
+    lines += bounded(outside)
     lines += [f"replication slot {slot}: nobody declared it" for slot in defined.slots]
-    lines += [f"pending: {each}" for each in absent]
-    return lines
+    return [*lines, *(f"pending: {each}" for each in absent)]
 
 
-async def _run_again(connection: Connection, plan: ServerPlan, text: str) -> None:
+def _told(found: Found, steps: Sequence[Step]) -> list[str]:
+    """First what is the operator's, then so many lines of each service's own things."""
+    owner = {thing.what.partition(" ")[2]: thing.owner for thing in found.owned}
+    lines: dict[str, list[str]] = {OWNER: []}
+    for step in steps:
+        whose = owner.get(step.thing.partition(" ")[2], OWNER)
+        if step.thing.startswith("DEFAULT "):
+            whose = step.thing.partition(" FOR ROLE ")[2].partition(" IN SCHEMA ")[0]
+        lines.setdefault(whose, []).append(step.says)
+    ours = list(dict.fromkeys(lines.pop(OWNER)))
+    return [*ours, *(line for some in lines.values() for line in bounded(some))]
+
+
+async def _run_again(connection: Connection, plan: ServerPlan, text: str, found: Found) -> None:
     """Takes back what was done by hand to what the schema file makes, if it still can."""
     with contextlib.suppress(ServerRefused):
         async with connection.transaction():
-            await run_schema_file(connection, plan, text)
+            await run_schema_file(connection, plan, text, found)
 
 
 async def _keep(
@@ -206,10 +230,48 @@ async def _make_database(plan: ServerPlan, host: ServerHost) -> list[str]:
     return [f"database {name} made"]
 
 
-async def _ground(connection: Connection, database: DatabasePlan) -> list[Step]:
+async def _close(connection: Connection, plan: ServerPlan) -> list[Step]:
+    """Has in force, for all, what the schema file's run relies on; in a transaction before it.
+
+    Whoever was in before may have made things that nobody sees yet, and is shown out.
+    """
+    async with connection.transaction():
+        found = await read(connection, plan.grants)
+        row = await (await connection.execute(_KNOWN.encode())).fetchone()
+        if not (row and row[0]):
+            return []  # nobody has been here
+        steps = await _execute(connection, closing_steps(found, plan.grants))
+    if steps:
+        await _end_all(connection, plan)
+    return steps
+
+
+async def _end_all(connection: Connection, plan: ServerPlan) -> None:
+    deadline = time.monotonic() + END_SECONDS
+    before: set[int] | None = None
+    while True:
+        rows = await (await connection.execute(_SERVICES_SESSIONS)).fetchall()
+        there = {int(pid) for (pid,) in rows}
+        before = there if before is None else before & there
+        if not before:
+            return
+        if time.monotonic() > deadline:
+            raise WatertightError(
+                f"Sessions of services at {plan.resource} do not end.",
+                remedy="`watertight up` restarts the server.",
+            )
+        for pid in before:
+            await connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _ground(connection: Connection, plan: ServerPlan) -> list[Step]:
     """Roles first: what belongs to whom is said with them."""
+    database: DatabasePlan = plan.grants
     done = await _execute(connection, role_steps(await read(connection, database), database))
     found = await read(connection, database)
+    if set(database.extensions) - found.extensions:
+        refuse_strangers(plan, found, "The script of an extension")
     return done + await _execute(connection, ground_steps(found, database))
 
 

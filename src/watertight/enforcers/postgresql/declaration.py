@@ -352,6 +352,8 @@ def check(system: System, resource: Resource) -> Iterator[Flaw]:
             continue
         asked.append(shape.connections)
         yield from _twice(path, channel)
+        if database is not None:
+            yield from _makes(system, resource, database, path, channel)
         if not any(_explicit(shape)) and not shape.temporary:
             yield Flaw(
                 codes.GRANTS_NOTHING,
@@ -372,6 +374,39 @@ def check(system: System, resource: Resource) -> Iterator[Flaw]:
                 _session_bytes(resource, database, asked),
                 resource.limits,
             )
+
+
+def _makes(
+    system: System, resource: Resource, database: DatabaseKeys, path: DocumentPath, channel: Channel
+) -> Iterator[Flaw]:
+    """A service that may make things where others look for names without a schema."""
+    if "create" not in (p for p, _ in channel_keys(channel).schemas.get(DEFAULT_SCHEMA, ())):
+        return
+    name, where = quoted(channel.source), (*path, "schemas", DEFAULT_SCHEMA)
+    remedy = (
+        "Give it a schema of its own (`schemas: {NAME: [create, usage]}`), which its sessions find "
+        "by `options=-csearch_path%3DNAME`."
+    )
+    runs = ["its `schema` file"] if database.schema_file else []
+    runs += ["the scripts of its extensions"] if database.extensions else []
+    others = [c.source for c in system.incoming(resource.name) if c.source != channel.source]
+    if runs and not resource.external:
+        yield Flaw(
+            codes.MAKES_WHERE_OWNER_LOOKS,
+            where,
+            f"{name} may make things in {quoted(DEFAULT_SCHEMA)}, which is searched by "
+            f"{' and '.join(runs)}: its code would run as the owner of {quoted(resource.name)}.",
+            remedy,
+        )
+    elif others:
+        yield Flaw(
+            codes.MAKES_WHERE_SERVICES_LOOK,
+            where,
+            f"{name} may make things in {quoted(DEFAULT_SCHEMA)}, where others look for names: its "
+            f"code runs as whoever finds it ({', '.join(sorted(others))}).",
+            remedy,
+            Severity.WARNING,
+        )
 
 
 def _role(path: DocumentPath, channel: Channel) -> Iterator[Flaw]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from watertight.enforcers.postgresql.admin import Connection
 from watertight.enforcers.postgresql.compile import DatabasePlan
 from watertight.enforcers.postgresql.declaration import OUR_SCHEMA
+from watertight.enforcers.postgresql.fence import EVENT_TRIGGER
 
 TABLE = f"{OUR_SCHEMA}.definitions"
 MADE, CHANGED, GONE = "made", "changed", "removed"
@@ -45,7 +46,9 @@ class Definitions:
 async def definitions(connection: Connection, plan: DatabasePlan) -> Definitions:
     """Reads them; our sessions' search path is always the same, so the words are, too."""
     owners = [role.name for role in plan.roles if role.creates]
-    rows = await connection.execute(_NOW.encode(), {"owners": owners, "ours": OUR_SCHEMA})
+    rows = await connection.execute(
+        _NOW.encode(), {"owners": owners, "ours": OUR_SCHEMA, "fence": EVENT_TRIGGER}
+    )
     now = {str(what): str(digest) for what, digest in await rows.fetchall()}
     rows = await connection.execute(_SLOTS)
     slots = tuple(str(name) for (name,) in await rows.fetchall())
@@ -135,7 +138,7 @@ WITH things AS (
     UNION ALL
     SELECT 'pg_event_trigger', oid, NULL, evtowner, format('EVENT TRIGGER %%I', evtname),
         concat_ws('|', evtevent, evtfoid::regprocedure, evtenabled, evttags::text)
-    FROM pg_event_trigger
+    FROM pg_event_trigger WHERE evtname <> %(fence)s
     UNION ALL
     SELECT 'pg_publication', p.oid, NULL, pubowner, format('PUBLICATION %%I', pubname),
         concat_ws('|', puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot,

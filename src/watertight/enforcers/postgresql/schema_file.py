@@ -15,12 +15,14 @@ from watertight.enforcers.postgresql.admin import Connection
 from watertight.enforcers.postgresql.catalog import Found
 from watertight.enforcers.postgresql.compile import OWNER, DatabasePlan
 from watertight.enforcers.postgresql.declaration import DEFAULT_SCHEMA, OUR_SCHEMA
+from watertight.enforcers.postgresql.reach import out_of_reach
 from watertight.enforcers.postgresql.steps import identifier
 from watertight.enforcers.resource import ServerPlan, ServerRefused
 from watertight.errors import WatertightError
 
 _TRANSACTION_STATEMENT = "0A000"
 """feature_not_supported: what EXECUTE says to BEGIN, COMMIT, VACUUM."""
+_DENIED = "42501"
 _ALREADY_THERE = {"42P06", "42P07", "42710", "42723", "42701"}
 """duplicate_schema, _table, _object, _function, _column."""
 
@@ -51,17 +53,23 @@ def is_applied(found: Found, database: DatabasePlan, text: str | None) -> bool:
     return found.schema_files.get(database.schema_file) == digest(text)
 
 
-async def run_schema_file(connection: Connection, plan: ServerPlan, text: str) -> None:
-    """Runs the file in the transaction that is open. Raises :class:`ServerRefused`."""
+async def run_schema_file(
+    connection: Connection, plan: ServerPlan, text: str, found: Found
+) -> None:
+    """Runs the file in the transaction that is open. Raises :class:`ServerRefused`.
+
+    ``found``: what there is, within the transaction.
+    """
     database: DatabasePlan = plan.grants
-    await connection.execute(_RUNNER)
-    try:
-        await connection.execute("SELECT pg_temp.run_schema_file(%s)", [text])
-    except (errors.LockNotAvailable, errors.DeadlockDetected):
-        raise  # says nothing of the file: it is tried again
-    except psycopg.Error as error:
-        raise _refused(plan, text, error) from error
-    await connection.execute("DROP FUNCTION pg_temp.run_schema_file")
+    async with out_of_reach(connection, plan, found) as theirs:
+        await connection.execute(_RUNNER)
+        try:
+            await connection.execute("SELECT pg_temp.run_schema_file(%s)", [text])
+        except (errors.LockNotAvailable, errors.DeadlockDetected):
+            raise  # says nothing of the file: it is tried again
+        except psycopg.Error as error:
+            raise _refused(plan, text, error, theirs) from error
+        await connection.execute("DROP FUNCTION pg_temp.run_schema_file")
     await connection.execute(
         f"INSERT INTO {OUR_SCHEMA}.schema_files VALUES (%s, %s) "  # noqa: S608 - ours
         "ON CONFLICT (name) DO UPDATE SET sha256 = EXCLUDED.sha256, at = now()".encode(),
@@ -69,7 +77,9 @@ async def run_schema_file(connection: Connection, plan: ServerPlan, text: str) -
     )
 
 
-def _refused(plan: ServerPlan, text: str, error: psycopg.Error) -> WatertightError:
+def _refused(
+    plan: ServerPlan, text: str, error: psycopg.Error, theirs: frozenset[str]
+) -> WatertightError:
     said = error.diag
     where = str(plan.grants.schema_file)
     if said.internal_position and said.internal_query == text:
@@ -85,11 +95,24 @@ def _refused(plan: ServerPlan, text: str, error: psycopg.Error) -> WatertightErr
             "The whole file runs each time that it changed: write it so that it can "
             "(CREATE … IF NOT EXISTS)."
         )
+    elif theirs and any(_of_schema(error, schema) for schema in theirs):
+        remedy = (
+            "Services make things of their own there, so that the file cannot look into it. Let "
+            "the file keep to other schemas, and the service make what is its own."
+        )
     return ServerRefused(plan.at, f"{where}: {said.message_primary or error}.", remedy)
+
+
+def _of_schema(error: psycopg.Error, schema: str) -> bool:
+    """Whether that is what the server denies; its messages are in English."""
+    said = error.diag.message_primary or ""
+    return error.sqlstate == _DENIED and said == f"permission denied for schema {schema}"
 
 
 _RUNNER = f"""
 CREATE FUNCTION pg_temp.run_schema_file(text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = {DEFAULT_SCHEMA}, pg_temp AS $$BEGIN EXECUTE $1; END$$;
+SET search_path = {DEFAULT_SCHEMA}, pg_temp AS $$BEGIN EXECUTE $1;
+SET CONSTRAINTS ALL IMMEDIATE; END$$;  -- else at our COMMIT, and by us
+
 ALTER FUNCTION pg_temp.run_schema_file(text) OWNER TO {identifier(OWNER)}
 """.encode()

@@ -15,6 +15,7 @@ from watertight.enforcers.postgresql.catalog import (
     Preset,
 )
 from watertight.enforcers.postgresql.compile import (
+    NOBODY,
     OPERATOR,
     OWNER,
     DatabasePlan,
@@ -29,6 +30,7 @@ from watertight.enforcers.postgresql.declaration import (
     Grant,
     Kind,
 )
+from watertight.enforcers.postgresql.fence import FENCE
 from watertight.model.document import quoted
 from watertight.model.nearest import did_you_mean, nearest
 
@@ -58,6 +60,11 @@ class Step:
     sql: str
     ends: str | None = None
     """The role whose sessions hold rights that they should not: they are ended."""
+    thing: str = ""
+    """What a privilege is about, as SQL."""
+
+
+_FENCED = Step("foreign keys by which services' code would run as others: refused", FENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,19 +236,54 @@ def ground_steps(found: Found, plan: DatabasePlan) -> Iterator[Step]:
                 f"extension {extension} made",
                 f"CREATE EXTENSION {identifier(extension)} WITH SCHEMA {DEFAULT_SCHEMA}",
             )
+    if not found.fenced:
+        yield _FENCED
+    for table, key, owner in found.keys:
+        yield Step(
+            f"foreign key {key} of {table} dropped: it had code of {owner} run as others",
+            f"ALTER {table} DROP CONSTRAINT {key}",
+        )
     creates = {role.name: role.creates for role in plan.roles}
-    for thing in sorted(found.owned):
-        if thing.owner in creates and thing.schema not in creates[thing.owner]:
-            yield _given_back(thing)
+    left = [
+        thing
+        for thing in sorted(found.owned)
+        if thing.owner in creates and thing.schema not in creates[thing.owner]
+    ]
+    if NOBODY not in found.roles and any(_heir(thing) == NOBODY for thing in left):
+        yield from _role(None, NOBODY, NOTHING)
+    yield from map(_given_back, left)
 
 
 def _given_back(thing: Owned) -> Step:
     """Who owns a thing may do anything with it, so ownership is a grant as well."""
+    heir = _heir(thing)
     return Step(
-        f"{thing.what} of {thing.owner} given to {OWNER}",
-        f"ALTER {thing.what} OWNER TO {identifier(OWNER)}",
+        f"{thing.what} of {thing.owner} given to {heir}",
+        f"ALTER {thing.what} OWNER TO {identifier(heir)}",
         ends=thing.owner,
     )
+
+
+def _heir(thing: Owned) -> str:
+    """Not the database's owner: a view or a function of a service's would then do as he may."""
+    return OWNER if thing.what.startswith("SCHEMA ") else NOBODY
+
+
+def closing_steps(found: Found, plan: DatabasePlan) -> list[Step]:
+    """What must be in force before a schema file runs: for all, whenever they began.
+
+    By what is taken here somebody could put things where the file finds them.
+    """
+    steps = [] if found.fenced else [_FENCED]
+    rights, _ = _wanted(found, plan)
+    owned = {thing.what for thing in found.owned if thing.owner != OWNER}
+    return steps + [
+        _revoke(held)
+        for held in sorted(found.held - rights)
+        if held.privilege == "CREATE"
+        or (held.privilege == "TRIGGER" and held.what.startswith("TABLE "))
+        if held.what not in owned and held.grantee != NOBODY
+    ]
 
 
 def missing_extension(found: Found, plan: DatabasePlan) -> tuple[str, str] | None:
@@ -283,6 +325,13 @@ def _wanted(found: Found, plan: DatabasePlan) -> tuple[set[Held], list[Absent]]:
     # It shows everybody what he may use, and nothing else; half the world's tools ask it.
     rights.add(Held("SCHEMA information_schema", "", "", "USAGE"))
     rights |= {Held(view, "", "", "SELECT") for view in found.readable_schema}
+    # The checks of foreign keys look for a table as its owner.
+    rights |= {
+        Held(what, "", NOBODY, "USAGE")
+        for thing in found.owned
+        if thing.owner == NOBODY
+        for what in found.objects.get((Kind.SCHEMA, thing.schema, ""), ())
+    }
     absent = []
     for role, grant in wanted(plan):
         if grant.privilege == MAINTAIN and found.version < MAINTAIN_SINCE * 10_000:
@@ -346,12 +395,12 @@ def _no_column(found: Found, role: RolePlan, grant: Grant, what: str) -> Absent:
 
 def _revoke(held: Held) -> Step:
     sql = _statement(held, f"REVOKE {_privilege(held)}", f"FROM {_to(held)} CASCADE")
-    return Step(f"revoked: {says(held)} from {held.grantee or 'everybody'}", sql)
+    return Step(f"revoked: {says(held)} from {held.grantee or 'everybody'}", sql, thing=held.what)
 
 
 def _grant(held: Held) -> Step:
     sql = _statement(held, f"GRANT {_privilege(held)}", f"TO {_to(held)}")
-    return Step(f"granted: {says(held)} to {held.grantee or 'everybody'}", sql)
+    return Step(f"granted: {says(held)} to {held.grantee or 'everybody'}", sql, thing=held.what)
 
 
 def _statement(held: Held, verb: str, whom: str) -> str:

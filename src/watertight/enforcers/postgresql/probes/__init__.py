@@ -5,7 +5,15 @@ from collections.abc import Iterable, Iterator
 from watertight.enforcers.attack.server import server_probes
 from watertight.enforcers.contract import Arena, Probe
 from watertight.enforcers.postgresql.declaration import KIND
-from watertight.enforcers.postgresql.probes import escalation, grants, limits, logins, pairs, uses
+from watertight.enforcers.postgresql.probes import (
+    escalation,
+    grants,
+    keys,
+    limits,
+    logins,
+    pairs,
+    uses,
+)
 from watertight.enforcers.postgresql.probes.dialect import DIALECT
 from watertight.enforcers.postgresql.probes.scope import scopes
 from watertight.model.system import Resource, System
@@ -22,6 +30,7 @@ def postgresql_probes(system: System) -> Iterator[Probe]:
             yield from uses.probes(scope)
             yield from grants.probes(scope)
             yield from escalation.probes(scope)
+            yield from keys.probes(scope)
             yield from limits.probes(scope)
             yield from pairs.probes(scope)
 
