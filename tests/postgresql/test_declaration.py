@@ -10,6 +10,7 @@ from watertight.enforcers.postgresql.declaration import (
     check,
     granted,
 )
+from watertight.enforcers.postgresql.weaknesses import weaknesses
 from watertight.model import codes
 from watertight.model.findings import Severity
 from watertight.model.load import load_text
@@ -165,3 +166,15 @@ def test_nobody_makes_things_where_the_operators_own_sql_looks(
     assert [f.code for f in found] == ([] if code is None else [code])
     assert all(f.path[-2:] == ("schemas", "public") for f in found)
     assert flaws(resource, ", schemas: {stock: [create]}") == []
+
+
+def test_foreign_keys_at_a_server_of_others_are_a_finding_of_the_proof() -> None:
+    where = ", database: orders, external: db.example"
+    keys = ", schemas: {own: [create]}, tables: {a: {references: [id]}}"
+    for resource, channel, found in (
+        (where, keys, [codes.KEY_BY_OTHERS]),
+        (", database: orders", keys, []),
+        (where, ", schemas: {own: [create]}", []),
+    ):
+        system = load_text(FRAME.format(resource=resource, channel=channel))
+        assert [finding.code for finding in weaknesses(system)] == found

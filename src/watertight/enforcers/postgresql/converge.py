@@ -87,11 +87,12 @@ async def converge(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
         if wrong := missing_extension(found, database):
             raise ServerRefused(plan.at, *wrong)
         deadline = time.monotonic() + PATIENCE_SECONDS
-        closed = list[Step]()
+        closed: list[Step] | None = None
         while True:
             try:
                 async with cleared(looks, connection, way):
-                    closed += await _close(connection, plan)
+                    if closed is None:
+                        closed = await _close(connection, plan, found)
                     done = await _at_once(connection, plan, text)
                 break
             except IN_BETWEEN as error:
@@ -106,7 +107,7 @@ async def converge(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
         for role in sorted({step.ends for step in done if step.ends}):
             await end_sessions(connection, role)
     done += [Step(f"ended, for it was in the way: {each}", "") for each in way.ended.values()]
-    return (*changed, *_told(found, [*closed, *done]))
+    return (*changed, *_told(found, [*(closed or ()), *done]))
 
 
 async def _at_once(connection: Connection, plan: ServerPlan, text: str | None) -> list[Step]:
@@ -230,13 +231,12 @@ async def _make_database(plan: ServerPlan, host: ServerHost) -> list[str]:
     return [f"database {name} made"]
 
 
-async def _close(connection: Connection, plan: ServerPlan) -> list[Step]:
+async def _close(connection: Connection, plan: ServerPlan, found: Found) -> list[Step]:
     """Has in force, for all, what the schema file's run relies on; in a transaction before it.
 
     Whoever was in before may have made things that nobody sees yet, and is shown out.
     """
     async with connection.transaction():
-        found = await read(connection, plan.grants)
         row = await (await connection.execute(_KNOWN.encode())).fetchone()
         if not (row and row[0]):
             return []  # nobody has been here

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from watertight.enforcers.postgresql.declaration import KIND, channel_keys
+from watertight.enforcers.postgresql.declaration import KIND, channel_keys, granted
 from watertight.model import codes
 from watertight.model.document import quoted
 from watertight.model.findings import Finding, Severity
@@ -12,12 +12,14 @@ from watertight.model.system import Resource, System
 def weaknesses(system: System) -> Iterator[Finding]:
     """``NOTIFY`` and ``LISTEN``, for which there is no privilege, wherever services share one.
 
-    And a leap in memory by temporary tables (ADR 24).
+    And a leap in memory by temporary tables (ADR 24), and foreign keys where others run the server.
     """
     for resource in system.resources.values():
         sharing = [quoted(c.source) for c in system.incoming(resource.name)]
         if resource.kind == KIND and not resource.external and len(sharing) > 1:
             yield from _leaps(system, resource)
+        if resource.kind == KIND and resource.external:
+            yield from _keys(system, resource)
         if resource.kind == KIND and len(sharing) > 1:
             yield Finding(
                 codes.UNDECLARED_NOTICES,
@@ -28,6 +30,24 @@ def weaknesses(system: System) -> Iterator[Finding]:
                 "each a database of its own.",
                 severity=Severity.WARNING,
             )
+
+
+def _keys(system: System, resource: Resource) -> Iterator[Finding]:
+    """What an event trigger of ours refuses at our own servers (ADR 26)."""
+    have = []
+    for channel in system.incoming(resource.name):
+        privileges = {grant.privilege for grant in granted(channel)}
+        if privileges >= {"create", "references"}:
+            have.append(channel.source)
+    if have:
+        yield Finding(
+            codes.KEY_BY_OTHERS,
+            f"A service that makes tables which refer to others' has its code run as their owner: "
+            f"{quoted(resource.name)} ({', '.join(have)}).",
+            resource.at,
+            remedy="Grant it `references` or `create`, not both; or let us run the server.",
+            severity=Severity.WARNING,
+        )
 
 
 def _leaps(system: System, resource: Resource) -> Iterator[Finding]:
