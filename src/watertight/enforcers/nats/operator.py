@@ -94,13 +94,9 @@ class Operator:
 
     async def ask(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One request and its answer. Raises :class:`Refused`, :class:`ServerUnreachable`."""
-        reply = f"{self._inbox}.{next(self._numbers)}"
-        payload = json.dumps(body).encode() if body is not None else b""
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                self._writer.write(f"PUB {subject} {reply} {len(payload)}\r\n".encode())
-                self._writer.write(payload + b"\r\n")
-                answer = await self._answer(subject, reply)
+                answer = await self._answer(subject, self.tell(subject, body))
         except _BROKEN as error:
             raise _unreachable(self._plan, error) from error
         fault = answer.get("error")
@@ -110,11 +106,13 @@ class Operator:
             raise Refused(str(said), code)
         return answer
 
-    def tell(self, subject: str, body: Mapping[str, Any]) -> None:
-        """A request whose answer nobody waits for; without a reply, none would be carried out."""
-        payload = json.dumps(body).encode()
+    def tell(self, subject: str, body: Mapping[str, Any] | None = None) -> str:
+        """A request whose answer nobody need wait for: where it will come."""
         reply = f"{self._inbox}.{next(self._numbers)}"
+        payload = json.dumps(body).encode() if body is not None else b""
+        # At once: the second of two packets would wait for 40 ms (Nagle, and late ACKs).
         self._writer.write(f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n")
+        return reply
 
     async def _answer(self, subject: str, reply: str) -> dict[str, Any]:
         while True:

@@ -38,9 +38,11 @@ MESSAGE_BYTES, SUBSCRIPTION_BYTES = 2 << 10, 4 << 10
 """What one may cost besides its own bytes."""
 FIRST_SECONDS, LONGEST_SECONDS = 10.0, 320.0
 """For how long a service is shown out; twice as long each time."""
-_EVERY = 2
-"""``state`` in CONNZ: connections that are open, and those that have ended."""
-_MOST = 1 << 20
+_CLOSED = 1
+"""``state`` in CONNZ: connections that have ended."""
+_MOST, _MOST_ENDED = 1 << 20, 500
+"""Of those that have ended, the last: as many do not come and go between two looks. The server
+remembers 10,000, which are 5 MB to tell."""
 
 
 @dataclass(slots=True)
@@ -131,6 +133,12 @@ async def watch(plan: ServerPlan, host: ServerHost) -> None:
             await asyncio.sleep(NEAR_SECONDS if near else FAR_SECONDS)
 
 
+async def _connections(session: Operator, asked: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    answer = await session.ask(CONNZ, {"auth": True, **asked})
+    found: Sequence[Mapping[str, Any]] = answer["data"]["connections"]
+    return found
+
+
 async def look(session: Operator, guard: Guard, now: float, resource: str) -> int:
     """Shows out who must be; how many bytes the server uses."""
     answer = await session.ask(VARZ)
@@ -138,9 +146,9 @@ async def look(session: Operator, guard: Guard, now: float, resource: str) -> in
     if not guard.is_noted(used):
         guard.forget()
         return used
-    asked = {"auth": True, "state": _EVERY, "limit": _MOST}
-    connections = (await session.ask(CONNZ, asked))["data"]["connections"]
-    guard.note(connections, now)
+    connections = await _connections(session, {"limit": _MOST})
+    ended = await _connections(session, {"state": _CLOSED, "sort": "stop", "limit": _MOST_ENDED})
+    guard.note([*ended, *connections], now)
     service = guard.judge(used, now)
     if service is not None:
         log.warning(
@@ -152,6 +160,6 @@ async def look(session: Operator, guard: Guard, now: float, resource: str) -> in
             "most",
         )
     for one in connections:
-        if "stop" not in one and one.get("account") in guard.out:
+        if one.get("account") in guard.out:
             session.tell(kick(answer["server"]["id"]), {"cid": one["cid"]})
     return used
