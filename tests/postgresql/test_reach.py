@@ -158,25 +158,24 @@ async def test_what_a_service_had_not_committed_yet_is_too_late(rig: Rig) -> Non
     assert await loot(rig) == []
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        INTO_STOCK,
-        "CREATE TABLE IF NOT EXISTS stock.more (id int);\n",
-        "SELECT stock.t2();\n",
-        "CREATE VIEW seen AS SELECT * FROM stock.people;\n",
-        "SET search_path = stock; INSERT INTO people (email) VALUES ('A@B');\n",
-    ],
-)
-async def test_the_schema_file_cannot_look_where_services_make_things(rig: Rig, file: str) -> None:
+async def test_the_schema_file_cannot_look_where_services_make_things(rig: Rig) -> None:
     there = [line.replace("public.", "stock.") for line in TABLE_FIRST]
     with closing(connect(rig, "migrator")) as session:
         run(session, *there)
-    schema_file(rig, SCHEMA + SECRETS + file)
-    with pytest.raises(ServerRefused, match=r"schema stock|does not exist") as refused:
-        await apply(rig)
-    if "schema stock" in str(refused.value):
+    for file in (
+        INTO_STOCK,
+        "CREATE TABLE IF NOT EXISTS stock.more (id int);\n",
+        "SELECT stock.f();\n",
+        "CREATE VIEW seen AS SELECT * FROM stock.people;\n",
+    ):
+        schema_file(rig, SCHEMA + SECRETS + file)
+        with pytest.raises(ServerRefused, match="permission denied for schema stock") as refused:
+            await apply(rig)
         assert "Services make things of their own there" in refused.value.remedy
+    by_path = "SET search_path = stock; INSERT INTO people (email) VALUES ('A@B');\n"
+    schema_file(rig, SCHEMA + SECRETS + by_path)
+    with pytest.raises(ServerRefused, match="does not exist"):
+        await apply(rig)
     assert await loot(rig) == []
     schema_file(rig, SCHEMA + SECRETS)
     await apply(rig)
