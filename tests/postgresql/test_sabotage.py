@@ -54,6 +54,10 @@ async def test_a_weakened_server_turns_exactly_these_probes_red(
         assert drift != []
     finally:
         applied = await database.enforcer.apply(database.plan, database.host)
+        if any("given to watertight_nobody" in step for step in applied.changed):
+            # Somebody must have looked at what a service owned for a while.
+            await as_operator(database, "REASSIGN OWNED BY watertight_nobody TO watertight_owner")
+            await database.enforcer.apply(database.plan, database.host)
     assert applied.changed != ()
     mended = [p for p in probes if p.id in sabotage.breaks and not p.id.startswith(SLOW)]
     assert not_held(await run(database, mended)) == {}
