@@ -3,11 +3,11 @@
 import pytest
 
 from tests.postgresql.shop import SHOP
+from watertight.enforcers.postgresql.check import check
 from watertight.enforcers.postgresql.declaration import (
     Grant,
     Kind,
     Target,
-    check,
     granted,
 )
 from watertight.enforcers.postgresql.weaknesses import weaknesses

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from watertight.enforcers.contract import Applied, Capability, Deep, Placement, Probe
+from watertight.enforcers.postgresql.check import check
 from watertight.enforcers.postgresql.declaration import (
     KIND,
     DatabaseKeys,
     GrantKeys,
-    check,
     declared,
     server_shares,
 )
