@@ -95,3 +95,20 @@ async def write_files(rig: Rig, files: Mapping[str, str]) -> None:
     """Puts other configuration files in place of the right ones, and has them in force."""
     await rig.host.write(files)
     await reload(rig.plan, rig.host)
+
+
+def schema_file(rig: Rig, text: str) -> None:
+    """Writes it anew, to be run by the next apply."""
+    (name,) = FILES
+    (rig.host.placement.project_directory / name).write_text(text)
+
+
+def run(session: psycopg.Connection[tuple[object, ...]], *statements: str) -> None:
+    """One statement after another."""
+    for statement in statements:
+        session.execute(statement.encode())
+
+
+async def apply(rig: Rig) -> tuple[str, ...]:
+    """What the operator's apply changed."""
+    return (await rig.enforcer.apply(rig.plan, rig.host)).changed

@@ -8,7 +8,14 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from tests.postgresql.rig import FILES, as_operator, connect, shop_database
+from tests.postgresql.rig import (
+    apply,
+    as_operator,
+    connect,
+    run,
+    schema_file,
+    shop_database,
+)
 from tests.postgresql.shop import SCHEMA, SHOP
 from tests.servers import Rig
 from watertight.enforcers.resource import ServerRefused
@@ -63,20 +70,6 @@ async def rig(running: Rig) -> AsyncIterator[Rig]:
     )
     schema_file(running, SCHEMA)
     await running.enforcer.apply(running.plan, running.host)
-
-
-def schema_file(rig: Rig, text: str) -> None:
-    (name,) = FILES
-    (rig.host.placement.project_directory / name).write_text(text)
-
-
-def run(session: psycopg.Connection[tuple[object, ...]], *statements: str) -> None:
-    for statement in statements:
-        session.execute(statement.encode())
-
-
-async def apply(rig: Rig) -> tuple[str, ...]:
-    return (await rig.enforcer.apply(rig.plan, rig.host)).changed
 
 
 async def loot(rig: Rig) -> list[tuple[object]]:

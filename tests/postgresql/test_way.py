@@ -11,7 +11,14 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from tests.postgresql.rig import FILES, as_operator, connect, shop_database
+from tests.postgresql.rig import (
+    apply,
+    as_operator,
+    connect,
+    run,
+    schema_file,
+    shop_database,
+)
 from tests.postgresql.shop import SCHEMA, SHOP
 from tests.servers import Rig, with_channels
 from watertight.enforcers.postgresql import converge
@@ -63,10 +70,6 @@ async def drift(rig: Rig) -> list[str]:
     return [line for line in found if not line.startswith("pending: ")]
 
 
-async def apply(rig: Rig) -> tuple[str, ...]:
-    return (await rig.enforcer.apply(rig.plan, rig.host)).changed
-
-
 async def without(rig: Rig, service: str) -> int:
     """Revokes it, and applies what is left."""
     left = rig.compile(
@@ -79,16 +82,6 @@ async def without(rig: Rig, service: str) -> int:
 
 def compiled(rig: Rig, text: str) -> ServerPlan:
     return rig.compile(load_text(text.replace("{port}", str(rig.host.port))))
-
-
-def schema_file(rig: Rig, text: str) -> None:
-    (name,) = FILES
-    (rig.host.placement.project_directory / name).write_text(text)
-
-
-def run(session: psycopg.Connection[tuple[object, ...]], *statements: str) -> None:
-    for statement in statements:
-        session.execute(statement.encode())
 
 
 # --- what a session makes for itself --------------------------------------------------------------
