@@ -10,7 +10,7 @@ from typing import Any
 from watertight.enforcers.contract import Applied
 from watertight.enforcers.nats import streams
 from watertight.enforcers.nats.accounts import CONNZ
-from watertight.enforcers.nats.compile import NATSGrants
+from watertight.enforcers.nats.compile import CONFIGURATION, NATSGrants
 from watertight.enforcers.nats.operator import RECOVERY_SECONDS, Operator, operator
 from watertight.enforcers.nats.reload import (
     POLL_SECONDS,
@@ -59,7 +59,7 @@ async def find_drift(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
     found += [
         f"{name} was changed by hand" if name in standing else f"{name} is missing"
         for name, text in plan.files.items()
-        if out is None
+        if standing.get(name) != text and (name != CONFIGURATION or out is None)
     ]
     found += [f"{name} is no file of ours" for name in standing if name not in plan.files]
     if not await host.running():
