@@ -154,10 +154,7 @@ class Excerpts:
         whole = lines[at.line - 1]
         start = max(0, min(at.column - 1 - EXCERPT_WIDTH // 2, len(whole) - EXCERPT_WIDTH))
         line = whole[start : start + EXCERPT_WIDTH]
-        shown = "".join(
-            "→" if c == "\t" else c if c.isprintable() else "\N{REPLACEMENT CHARACTER}"
-            for c in line
-        )
+        shown = harmless(line).replace("\t", "→")
         gutter = f"{at.line:>5} | "
         if not shown.strip():
             return ()

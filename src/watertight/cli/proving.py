@@ -33,7 +33,7 @@ from watertight.gateway.keysets import JWKSRefused
 from watertight.model.document import quoted
 from watertight.model.dump import dump
 from watertight.model.nearest import did_you_mean
-from watertight.model.system import System
+from watertight.model.system import Issuer, System
 from watertight.runtime.files import STATE_DIRECTORY
 from watertight.verify.evidence import check_evidence
 from watertight.verify.reports.json import to_json
@@ -54,9 +54,6 @@ class Report(StrEnum):
     JSON = "json"
     SARIF = "sarif"
     JUNIT = "junit"
-
-
-PRIVATE = "Give a private JWK."
 
 
 class BadTokenKey(WatertightError):
@@ -131,9 +128,7 @@ def verify(  # noqa: PLR0913 - each is an option of the command
         _check(system, declaration, check, roots)
         return
     _warn_if_not_in_force(system, declaration)
-    keys = dict(_token_key(text, system) for text in token_key or [])
-    for name, key in keys.items():
-        _refuse_a_stranger(system, declaration, name, key)
+    keys = dict(_token_key(text, system, declaration.parent) for text in token_key or [])
     chosen = secrets.randbelow(MOST_SEED) if seed is None else seed
     search = Deep(chosen, minutes * 60) if deep else None
     some = Sample(sample, chosen) if sample is not None else None
@@ -229,7 +224,10 @@ def _warn_if_not_in_force(system: System, declaration: Path) -> None:
         say(f"{declaration.name} differs from what is in force; see `watertight plan`.")
 
 
-def _token_key(text: str, system: System) -> tuple[str, dict[str, Any]]:
+PRIVATE = "Give a private JWK."
+
+
+def _token_key(text: str, system: System, project: Path) -> tuple[str, dict[str, Any]]:
     issuer, separator, path = text.partition("=")
     if not separator:
         raise BadTokenKey(f"{text!r} is not ISSUER=FILE.")
@@ -248,25 +246,24 @@ def _token_key(text: str, system: System) -> tuple[str, dict[str, Any]]:
         raise BadTokenKey(f"{path} is not JSON.", remedy=PRIVATE) from None
     if not isinstance(key, dict):
         raise BadTokenKey(f"{path} is no JWK (RFC 7517).", remedy=PRIVATE)
+    _refuse_a_stranger(issuers[issuer], project, key)
     return issuer, key
 
 
-def _refuse_a_stranger(system: System, declaration: Path, name: str, key: dict[str, Any]) -> None:
+def _refuse_a_stranger(issuer: Issuer, project: Path, key: dict[str, Any]) -> None:
     """A key that the gateway does not know would have every right token refused."""
-    issuer = system.gateway.issuers[name] if system.gateway else None
-    if issuer is None:
-        return
     try:
-        known = asyncio.run(fetch(issuer, declaration.parent)).keys
+        known = asyncio.run(fetch(issuer, project)).keys
     except JWKSRefused:  # `status` tells of it; the gateway may have an older one
         return
     try:
-        is_known = is_of(key, name, known)
+        is_known = is_of(key, issuer.name, known)
     except UnusableKey as error:
         raise BadTokenKey(error.message, remedy=error.remedy) from None
     if not is_known:
         raise BadTokenKey(
-            f"The token key lent for issuer {quoted(name)} is none of the keys in {issuer.jwks}.",
+            f"The token key lent for issuer {quoted(issuer.name)} is none of the keys in "
+            f"{issuer.jwks}.",
             remedy="Give the private half of one of them. Where nobody has it: "
             "docs/how-to/prove-with-tokens.md.",
         )

@@ -48,12 +48,12 @@ def _of_pod(pod: PodStatus, children: Mapping[int, list[int]]) -> Iterator[Liste
     own_network = network != _network(os.getpid())
     sockets = {network: list(sockets_of(pod.pid))}
     owners: dict[int, str] = {}
-    for process, pids in _trees(pod, children).items():
+    for process, pids in reversed(_trees(pod, children).items()):  # who is known has the last word
         for pid in pids:
             with contextlib.suppress(OSError):
                 if (other := _network(pid)) not in sockets:
                     sockets[other] = list(sockets_of(pid))
-                owners = dict.fromkeys(held(pid), process) | owners
+                owners |= dict.fromkeys(held(pid), process)
     # A process that the init starts is a fork of it for a moment, and holds what it holds.
     inits = set(held(pod.pid))
     for found, its in sockets.items():
