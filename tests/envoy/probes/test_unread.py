@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,11 @@ from tests.envoy.probes.weaken import Json
 from tests.mesh import Mesh, running_mesh
 from tests.ports import free_port
 from tests.verify.live import arena_over
-from watertight.enforcers.contract import Verdict
+from watertight.enforcers.attack.wire import Absent
+from watertight.enforcers.contract import Outcome, Verdict
 from watertight.enforcers.envoy.probes import unread
+from watertight.enforcers.envoy.probes.desync.shapes import Base
+from watertight.enforcers.envoy.probes.desync.sides import Side
 from watertight.enforcers.envoy.resources import EnvoyPlan, ProxyPlan, Resource
 from watertight.model.system import (
     Channel,
@@ -94,3 +98,82 @@ async def test_unread_answers_take_little_memory(sabotaged: bool) -> None:
     else:
         assert not_held(results) == {}
         assert all("was answered" in r.observed for r in results)
+
+
+class Person:
+    """Whoever asks; ``answers`` say what comes of each connection: a first line, or nobody."""
+
+    name = "somebody"
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+
+    async def side(self, _arena: Any, _mark: str) -> Side:
+        return Side(Base("GET", "/large", ()), self.dial, self.dial)
+
+    async def dial(self) -> Any:
+        if not (said := self.answers.pop(0)):
+            raise Absent("nobody is there")
+        return Said(said)
+
+
+class Said:
+    """A connection with an answer."""
+
+    def __init__(self, said: bytes) -> None:
+        self.said = said
+
+    async def send(self, _data: bytes) -> None:
+        pass
+
+    async def receive(self, _seconds: float) -> bytes:
+        return self.said
+
+    async def close(self) -> None:
+        pass
+
+
+OK = b"HTTP/1.1 200 OK\r\n" + BLOCK
+LARGE, NOBODY = [OK], [b""]
+
+
+@pytest.mark.parametrize(
+    ("attacker", "victim", "heap", "outcome"),
+    [
+        (LARGE + [OK] * unread.HELD, [OK, OK], [1, 1, 1], Outcome.REFUSED),
+        (LARGE + [OK] * unread.HELD, [OK, b""], [1, 1, 1], Outcome.SERVED),
+        (LARGE + [OK] * unread.HELD, [OK, b"HTTP/1.1 503\r\n"], [1, 1, 1], Outcome.SERVED),
+        (LARGE + [OK] * unread.HELD, [OK, OK], [1, None], Outcome.SERVED),
+        (LARGE + [OK] * unread.HELD, [OK, OK], [None], Outcome.NOT_RUN),
+        (LARGE + NOBODY * unread.HELD, [OK, OK], [1, 1, 1], Outcome.NOT_RUN),
+        (LARGE, NOBODY, [], Outcome.NOT_RUN),
+        (NOBODY, [OK], [], Outcome.NOT_RUN),
+    ],
+    ids=[
+        "all goes on",
+        "the victim is shut out",
+        "the victim is refused",
+        "the proxy is gone",
+        "it was gone before",
+        "the attacker is shut out",
+        "nobody is answered",
+        "nobody is let in",
+    ],
+)
+async def test_what_comes_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+    attacker: list[bytes],
+    victim: list[bytes],
+    heap: list[int | None],
+    outcome: Outcome,
+) -> None:
+    async def heap_bytes(_arena: Any, _proxy: str) -> int:
+        if (size := heap.pop(0)) is None:
+            raise Absent("the proxy is gone")
+        return size
+
+    monkeypatch.setattr(unread, "_heap_bytes", heap_bytes)
+    arena: Any = None
+    people: list[Any] = [Person(*attacker), Person(*victim)]
+    seen = await unread._unread(arena, people[0], people[1], ("one",))  # type: ignore[arg-type]
+    assert seen.outcome is outcome, seen.detail

@@ -6,7 +6,6 @@ headers would hide it.
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import replace
 
 from watertight.enforcers.attack.http import Answer
 from watertight.enforcers.attack.overheard import requests_in
@@ -15,8 +14,13 @@ from watertight.enforcers.contract import Arena, Observation, Probe, no_key, ref
 from watertight.enforcers.contract import not_run as cannot
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.control import permitted
-from watertight.enforcers.envoy.probes.desync.shapes import Base
-from watertight.enforcers.envoy.probes.desync.sides import Caller, NoKey, Outsider, Person, Side
+from watertight.enforcers.envoy.probes.desync.sides import (
+    Caller,
+    NoKey,
+    Person,
+    Side,
+    outsiders,
+)
 from watertight.enforcers.envoy.probes.make import attack
 from watertight.enforcers.envoy.probes.replies import app_is_absent, refusal
 from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS
@@ -54,22 +58,18 @@ def probes(system: System) -> Iterator[Probe]:
                 (way.callee, way.listens.port),
                 OURS,
             )
-    for name, service in system.services.items():
-        routes, gateway = system.routes_to(name), system.gateway
-        if gateway is None or service.listens is None or not routes:
-            continue
-        if service.listens.protocol is Protocol.HTTP:
-            route = min(routes, key=lambda r: r.require is not None)
-            names = (*OURS, *OUTSIDE)
-            yield attack(
-                "gateway.forged-headers",
-                edge.CHANNEL,
-                f"{len(names)} headers at {route.path} that only proxies write, in two spellings",
-                _forged,
-                Outsider(gateway, route),
-                (name, service.listens.port),
-                names,
-            )
+    names = (*OURS, *OUTSIDE)
+    for name, listens, outsider in outsiders(system):
+        where = outsider.route.path
+        yield attack(
+            "gateway.forged-headers",
+            edge.CHANNEL,
+            f"{len(names)} headers at {where} that only proxies write, in two spellings",
+            _forged,
+            outsider,
+            (name, listens.port),
+            names,
+        )
 
 
 async def _forged(
@@ -89,26 +89,25 @@ async def _forged(
             except NoKey as missing:
                 return no_key(str(missing))
             except (Absent, Closed) as gone:
-                return refused(str(gone))
-            if answer is None or refusal(answer) or app_is_absent(answer):
-                return refused(f"answered {answer.status}" if answer else "no answer")
+                return cannot(f"the right caller is turned away: {gone}")
+            if answer is not None and app_is_absent(answer):
+                return cannot(f"the app is absent: {answer.status}")
             if witness is None:
                 looked = False
                 continue
             talks = witness.conversations(mark.encode())
             asked = [heard for seen in talks for heard in requests_in(seen.asked)]
             told = {n for heard in asked for n, value in heard.headers if f"forged-{mark}" in value}
-            if not asked:
-                return cannot("the witness did not see the request reach the app")
             if told:
                 return served(f"the app was told {', '.join(sorted(told))}")
+            if not asked and answer is not None and not refusal(answer):
+                return cannot("the witness did not see the request reach the app")
     return refused(f"none of {len(spelt)} reached the app" if looked else "answered; no witness")
 
 
 async def _said(side: Side, lies: list[tuple[str, str]]) -> Answer | None:
-    base = Base(side.base.method, side.base.target, (*side.base.lines, *lies))
     talk = await side.talk()
     try:
-        return await talk.ask(replace(side, base=base).plain(), side.base.method, TIMEOUT_SECONDS)
+        return await talk.ask(side.saying(*lies).plain(), side.base.method, TIMEOUT_SECONDS)
     finally:
         await talk.close()

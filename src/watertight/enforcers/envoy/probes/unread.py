@@ -18,13 +18,12 @@ from watertight.enforcers.contract import Arena, Observation, Probe, no_key, ref
 from watertight.enforcers.contract import not_run as cannot
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.control import permitted
-from watertight.enforcers.envoy.probes.desync.shapes import Base
 from watertight.enforcers.envoy.probes.desync.sides import (
     Caller,
     NoKey,
-    Outsider,
     Person,
     Side,
+    outsiders,
     victim_of,
 )
 from watertight.enforcers.envoy.probes.make import attack
@@ -42,6 +41,7 @@ SLACK_BYTES = 16 << 20
 """… and beside them, whatever else it does meanwhile."""
 SETTLED_SECONDS, LONGEST_SECONDS = 0.3, 6.0
 PATIENCE = 4.0
+UNSAID = "no proxy said how much memory it holds"
 
 
 def probes(system: System) -> Iterator[Probe]:
@@ -51,14 +51,8 @@ def probes(system: System) -> Iterator[Probe]:
             person = Caller(way, permitted(way))
             proxies = (way.caller, way.callee)
             yield _probe(way.channel, person, victim_of(system, way), proxies)
-    for name, service in system.services.items():
-        routes, gateway = system.routes_to(name), system.gateway
-        if gateway is None or service.listens is None or not routes:
-            continue
-        if service.listens.protocol is Protocol.HTTP:
-            route = min(routes, key=lambda r: r.require is not None)
-            outsider = Outsider(gateway, route)
-            yield _probe(edge.CHANNEL, outsider, outsider, (GATEWAY, name))
+    for name, _listens, outsider in outsiders(system):
+        yield _probe(edge.CHANNEL, outsider, outsider, (GATEWAY, name))
 
 
 def _probe(channel: str, person: Person, victim: Person, proxies: tuple[str, str]) -> Probe:
@@ -78,22 +72,38 @@ def _probe(channel: str, person: Person, victim: Person, proxies: tuple[str, str
 async def _unread(
     arena: Arena, person: Person, victim: Person, proxies: tuple[str, str]
 ) -> Observation:
+    try:
+        size = await _size(await person.side(arena, _mark()))
+        if size < LARGE_BYTES:
+            return refused(f"its answer has {size} bytes: too few to fill a proxy")
+        usual = await _status(await victim.side(arena, _mark()))
+        if not usual:
+            return cannot(f"{victim.name} is not answered, whether or not others read")
+        before = {proxy: await _heap_bytes(arena, proxy) for proxy in proxies}
+    except NoKey as missing:
+        return no_key(str(missing))
+    except (Absent, Closed) as gone:
+        return cannot(f"before anything was tried: {gone}")
+    except (ValueError, KeyError):
+        return cannot(UNSAID)
     async with AsyncExitStack() as held:
-        try:
-            size = await _size(await person.side(arena, _mark()))
-            if size < LARGE_BYTES:
-                return refused(f"its answer has {size} bytes: too few to fill a proxy")
-            usual = await _status(await victim.side(arena, _mark()))
-            before = {proxy: await _heap_bytes(arena, proxy) for proxy in proxies}
-            taken = sum([await _leave(arena, person, held) for _ in range(HELD)])
-            grown = await _grown(arena, before)
-            seen = await _status(await victim.side(arena, _mark()))
-        except NoKey as missing:
-            return no_key(str(missing))
-        except (Absent, Closed) as gone:
-            return refused(str(gone))
-        except (ValueError, KeyError):
-            return cannot("no proxy said how much memory it holds")
+        taken = sum([await _leave(arena, person, held) for _ in range(HELD)])
+        if not taken:
+            return cannot(f"no connection of {person.name} was let in")
+        return await _came_of(arena, taken, victim, usual, before)
+
+
+async def _came_of(
+    arena: Arena, taken: int, victim: Person, usual: bytes, before: dict[str, int]
+) -> Observation:
+    """What the proxies and the other one feel while so many answers are left unread."""
+    try:
+        grown = await _grown(arena, before)
+    except (Absent, Closed) as gone:
+        return served(f"{taken} unread answers, and a proxy is gone: {gone}")
+    except (ValueError, KeyError):
+        return cannot(UNSAID)
+    seen = await _status(await victim.side(arena, _mark()))
     said = ", ".join(f"{proxy} {extra >> 20} MiB" for proxy, extra in grown.items())
     what = f"{taken} unread answers: {said}"
     if max(grown.values()) > taken * MOST_BYTES + SLACK_BYTES:
@@ -108,8 +118,7 @@ def _mark() -> str:
 
 
 def _closing(side: Side) -> bytes:
-    base = Base(side.base.method, side.base.target, (*side.base.lines, ("connection", "close")))
-    return replace(side, base=base).plain()
+    return side.saying(("connection", "close")).plain()
 
 
 async def _size(side: Side) -> int:
@@ -143,8 +152,11 @@ async def _leave(arena: Arena, person: Person, held: AsyncExitStack) -> bool:
 
 
 async def _status(side: Side) -> bytes:
-    """The first line of what is answered: the rest may be long."""
-    wire = await side.dial()
+    """The first line of what is answered: the rest may be long. Nothing where nobody answers."""
+    try:
+        wire = await side.dial()
+    except (TimeoutError, Absent, Closed):
+        return b""
     try:
         await wire.send(_closing(side))
         received = await wire.receive(TIMEOUT_SECONDS)

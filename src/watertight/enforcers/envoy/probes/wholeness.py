@@ -24,8 +24,7 @@ from watertight.enforcers.contract import (
 )
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.control import permitted
-from watertight.enforcers.envoy.probes.desync.shapes import Base
-from watertight.enforcers.envoy.probes.desync.sides import Caller, NoKey, Outsider, Person
+from watertight.enforcers.envoy.probes.desync.sides import Caller, NoKey, Person, outsiders
 from watertight.enforcers.envoy.probes.make import use
 from watertight.enforcers.envoy.probes.replies import app_is_absent, refusal
 from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS
@@ -52,15 +51,9 @@ def probes(system: System) -> Iterator[Probe]:
         elif way.listens.protocol is Protocol.TCP:
             what = f"all that {way.callee} says to a line of text and an end, and its own end"
             yield use("wholeness.stream", way.channel, what, _stream, way)
-    for name, service in system.services.items():
-        routes, gateway = system.routes_to(name), system.gateway
-        if gateway is None or service.listens is None or not routes:
-            continue
-        if service.listens.protocol is Protocol.HTTP:
-            route = min(routes, key=lambda r: r.require is not None)
-            what = f"all that {name} answers at {route.path}, and the end"
-            outsider, port = Outsider(gateway, route), service.listens.port
-            yield use("wholeness.answer", edge.CHANNEL, what, _answer, outsider, name, port)
+    for name, listens, outsider in outsiders(system):
+        what = f"all that {name} answers at {outsider.route.path}, and the end"
+        yield use("wholeness.answer", edge.CHANNEL, what, _answer, outsider, name, listens.port)
 
 
 async def _answer(arena: Arena, person: Person, app: str, port: int) -> Observation:
@@ -74,11 +67,10 @@ async def _answer(arena: Arena, person: Person, app: str, port: int) -> Observat
             return no_key(str(missing))
         except (Absent, Closed) as gone:
             return refused(str(gone))
-        base = side.base
-        last = Base(base.method, base.target, (*base.lines, ("connection", "close")))
+        method, last = side.base.method, side.saying(("connection", "close"))
         try:
-            answer = await talk.ask(_whole(last), base.method, TIMEOUT_SECONDS)
-            after = await talk.answer(base.method, END_SECONDS)
+            answer = await talk.ask(last.plain(), method, TIMEOUT_SECONDS)
+            after = await talk.answer(method, END_SECONDS)
         finally:
             await talk.close()
         if answer is None or refusal(answer) or app_is_absent(answer):
@@ -86,12 +78,6 @@ async def _answer(arena: Arena, person: Person, app: str, port: int) -> Observat
         if after is not None or not talk.ended:
             return refused(f"{len(answer.body)} bytes, and then no end")
         return _compared(answer, witness, mark)
-
-
-def _whole(base: Base) -> bytes:
-    if base.method not in {"POST", "PUT", "PATCH"}:
-        return base.head()
-    return base.head(b"content-type: application/json\r\ncontent-length: 2\r\n") + b"{}"
 
 
 def _compared(answer: Answer, witness: Witness | None, mark: str) -> Observation:

@@ -1,6 +1,6 @@
 """The two who meet at one app: who attacks, and whose requests must stay their own."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from watertight.enforcers.attack.inside import dial_inside
@@ -18,7 +18,7 @@ from watertight.enforcers.envoy.probes.requests import (
     past_tls,
 )
 from watertight.enforcers.envoy.probes.ways import Way, fill, ways
-from watertight.model.system import Gateway, Protocol, Route, System
+from watertight.model.system import Gateway, Listen, Protocol, Route, System
 
 MARK = "probe-mark"
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -38,6 +38,10 @@ class Side:
         if self.base.method not in WITH_BODY:
             return self.base.head()
         return self.base.head(b"content-type: application/json\r\ncontent-length: 2\r\n") + b"{}"
+
+    def saying(self, *lines: tuple[str, str]) -> "Side":
+        """The same, with these header lines after its own."""
+        return replace(self, base=replace(self.base, lines=(*self.base.lines, *lines)))
 
     async def talk(self) -> Talk:
         """A connection of its own. Raises ``Absent``, ``Closed``."""
@@ -149,10 +153,24 @@ def victim_of(system: System, attacked: Way) -> Person:
     for way in ways(system):
         if way.callee == attacked.callee and way.from_service and way.caller != attacked.caller:
             return Caller(way, requests_of(way)[0])
-    routes = system.routes_to(attacked.callee)
-    if routes and system.gateway is not None:
-        return Outsider(system.gateway, min(routes, key=lambda r: r.require is not None))
-    return Caller(attacked, requests_of(attacked)[0])
+    outsider = outsider_at(system, attacked.callee)
+    return outsider or Caller(attacked, requests_of(attacked)[0])
+
+
+def outsider_at(system: System, name: str) -> Outsider | None:
+    """Who comes to a service through the gateway, without a token if any route leaves it open."""
+    routes = system.routes_to(name)
+    if not routes or system.gateway is None:
+        return None
+    return Outsider(system.gateway, min(routes, key=lambda r: r.require is not None))
+
+
+def outsiders(system: System) -> Iterator[tuple[str, Listen, Outsider]]:
+    """One for each service that speaks HTTP/1 behind the gateway, with where it listens."""
+    for name, service in system.services.items():
+        outsider, listens = outsider_at(system, name), service.listens
+        if outsider and listens and listens.protocol is Protocol.HTTP:
+            yield name, listens, outsider
 
 
 def requests_of(way: Way) -> list[Request]:
