@@ -12,6 +12,7 @@ from watertight.model import codes
 from watertight.model.claims import claim_texts
 from watertight.model.document import quoted
 from watertight.model.nearest import did_you_mean_or_list
+from watertight.model.spellings import Guards, spelling
 from watertight.model.system import (
     GATEWAY,
     OUTSIDE,
@@ -244,12 +245,20 @@ def _through_gateway(
         return Decision(False, "The gateway leads to services only.", gateway.at)
     if call.method is None:
         return _any_route(gateway, target)
-    for route in routes:
+    for number, route in enumerate(routes):
         template = parse_template(route.target_path if inner else route.path)
         if call.method not in route.methods or not template.claims(call.path):
             continue
         if not _takes_slashes(route, call.path, routes):
             continue
+        if not inner and (guard := _spelt_like(routes, number, call.method, call.path)):
+            return Decision(
+                False,
+                f"To some programs {quoted(call.path)} is a spelling of what the route "
+                f"{quoted(_route_text(guard))} guards, so {quoted(_route_text(route))} does not "
+                "take it. Put a route for it before that one.",
+                guard.at,
+            )
         if template.matches(call.path):
             return _by_route(route, target)
         return Decision(
@@ -265,6 +274,14 @@ def _through_gateway(
         + f". {_route_advice(call)}",
         gateway.at,
     )
+
+
+def _spelt_like(routes: tuple[Route, ...], number: int, method: str, path: str) -> Route | None:
+    """The route before this one that guards what some programs take the path for."""
+    for guard in Guards(routes).of(number, method):
+        if re.fullmatch(spelling(guard.path), path):
+            return guard
+    return None
 
 
 def _route_advice(call: _Call) -> str:

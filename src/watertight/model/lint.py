@@ -12,6 +12,7 @@ from watertight.model.environment import secret_flaws
 from watertight.model.findings import Finding, Severity
 from watertight.model.gateway_rules import gateway_flaws
 from watertight.model.kinds import ALSO_CALLED
+from watertight.model.looser import looser_behind
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.rules import Flaw, flaws
 from watertight.model.system import (
@@ -297,6 +298,7 @@ def _gateway(system: System) -> Iterator[Flaw]:
         if route.require:
             yield from _dotted_claims(route.require, (*path, "require"))
     yield from _looser_first(gateway.routes)
+    yield from looser_behind(gateway.routes)
 
 
 def _opt_outs(route: Route, path: DocumentPath) -> Iterator[Flaw]:

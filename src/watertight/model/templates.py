@@ -106,6 +106,11 @@ class Template:
             return False
         return all(map(segments_overlap, self.segments, other.segments))
 
+    def below(self) -> "Template":
+        """Of all that lies below what it matches."""
+        kept = self.segments[:-1] if self.segments[-1:] == ("",) else self.segments
+        return Template(kept, rest=True)
+
     def spans(self, count: int) -> bool:
         """Whether it can match a path of that many segments."""
         return count > len(self.segments) if self.rest else count == len(self.segments)

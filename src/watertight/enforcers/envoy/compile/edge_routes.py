@@ -18,6 +18,7 @@ from watertight.enforcers.envoy.compile.blocks import Json, seconds
 from watertight.enforcers.envoy.compile.headers import FRAMING_HEADER
 from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH, NO_HOST, UNSEEN
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
+from watertight.model.spellings import Guards, spelling
 from watertight.model.system import Gateway, HTTPGrant, Listen, Protocol, Route, System
 from watertight.model.templates import wildcard_texts
 
@@ -63,8 +64,10 @@ TALKATIVE_HEADERS = ("server", "x-powered-by", "x-envoy-upstream-service-time")
 
 def route_configuration(system: System, gateway: Gateway) -> Json:
     """All of the gateway's routes, in declared order: the first that fits is taken."""
+    guards = Guards(gateway.routes)
     declared = chain.from_iterable(
-        _routes(system, gateway, number, route) for number, route in enumerate(gateway.routes)
+        chain(_spelt_like(gateway, guards, number), _routes(system, gateway, number, route))
+        for number, route in enumerate(gateway.routes)
     )
     return {
         "name": ROUTES,
@@ -206,6 +209,20 @@ def _action(port: int, route: Route) -> Json:
         },
         **_rewrite(route),
     }
+
+
+def _spelt_like(gateway: Gateway, guards: Guards, number: int) -> Iterator[Json]:
+    """Before a route: what some programs take for a path that an earlier one guards."""
+    route = gateway.routes[number]
+    methods: dict[str, dict[str, None]] = {}
+    for method in route.methods:
+        for guard in guards.of(number, method):
+            # Of ``:path``, which holds the query too.
+            methods.setdefault(rf"{spelling(guard.path)}(?:\?.*)?", {})[method] = None
+    for pattern, guarded in methods.items():
+        spelt = [_methods(tuple(guarded)), _header(":path", pattern)]
+        headers = [*spelt, *_without_slashes(gateway, route)]
+        yield _refusal({**_match(route), "headers": headers}, 404)
 
 
 def _without_slashes(gateway: Gateway, route: Route) -> list[Json]:

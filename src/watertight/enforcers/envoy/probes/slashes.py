@@ -8,7 +8,7 @@ from watertight.enforcers.contract import Arena, Observation, Probe
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, to_route
 from watertight.enforcers.envoy.probes.make import attack
-from watertight.enforcers.envoy.probes.ways import FORBIDDEN, SEGMENT
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN, SEGMENT, covers
 from watertight.model.system import Gateway, Route
 
 RESERVED = frozenset(":@$!'()*+,;=&")
@@ -34,9 +34,34 @@ def probes(gateway: Gateway) -> Iterator[Probe]:
         escaped = "/".join(map(_escaped, request.path.split("/")))
         if route.require is not None and escaped != request.path:
             yield _try("gateway.other-spelling", request, escaped, route, bare=True)
+        for spelt in _forgiven(gateway, route, request):
+            yield _try("gateway.other-spelling", request, spelt, route, bare=True)
         if route.require is not None and SEGMENT in request.path:
             raw = request.path.replace(SEGMENT, RAW)
             yield _try("gateway.raw-characters", request, raw, route, bare=True)
+
+
+def _forgiven(gateway: Gateway, route: Route, request: Edge) -> Iterator[str]:
+    """What many routers take for the path, where an open route of the same service takes it."""
+    if route.require is None or request.path == "/":
+        return
+    behind = gateway.routes[gateway.routes.index(route) + 1 :]
+    broader = [
+        other.path
+        for other in behind
+        if other.target == route.target
+        and other.require is None
+        and request.method in other.methods
+        and "*" in other.path
+    ]
+    head, _, last = request.path.rpartition("/")
+    for spelt in (
+        *(f"{request.path}{end}" for end in ("/", ";x=y", ".", "%20", "/;x", "\\", "%09")),
+        f"{head}/{last.swapcase()}",
+    ):
+        plain = spelt.replace("\\", "/")
+        if not covers(route.path, plain) and any(covers(path, plain) for path in broader):
+            yield spelt
 
 
 def _escaped(segment: str) -> str:
