@@ -215,7 +215,7 @@ def test_normal_form_is_stable(path: str, query: str) -> None:
     except RefusedPath:
         return
     assert normalise(once) == once
-    assert once == "//" or {"", ".", ".."}.isdisjoint(once[1:].split("/")[:-1])
+    assert {"", ".", ".."}.isdisjoint(once[1:].split("/")[:-1])
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ _ESCAPED_SLASH = re.compile(r"%2[fF]")
 _DOTS_WITH_PARAMETERS = re.compile(r"/(\.{1,2});[^/]*")
 """Envoy takes ``/..;x`` for ``/..``, but finds it only where it is not escaped."""
 _AMBIGUOUS = re.compile(r"(?i)/\.{1,2}(;|%3b)")
+_SLASHES_ONLY = re.compile(r"^/{2,}$")
+"""Envoy does not merge them, and many programs read ``/``."""
 _REFUSED = re.compile(r"%00|[^\x21-\x7e]|#")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _ESCAPED = re.compile(r"%(?:2[fF]|5[cC])")
@@ -263,11 +265,12 @@ def normalise(
         _refuse(path, joined, _ESCAPED)
     _refuse(path, joined, _AMBIGUOUS)
     _refuse(path, joined, _ESCAPED_STEP)
+    _refuse(path, joined, _SLASHES_ONLY)
     if double_slashes:
         return joined
     merged = [part for part in parts if part]
     if not merged:
-        return "/" if len(parts) == 1 else "//"  # Envoy leaves a path of slashes alone two long
+        return "/"
     return "/" + "/".join(merged) + ("/" if parts[-1] == "" else "")
 
 

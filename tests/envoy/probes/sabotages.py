@@ -318,6 +318,7 @@ SABOTAGES = (
         "grants.connect-elsewhere",
         "grants.dot-dot-parameters",
         "grants.fragment",
+        "grants.only-slashes",
         "grants.two-hosts",
         "identity.two-uri-sans",
         "identity.two-uri-sans-second",
@@ -393,6 +394,7 @@ SABOTAGES = (
         "gateway.encoded-slash",
         "gateway.method",
         "gateway.odd-port",
+        "gateway.only-slashes",
         "gateway.chunked-http-1.0",
         *OPT_OUTS,
         # What follows a message, as the next request: it is for an unknown path.
@@ -569,6 +571,7 @@ SABOTAGES = (
         "gateway.many-headers",
         "gateway.method",
         "gateway.odd-port",
+        "gateway.only-slashes",
         "gateway.safety-headers",
         "gateway.two-hosts",
         "gateway.unknown-host",

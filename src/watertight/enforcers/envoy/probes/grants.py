@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 from watertight.enforcers.attack.wire import Closed, dial_unix
 from watertight.enforcers.contract import Arena, Observation, Probe
@@ -18,6 +19,7 @@ from watertight.enforcers.envoy.probes.requests import (
 )
 from watertight.enforcers.envoy.probes.ways import (
     FORBIDDEN,
+    ONLY_SLASHES,
     Way,
     fill,
     granted,
@@ -94,6 +96,7 @@ def attempts(way: Way) -> Iterator[tuple[str, Request]]:
         yield "grants.path", Request(method, wrong)
     if not granted(way, method, f"/{FORBIDDEN}"):
         yield from _dressed_up(method, path)
+    yield from _only_slashes(way)
 
 
 def _dressed_up(method: str, path: str) -> Iterator[tuple[str, Request]]:
@@ -117,7 +120,17 @@ def _dressed_up(method: str, path: str) -> Iterator[tuple[str, Request]]:
     yield "grants.original-url", Request(method, f"/{FORBIDDEN}", claims)
 
 
+def _only_slashes(way: Way) -> Iterator[tuple[str, Request]]:
+    """Ways to write ``/``, where that is not granted, that look like something below it."""
+    methods = [g.method for g in sorted(way.http_grants, key=lambda g: g.path != "/**")]
+    method = next((m for m in methods if not granted(way, m, "/")), None)
+    if method is not None and way.listens.protocol is Protocol.HTTP:
+        for shape in ONLY_SLASHES:
+            yield "grants.only-slashes", Request(method, shape)
+
+
 def _at_the_door(way: Way) -> Iterator[tuple[str, Request]]:
+    yield from islice(_only_slashes(way), 1)
     method = way.http_grants[0].method
     if wrong := next(ungranted_paths(way, method), None):
         yield "grants.path-at-door", Request(method, wrong)

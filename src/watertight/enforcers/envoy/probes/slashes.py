@@ -8,7 +8,7 @@ from watertight.enforcers.contract import Arena, Observation, Probe
 from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, to_route
 from watertight.enforcers.envoy.probes.make import attack
-from watertight.enforcers.envoy.probes.ways import FORBIDDEN, SEGMENT, covers
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN, ONLY_SLASHES, SEGMENT, covers
 from watertight.model.system import Gateway, Route
 
 RESERVED = frozenset(":@$!'()*+,;=&")
@@ -21,6 +21,7 @@ def probes(gateway: Gateway) -> Iterator[Probe]:
     """For a gateway that has such routes."""
     takes_escaped = any(route.escaped_slashes for route in gateway.routes)
     takes_double = any(route.double_slashes for route in gateway.routes)
+    yield from _only_slashes(gateway)
     for route in gateway.routes:
         request = to_route(gateway, route)
         if takes_escaped and not route.escaped_slashes:
@@ -62,6 +63,21 @@ def _forgiven(gateway: Gateway, route: Route, request: Edge) -> Iterator[str]:
         plain = spelt.replace("\\", "/")
         if not covers(route.path, plain) and any(covers(path, plain) for path in broader):
             yield spelt
+
+
+def _only_slashes(gateway: Gateway) -> Iterator[Probe]:
+    """Ways to write ``/``, where no open route takes that, at the routes that take the most."""
+    for route in sorted(gateway.routes, key=lambda route: route.path != "/**"):
+        method = route.methods[0]
+        if not any(
+            covers(open_.path, "/") and method in open_.methods
+            for open_ in gateway.routes
+            if open_.require is None
+        ):
+            for shape in ONLY_SLASHES:
+                request = Edge(gateway, method, shape)
+                yield _try("gateway.only-slashes", request, shape, route, bare=True)
+            return
 
 
 def _escaped(segment: str) -> str:
