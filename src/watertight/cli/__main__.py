@@ -1,5 +1,5 @@
 """``python -m watertight.cli``: the command without its script."""
 
-from watertight.cli.app import main
+from watertight.cli import main
 
 main()

@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from watertight import __version__
+from watertight.cli.interrupt import told_plainly
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,14 @@ class _Later(TyperCommand):
 
 
 class _Commands(TyperGroup):
+    def make_context(self, *args: Any, **keywords: Any) -> Any:
+        with told_plainly():
+            return super().make_context(*args, **keywords)
+
+    def invoke(self, ctx: Any) -> Any:
+        with told_plainly():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 

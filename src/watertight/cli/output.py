@@ -21,7 +21,7 @@ from rich.console import (
 from rich.markup import escape
 from rich.table import Table
 
-from watertight.errors import ExitCode, MachineRefused, WatertightError
+from watertight.errors import MachineRefused, WatertightError
 from watertight.model.findings import DeclarationError, Finding, Severity
 from watertight.model.system import Position
 
@@ -187,9 +187,6 @@ def speaks_plainly(command: Callable[P, R]) -> Callable[P, R]:
                 print_json({"error": _error_as_dict(error)})
             _print_error(error)
             raise typer.Exit(error.exit_code) from failure
-        except KeyboardInterrupt as error:
-            stderr.print("Interrupted.")
-            raise typer.Exit(ExitCode.COULD_NOT) from error
 
     return run
 

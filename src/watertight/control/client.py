@@ -40,6 +40,10 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+class GoesOn(WatertightError):
+    """Nobody waits for the answer any more; the change is made all the same."""
+
+
 class _Unreachable(Exception):
     """Nobody took the connection."""
 
@@ -73,8 +77,14 @@ class AdminClient:
         return self._ask("GET", path, None)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """A change to the running system. Raises NotRunning or Refused."""
-        return self._ask("POST", path, body)
+        """A change to the running system. Raises NotRunning, Refused, or GoesOn after ^C."""
+        try:
+            return self._ask("POST", path, body)
+        except KeyboardInterrupt:
+            raise GoesOn(
+                "Interrupted. What was asked for goes on in the control process.",
+                remedy="`watertight status` shows what came of it.",
+            ) from None
 
     def _is_of_another_user(self) -> bool:
         try:

@@ -16,7 +16,12 @@ def version_of(program: Path, pattern: re.Pattern[str]) -> tuple[int, ...] | Non
     """
     try:
         answer = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=_SECONDS, check=True
+            [program, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=True,
+            start_new_session=True,  # ^C is for us to answer
         )
     except (OSError, subprocess.SubprocessError):
         return None

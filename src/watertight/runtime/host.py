@@ -75,7 +75,12 @@ def detect() -> HostCapabilities:
     """
     command = [sys.executable, "-I", "-m", "watertight.runtime.host"]
     tried = subprocess.run(
-        command, capture_output=True, check=False, timeout=4 * _TRIAL_SECONDS, text=True
+        command,
+        capture_output=True,
+        check=False,
+        timeout=4 * _TRIAL_SECONDS,
+        text=True,
+        start_new_session=True,  # ^C is for us to answer
     )
     if tried.returncode:
         raise WatertightError(

@@ -53,6 +53,7 @@ def envoy_version(path: Path, remedy: str = "Use a working Envoy.") -> str:
             text=True,
             timeout=_VERSION_TIMEOUT_SECONDS,
             check=True,
+            start_new_session=True,  # ^C is for us to answer
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise EnvoyMissing(

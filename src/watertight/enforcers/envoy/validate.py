@@ -74,6 +74,7 @@ def validate(plan: ProxyPlan, secrets: Mapping[str, Mapping[str, Any]]) -> None:
             text=True,
             timeout=TIMEOUT_SECONDS,
             check=False,
+            start_new_session=True,  # ^C is for us to answer
         )
     if answer.returncode != 0:
         raise PlanRefused(plan.workload, _detail(answer), _position(plan, answer.stderr))
