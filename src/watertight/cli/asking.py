@@ -2,6 +2,8 @@
 
 import contextlib
 import fcntl
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,12 @@ from watertight.cli.output import (
     stderr,
     stdout,
 )
-from watertight.cli.project import DEFAULT_FILE, FileArgument, admin_client, find_declaration
+from watertight.cli.project import DEFAULT_FILE, FileArgument, admin_client, find_project
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.units import counted
 from watertight.runtime.files import STATE_DIRECTORY
+from watertight.runtime.proc import start_time
+from watertight.runtime.runs import all_of, holder, living
 
 STOP_DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.05
@@ -31,15 +35,41 @@ POLL_SECONDS = 0.05
 
 @speaks_plainly
 def down(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
-    """Stop the running system; nothing of it is left running."""
+    """Stop the running system; nothing of it is left running.
+
+    Also what a control process that was killed left running, whatever the declaration was called.
+    """
+    project = find_project(file)
+    state = project / STATE_DIRECTORY
     client = admin_client(file)
     process = client.pid()
-    client.post("/stop", {})
-    _wait_until_stopped(find_declaration(file).resolve().parent / STATE_DIRECTORY)
+    if process is not None:
+        client.post("/stop", {})
+    elif (process := holder(state)) is not None:  # it is coming up, or stopping already
+        os.kill(process, signal.SIGTERM)
+    if process is not None:
+        _wait_until_stopped(state, process)
+    ended = _end_what_is_left(project)
+    if process is None and not ended:
+        client.post("/stop", {})  # says why nobody answers
     if output is Output.JSON:
-        print_json({"process": process})
+        print_json({"process": process, "left": list(ended)})
+    elif ended:
+        say(f"Stopped, with what no control process was left for: {', '.join(ended)}.")
     else:
         say("Stopped.")
+
+
+def _end_what_is_left(project: Path) -> tuple[str, ...]:
+    """Ends the programs that go on without a control process; returns their names."""
+    runs = tuple(run for run in all_of(project) if living(run))
+    if not runs:
+        return ()
+    import asyncio  # noqa: PLC0415 - seldom needed, and takes a while
+
+    from watertight.control.ending import end_what_is_left  # noqa: PLC0415
+
+    return asyncio.run(end_what_is_left(project, runs))
 
 
 @speaks_plainly
@@ -138,15 +168,25 @@ def _duration(seconds: int) -> str:
     return f"{minutes} min" if minutes >= 2 else f"{minutes * 60 + rest} s"
 
 
-def _wait_until_stopped(state: Path) -> None:
+def _wait_until_stopped(state: Path, process: int) -> None:
     """Returns once nobody holds the system. Raises WatertightError if that takes too long."""
     deadline = time.monotonic() + STOP_DEADLINE_SECONDS
     while time.monotonic() < deadline:
-        with contextlib.suppress(BlockingIOError), (state / "lock").open("r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if start_time(process) is None and _is_free(state / "lock"):
             return
         time.sleep(POLL_SECONDS)
     raise WatertightError(
         f"It did not stop within {STOP_DEADLINE_SECONDS:.0f} s.",
         remedy="See .watertight/logs/control.log.",
     )
+
+
+def _is_free(lock: Path) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        try:
+            with lock.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:  # somebody removed it
+            pass
+        return True
+    return False

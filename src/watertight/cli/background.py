@@ -1,6 +1,7 @@
 """``up --detach``: a control plane without a terminal."""
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ START_DEADLINE_SECONDS = 180.0
 POLL_SECONDS = 0.1
 LAST_LINES = 12
 MOST_LINES = 40
+STOPPED = (0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+"""How it ends if somebody asks it to: by itself, or before it can say so."""
 _ERROR = re.compile(r"error: |\S.*:\d+:\d+: error WT-E\d+: ")
 """An error of its own, or of the declaration."""
 _PROGRESS = re.compile(
@@ -68,7 +71,7 @@ def _wait_until_sealed(
             ended = process.poll() is not None
             _tell(output.read())
             if ended:
-                raise _why(log, begins)
+                raise _why(process.returncode, log, begins)
             if time.monotonic() > deadline:
                 raise WatertightError(
                     f"It did not come up within {START_DEADLINE_SECONDS:.0f} s.",
@@ -85,8 +88,13 @@ def _tell(said: str) -> None:
             say(line)
 
 
-def _why(log: Path, begins: int) -> WatertightError:
+def _why(status: int, log: Path, begins: int) -> WatertightError:
     """Its own errors, as it said them; else all that it said last."""
+    if status in STOPPED:
+        return WatertightError(
+            "It was stopped while it came up, by `watertight down` or a signal.",
+            remedy="`watertight up --detach` starts it again.",
+        )
     said = log.read_bytes()[begins:].decode(errors="replace").splitlines()
     errors = [number for number, line in enumerate(said) if _ERROR.match(line)]
     last = said[errors[0] :][:MOST_LINES] if errors else said[-LAST_LINES:]

@@ -45,18 +45,18 @@ def load_for_this_machine(path: Path) -> tuple[System, tuple[Finding, ...]]:
 
 def _missing(system: System, file: Path) -> Iterable[Flaw]:
     from watertight.control.present import missing  # noqa: PLC0415
-    from watertight.runtime.layout import run_directory  # noqa: PLC0415
+    from watertight.runtime.runs import run_directory  # noqa: PLC0415
 
     declaration = file.resolve()
-    return missing(system, declaration.parent, run_directory(declaration))
+    return missing(system, declaration.parent, run_directory(declaration.parent))
 
 
 def _taken(system: System, file: Path) -> Iterable[Flaw]:
     from watertight.control.ports import taken  # noqa: PLC0415
-    from watertight.runtime.layout import run_directory  # noqa: PLC0415
+    from watertight.runtime.runs import run_directory  # noqa: PLC0415
 
     declaration = file.resolve()
-    return taken(system, declaration.parent, run_directory(declaration))
+    return taken(system, declaration.parent, run_directory(declaration.parent))
 
 
 def _warnings(

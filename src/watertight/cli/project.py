@@ -8,6 +8,7 @@ import typer
 from watertight.control.client import ADMIN_SOCKET, AdminClient
 from watertight.errors import ExitCode, WatertightError
 from watertight.runtime.files import STATE_DIRECTORY
+from watertight.runtime.runs import run_directory
 
 FileArgument = Annotated[
     Path,
@@ -36,7 +37,18 @@ def find_declaration(path: Path) -> Path:
     return file
 
 
+def find_project(path: Path) -> Path:
+    """The folder of a declaration, resolved. The declaration itself may be gone or another one.
+
+    Raises NoDeclaration where none is and none was.
+    """
+    folder = path if path.is_dir() else path.parent
+    if not (folder / STATE_DIRECTORY).is_dir():
+        find_declaration(path)
+    return folder.resolve()
+
+
 def admin_client(path: Path) -> AdminClient:
-    """A client of the system that runs for this declaration (it need not run)."""
-    run = find_declaration(path).resolve().parent / STATE_DIRECTORY / "run"
-    return AdminClient(run.resolve() / ADMIN_SOCKET)
+    """A client of the system that runs in this declaration's folder (it need not run)."""
+    project = find_project(path)
+    return AdminClient(run_directory(project) / ADMIN_SOCKET, project)

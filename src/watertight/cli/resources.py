@@ -19,7 +19,8 @@ from watertight.model.system import Resource, System
 from watertight.runtime.environment import app_environment
 from watertight.runtime.files import STATE_DIRECTORY
 from watertight.runtime.host import detect
-from watertight.runtime.layout import Layout, run_directory
+from watertight.runtime.layout import Layout
+from watertight.runtime.runs import run_directory
 
 
 class Unknown(WatertightError):
@@ -47,7 +48,7 @@ def env(
         )
     declaration = find_declaration(file).resolve()
     state = declaration.parent / STATE_DIRECTORY
-    layout = Layout(declaration, state, run_directory(declaration), detect())
+    layout = Layout(declaration, state, run_directory(declaration.parent), detect())
     placement = layout.placement
     reached = {
         channel.target: client_of(system, placement, channel)

@@ -4,12 +4,15 @@ import http.client
 import json
 import os
 import socket
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.findings import DeclarationError, Finding, Severity
-from watertight.model.system import Position
+from watertight.model.system import GATEWAY, Position
+from watertight.model.units import counted
+from watertight.runtime.files import STATE_DIRECTORY
 
 ADMIN_SOCKET = "admin.sock"
 TIMEOUT_SECONDS = 120.0
@@ -51,8 +54,10 @@ class _Unreachable(Exception):
 class AdminClient:
     """A client of one running system's admin API. One connection a request."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, project: Path | None = None) -> None:
+        """``project``: the folder, where who does not answer is looked for."""
         self._socket = socket
+        self._project = project
 
     def pid(self) -> int | None:
         """The process id of the control plane; None if none answers."""
@@ -118,9 +123,7 @@ class AdminClient:
                     f"{self._socket} is not yours to open.",
                     remedy="Run it as the user who runs `watertight up`.",
                 ) from error
-            raise NotRunning(
-                "The system is not running.", remedy="Start it with `watertight up`."
-            ) from error
+            raise _why_nobody_answers(self._project, method) from error
         except TimeoutError as error:
             raise Refused(
                 f"The control plane did not answer within {TIMEOUT_SECONDS:.0f} s.",
@@ -148,6 +151,37 @@ class AdminClient:
             refusal = DeclarationError([_finding(finding) for finding in found])
         refusal.exit_code = ExitCode(document.get("exit_code", ExitCode.COULD_NOT))
         raise refusal
+
+
+def _why_nobody_answers(project: Path | None, method: str) -> NotRunning:
+    """Programs need no control process: they go on without it, and with what it told them."""
+    from watertight.runtime.runs import holder, still_run  # noqa: PLC0415 - seldom needed
+
+    if project is not None and (process := holder(project / STATE_DIRECTORY)) is not None:
+        return NotRunning(
+            f"The control process ({process}) does not answer: the system is starting or stopping.",
+            remedy="Try again in a moment; .watertight/logs has what it says. "
+            "`watertight down` stops it.",
+        )
+    left = still_run(project) if project is not None else ()
+    if not left:
+        return NotRunning("The system is not running.", remedy="Start it with `watertight up`.")
+    gone = f"The control process is gone, but {those_that_run(left)} still run."
+    if method == "GET":
+        return NotRunning(
+            gone, remedy="`watertight up` takes them over, `watertight down` ends them."
+        )
+    return NotRunning(
+        f"{gone} Nothing was changed: what was declared and revoked before stays in force.",
+        remedy="`watertight up --detach` takes them over; then do this again.",
+    )
+
+
+def those_that_run(pods: Collection[str]) -> str:
+    """``3 programs and the gateway``."""
+    programs = len(set(pods) - {GATEWAY})
+    words = [counted(programs, "program")] if programs else []
+    return " and ".join([*words, *(["the gateway"] if GATEWAY in pods else [])])
 
 
 def _finding(document: dict[str, Any]) -> Finding:

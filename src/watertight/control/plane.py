@@ -16,8 +16,8 @@ import structlog
 from watertight.control import modes
 from watertight.control.apps import READY_SECONDS, Apps, all_at_once
 from watertight.control.certificates import GatewayCertificate
+from watertight.control.ending import SERVER_STOP_SECONDS, stop_in_order
 from watertight.control.issuers import left_out, require_keys
-from watertight.control.order import start_order
 from watertight.control.secrets import SecretsPump
 from watertight.control.servers import Servers, ServersWanted, want
 from watertight.enforcers.contract import Applied, Placement
@@ -42,8 +42,6 @@ from watertight.runtime.supervisor import Supervisor
 log = structlog.get_logger(__name__)
 
 PROXY_READY_SECONDS = 30.0
-SERVER_STOP_SECONDS = 20.0
-"""A database writes down what it holds in memory."""
 STARTS_AT_ONCE = 8
 """Pods that start at the same time: more would only make each slower."""
 WORKLOAD_API_MODE = 0o666
@@ -254,18 +252,7 @@ class ControlPlane:
 
     async def stop(self) -> None:
         """Ends everything, callers before their callees; nothing is left running."""
-        for wave in reversed(start_order(self.declared)):
-            await asyncio.gather(
-                *(self.supervisor.stop_pod(name) for name in wave if name in self._specs)
-            )
-        await asyncio.gather(
-            *(
-                self.supervisor.stop_pod(name, grace_seconds=SERVER_STOP_SECONDS)
-                for name in self.declared.resources
-                if name in self.supervisor.pods
-            )
-        )
-        await self.supervisor.stop_all()
+        await stop_in_order(self.supervisor, self.declared)
         await self.close()
         self.supervisor.remove_run_directory()
 

@@ -10,7 +10,7 @@ from watertight.model.rules import Flaw
 from watertight.model.system import GATEWAY, System
 from watertight.runtime.client import Pod
 from watertight.runtime.files import STATE_DIRECTORY
-from watertight.runtime.taken import obstacle
+from watertight.runtime.taken import Folder, obstacle
 
 
 def taken(system: System, project: Path, run_directory: Path) -> Iterator[Flaw]:
@@ -23,7 +23,7 @@ def taken(system: System, project: Path, run_directory: Path) -> Iterator[Flaw]:
         return
     if gateway.port == _port_in_force(project, run_directory):
         return  # also at another address: ours may stand on all of them
-    found = obstacle(gateway.address, gateway.port)
+    found = obstacle(gateway.address, gateway.port, Folder(project, run_directory))
     if found is not None:
         host = f"[{gateway.address}]" if ":" in gateway.address else gateway.address
         yield Flaw(

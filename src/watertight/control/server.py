@@ -20,7 +20,7 @@ import uvicorn
 
 from watertight.control import modes
 from watertight.control.admin import admin_app
-from watertight.control.client import ADMIN_SOCKET
+from watertight.control.client import ADMIN_SOCKET, AdminClient
 from watertight.control.keys import kek_for
 from watertight.control.plane import ControlPlane
 from watertight.control.requests import Options
@@ -33,8 +33,9 @@ from watertight.identity.settings import AuthoritySettings
 from watertight.model.system import System
 from watertight.runtime.host import detect
 from watertight.runtime.layout import Layout, lay_out
-from watertight.runtime.lock import only_one
+from watertight.runtime.lock import AlreadyRunningError, only_one
 from watertight.runtime.pods import Machine
+from watertight.runtime.runs import all_of, living
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,7 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
     capabilities = detect()
     layout = lay_out(options.declaration, system, capabilities)
     with only_one(layout.state), _authority(layout, system, options) as authority:
+        _refuse_beside_another(layout)
         plane = ControlPlane(
             layout,
             SVIDKeeper(authority),
@@ -97,6 +99,19 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
                     options.say("Stopping.")
                     await background.close()  # else a pod that stops would be made anew
                     await plane.stop()
+
+
+def _refuse_beside_another(layout: Layout) -> None:
+    """Of those whom the lock does not know. Raises WatertightError."""
+    process = AdminClient(layout.run / ADMIN_SOCKET).pid()
+    if process is not None:  # and `.watertight` was removed, and the lock with it
+        raise AlreadyRunningError(layout.state, str(process))
+    for run in all_of(layout.project):
+        if run != layout.run and (left := living(run)):
+            raise WatertightError(
+                f"An earlier run of this folder left {', '.join(left)} running, in {run}.",
+                remedy="`watertight down` ends them.",
+            )
 
 
 def _say_who_is_revoked(plane: ControlPlane, options: Options) -> None:
@@ -125,10 +140,10 @@ async def _give_up(plane: ControlPlane) -> None:
 
 async def _come_up(plane: ControlPlane, system: System, options: Options) -> None:
     previous = Store(plane.layout.state).current()
-    if previous is not None:
-        adopted = await plane.adopt(previous)
-        if adopted:
-            options.say(f"Took over {', '.join(adopted)}.")
+    # Where nothing is known of what runs, nothing of it can be taken over: it is swept away.
+    adopted = await plane.adopt(previous or System(system.trust_domain))
+    if adopted:
+        options.say(f"Took over {', '.join(adopted)}.")
     await _apply(plane, system)
     _say_who_is_revoked(plane, options)
 

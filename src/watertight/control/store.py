@@ -34,7 +34,7 @@ class Store:
             raise RecordUnreadable(
                 f"{file}, the record of what was last in force, cannot be read: "
                 f"{error.findings[0]}",
-                remedy="If nothing runs any more, remove it.",
+                remedy="`watertight down` ends what still runs; then remove it.",
             ) from error
 
     def set_current(self, system: System) -> None:

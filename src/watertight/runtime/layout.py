@@ -4,7 +4,6 @@ The run directory has short names, for a Unix socket's path has at most 107 byte
 vanishes at reboot. Nothing is made where another user could have prepared a trap.
 """
 
-import hashlib
 import os
 import pwd
 from collections.abc import Iterable
@@ -22,6 +21,7 @@ from watertight.runtime.files import (
     write_atomically,
 )
 from watertight.runtime.host import HostCapabilities, Isolation
+from watertight.runtime.runs import LINK, run_base, run_directory
 from watertight.runtime.uids import Users, allocate
 
 LONGEST_SOCKET_PATH = 107
@@ -109,22 +109,6 @@ class Layout:
         return tuple(self.users.app(service)) if self.users else None  # type: ignore[return-value]
 
 
-def run_base() -> Path:
-    """The directory in which every system of this user has its run directory."""
-    if os.geteuid() == 0:
-        return Path("/run/watertight")
-    given = os.environ.get("XDG_RUNTIME_DIR", "")
-    if given and Path(given).is_dir():
-        return Path(given) / "watertight"
-    return Path(f"/tmp/watertight-{os.geteuid()}")  # noqa: S108  made 0700 and checked
-
-
-def run_directory(declaration: Path, base: Path | None = None) -> Path:
-    """The run directory of the system that a resolved path declares; makes nothing."""
-    digest = hashlib.sha256(os.fsencode(declaration)).hexdigest()[:10]
-    return (base or run_base()) / digest
-
-
 def lay_out(
     declaration: Path,
     system: System,
@@ -146,10 +130,10 @@ def lay_out(
     # Without a root of its own, a process with another uid must pass through.
     passable = 0o711 if capabilities.isolation is Isolation.NONE else 0o700
     base = own_directory(base or run_base(), 0o711)
-    run = own_directory(run_directory(declaration, base), passable)
+    run = own_directory(run_directory(declaration.parent, base), passable)
     layout = Layout(declaration, state, run, capabilities, users)
     _check_sockets(layout, system)
-    _point(state / "run", run)
+    _point(state / LINK, run)
     own_directory(layout.pods)
     for name in ("xds", "proxies", "workload", "credentials", "servers", "sockets"):
         own_directory(run / name, 0o711)

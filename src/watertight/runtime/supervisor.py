@@ -31,6 +31,7 @@ from watertight.runtime.layout import Layout
 from watertight.runtime.leftovers import end_marked
 from watertight.runtime.listeners import listening_in
 from watertight.runtime.proc import family
+from watertight.runtime.runs import LINK
 from watertight.runtime.spec import APP, SERVER, PodSpec
 from watertight.runtime.starting import USUAL, Patience, Start
 from watertight.runtime.states import PodStatus, ProcessState
@@ -157,6 +158,20 @@ class Supervisor:
             adopted.append(name)
         return adopted
 
+    async def adopt_all(self) -> Sequence[str]:
+        """Takes over every pod that answers, only to end it: how it was started is not known."""
+        for directory in sorted(self.layout.pods.iterdir()):
+            pod = Pod.recorded(directory.name, directory)
+            if pod is None:
+                continue
+            try:
+                await pod.ask("status")
+            except PodError:
+                pod.forget()
+                continue
+            self._pods[directory.name] = pod
+        return tuple(self._pods)
+
     async def sweep(self) -> Sequence[str]:
         """Ends the pods that were left and not adopted, and removes what they left."""
         swept = []
@@ -185,7 +200,7 @@ class Supervisor:
             raise PodError(f"{', '.join(sorted(self._pods))} still run.")
         self.layout.cgroups.remove_all()
         shutil.rmtree(self.layout.run)
-        (self.layout.state / "run").unlink(missing_ok=True)
+        (self.layout.state / LINK).unlink(missing_ok=True)
 
     async def status(self) -> tuple[PodStatus, ...]:
         """What every pod says of its processes."""

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import ipaddress
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from watertight.model.system import GATEWAY
 from watertight.runtime.listeners import held, sockets_of
 from watertight.runtime.proc import process_ids
+from watertight.runtime.runs import state_of
 
 _UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 LOOPBACK = "127.0.0.1"
@@ -27,8 +27,28 @@ class Obstacle:
     remedy: str
 
 
-def obstacle(address: str, port: int) -> Obstacle | None:
-    """Tries the address, and lets it go at once; None if nothing stands against it."""
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Who asks: a folder, and the run directory of its system."""
+
+    project: Path
+    run: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """A program that listens; ``run`` and ``project`` if it is a gateway of ours."""
+
+    name: str
+    run: Path | None = None
+    project: Path | None = None
+
+
+def obstacle(address: str, port: int, folder: Folder | None = None) -> Obstacle | None:
+    """Tries the address, and lets it go at once; None if nothing stands against it.
+
+    The gateway of ``folder``'s own run directory is nothing: `up` takes it over, or ends it.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as trial:
@@ -36,15 +56,24 @@ def obstacle(address: str, port: int) -> Obstacle | None:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind((address, port))
     except OSError as error:
-        return _obstacle(address, port, error)
+        return _obstacle(address, port, error, folder)
     return None
 
 
-def _obstacle(address: str, port: int, error: OSError) -> Obstacle:
+def _obstacle(address: str, port: int, error: OSError, folder: Folder | None) -> Obstacle | None:
     if error.errno == errno.EADDRINUSE:
-        holders = sorted(set(_holders(address, port)))
-        who = " and ".join(holders) or "a program that this user may not see"
-        return Obstacle(f"is taken: {who} listens there", "End that, or choose another port.")
+        holders = sorted(set(_holders(address, port)), key=lambda holder: holder.name)
+        runs = {holder.run for holder in holders}
+        if folder is not None and runs == {folder.run}:
+            return None
+        remedy = "End that, or choose another port."
+        if folder is not None and {holder.project for holder in holders} == {folder.project}:
+            remedy = "An earlier run of this folder left it: `watertight down` ends it."
+        elif runs and None not in runs:
+            remedy = "End that (`watertight down` there), or choose another port."
+        who = " and ".join(dict.fromkeys(holder.name for holder in holders))
+        who = who or "a program that this user may not see"
+        return Obstacle(f"is taken: {who} listens there", remedy)
     if error.errno == errno.EADDRNOTAVAIL:
         return Obstacle(
             "is no address of this host",
@@ -60,7 +89,7 @@ def _obstacle(address: str, port: int, error: OSError) -> Obstacle:
     return Obstacle(f"cannot be listened on: {error.strerror}", "Choose another address.")
 
 
-def _holders(address: str, port: int) -> Iterator[str]:
+def _holders(address: str, port: int) -> Iterator[_Holder]:
     """Each program that listens there, as far as we may see it."""
     inodes = {
         found.inode
@@ -70,7 +99,7 @@ def _holders(address: str, port: int) -> Iterator[str]:
     for pid in process_ids():
         with contextlib.suppress(OSError):
             if inodes & set(held(pid)):
-                yield _program(pid)
+                yield _holder(pid)
 
 
 def _meet(listening: str, address: str, port: int) -> bool:
@@ -81,25 +110,22 @@ def _meet(listening: str, address: str, port: int) -> bool:
     return theirs == ours or theirs.is_unspecified or ours.is_unspecified
 
 
-def _program(pid: int) -> str:
+def _holder(pid: int) -> _Holder:
     """By its name; never by its arguments, which may hold secrets."""
     name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
     shown = "".join(c if c.isprintable() else "?" for c in name)
-    project = _project_of_gateway(pid) if name == _ENVOY else None
-    if project is not None:
-        return f"the gateway of the system in {project}"
-    return f"{shown} (process {pid})"
+    run = _run_of_gateway(pid) if name == _ENVOY else None
+    state = state_of(run) if run is not None else None
+    if run is None or state is None:
+        return _Holder(f"{shown} (process {pid})")
+    return _Holder(f"the gateway of the system in {state.parent}", run, state.parent)
 
 
-def _project_of_gateway(pid: int) -> Path | None:
-    """If it is a gateway of ours: where the declaration stands that it runs for."""
+def _run_of_gateway(pid: int) -> Path | None:
+    """If it is a gateway of ours: the run directory that it is of."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    with contextlib.suppress(ValueError, IndexError, OSError, KeyError):
+    with contextlib.suppress(ValueError, IndexError):
         bootstrap = Path(os.fsdecode(words[words.index(b"--config-path") + 1]))
         # /run/watertight/0123456789/xds/gateway/bootstrap.json; see Layout
-        if bootstrap.parent.name != GATEWAY:
-            return None
-        pod = bootstrap.parents[2] / "pods" / GATEWAY / "spec.json"
-        log = json.loads(pod.read_bytes())["processes"][0]["log"]
-        return Path(log).parents[2]
+        return bootstrap.parents[2] if bootstrap.parent.name == GATEWAY else None
     return None
