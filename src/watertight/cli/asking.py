@@ -1,7 +1,6 @@
 """Commands that only ask the running system: status, down. They import as little as they need."""
 
 import contextlib
-import fcntl
 import os
 import signal
 import time
@@ -23,9 +22,10 @@ from watertight.cli.output import (
     stdout,
 )
 from watertight.cli.project import DEFAULT_FILE, FileArgument, admin_client, find_project
+from watertight.control.client import AdminClient, NotRunning
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.units import counted
-from watertight.runtime.files import STATE_DIRECTORY
+from watertight.runtime.files import STATE_DIRECTORY, own_directory
 from watertight.runtime.proc import start_time
 from watertight.runtime.runs import all_of, holder, living
 
@@ -42,22 +42,44 @@ def down(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEX
     project = find_project(file)
     state = project / STATE_DIRECTORY
     client = admin_client(file)
-    process = client.pid()
-    if process is not None:
-        client.post("/stop", {})
-    elif (process := holder(state)) is not None:  # it is coming up, or stopping already
-        os.kill(process, signal.SIGTERM)
-    if process is not None:
-        _wait_until_stopped(state, process)
+    process = _stop_control(client, state)
     ended = _end_what_is_left(project)
     if process is None and not ended:
-        client.post("/stop", {})  # says why nobody answers
+        raise client.silence()
     if output is Output.JSON:
         print_json({"process": process, "left": list(ended)})
     elif ended:
         say(f"Stopped, with what no control process was left for: {', '.join(ended)}.")
     else:
         say("Stopped.")
+
+
+def _stop_control(client: AdminClient, state: Path) -> int | None:
+    """Has the control process stop its system, and waits for it; returns its pid, if there is one.
+
+    Raises UntrustedDirectoryError where another user wrote down which process that is.
+    """
+    answering = client.pid()
+    process = answering or holder(state)
+    if process is None:
+        return None
+    started = start_time(process)
+    if answering is not None:
+        with contextlib.suppress(NotRunning):  # somebody else has stopped it meanwhile
+            client.post("/stop", {})
+    else:  # it is coming up, or stopping already
+        own_directory(state)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_DEADLINE_SECONDS
+    while started is not None and start_time(process) == started:
+        if time.monotonic() > deadline:
+            raise WatertightError(
+                f"It did not stop within {STOP_DEADLINE_SECONDS:.0f} s.",
+                remedy="See .watertight/logs/control.log.",
+            )
+        time.sleep(POLL_SECONDS)
+    return process
 
 
 def _end_what_is_left(project: Path) -> tuple[str, ...]:
@@ -166,27 +188,3 @@ def _service_row(service: dict[str, Any]) -> tuple[str, ...]:
 def _duration(seconds: int) -> str:
     minutes, rest = divmod(max(seconds, 0), 60)
     return f"{minutes} min" if minutes >= 2 else f"{minutes * 60 + rest} s"
-
-
-def _wait_until_stopped(state: Path, process: int) -> None:
-    """Returns once nobody holds the system. Raises WatertightError if that takes too long."""
-    deadline = time.monotonic() + STOP_DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        if start_time(process) is None and _is_free(state / "lock"):
-            return
-        time.sleep(POLL_SECONDS)
-    raise WatertightError(
-        f"It did not stop within {STOP_DEADLINE_SECONDS:.0f} s.",
-        remedy="See .watertight/logs/control.log.",
-    )
-
-
-def _is_free(lock: Path) -> bool:
-    with contextlib.suppress(BlockingIOError):
-        try:
-            with lock.open("r+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:  # somebody removed it
-            pass
-        return True
-    return False

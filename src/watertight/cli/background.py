@@ -42,6 +42,9 @@ def start_in_background(options: Options) -> int:
         *("--svid-ttl", str(options.svid_ttl_seconds)),
         *(["--watch"] if options.watch else []),
     ]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # else `nohup` has it ignored
+            signal.signal(number, signal.default_int_handler)
     with log.open("ab") as output:
         begins = output.tell()
         process = subprocess.Popen(
@@ -53,7 +56,7 @@ def start_in_background(options: Options) -> int:
         )
     try:
         _wait_until_sealed(admin_client(options.declaration), process, log, begins)
-    except BaseException:  # also Ctrl-C: nobody would know of it
+    except BaseException:  # also Ctrl-C and the like: nobody would know of it
         process.terminate()
         process.wait()
         raise

@@ -91,12 +91,27 @@ class AdminClient:
                 remedy="`watertight status` shows what came of it.",
             ) from None
 
-    def _is_of_another_user(self) -> bool:
+    def silence(self, method: str = "GET") -> "NotRunning":
+        """Why nobody answers, and what to do about it."""
+        closed = self._closed_to_us()
+        if closed is not None:
+            return NotRunning(
+                f"{closed} is not yours to open.",
+                remedy="Run it as the user who runs `watertight up`.",
+            )
+        return _why_nobody_answers(self._project, method)
+
+    def _closed_to_us(self) -> Path | None:
+        """What another user keeps from us: then it cannot be told whether anything runs."""
+        if self._project is not None:
+            state = self._project / STATE_DIRECTORY
+            if state.exists() and not os.access(state, os.R_OK | os.X_OK):
+                return state
         try:
             self._socket.stat()
         except OSError as error:
-            return isinstance(error, PermissionError)
-        return not os.access(self._socket, os.W_OK)
+            return self._socket if isinstance(error, PermissionError) else None
+        return None if os.access(self._socket, os.W_OK) else self._socket
 
     def _exchange(
         self, method: str, path: str, body: bytes | None, timeout_seconds: float
@@ -118,12 +133,7 @@ class AdminClient:
         try:
             status, content = self._exchange(method, path, sent, TIMEOUT_SECONDS)
         except _Unreachable as error:
-            if self._is_of_another_user():
-                raise NotRunning(
-                    f"{self._socket} is not yours to open.",
-                    remedy="Run it as the user who runs `watertight up`.",
-                ) from error
-            raise _why_nobody_answers(self._project, method) from error
+            raise self.silence(method) from error
         except TimeoutError as error:
             raise Refused(
                 f"The control plane did not answer within {TIMEOUT_SECONDS:.0f} s.",

@@ -31,6 +31,7 @@ from watertight.identity.authority import Authority
 from watertight.identity.keeper import SVIDKeeper
 from watertight.identity.settings import AuthoritySettings
 from watertight.model.system import System
+from watertight.runtime.files import STATE_DIRECTORY, own_directory
 from watertight.runtime.host import detect
 from watertight.runtime.layout import Layout, lay_out
 from watertight.runtime.lock import AlreadyRunningError, only_one
@@ -70,10 +71,12 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
     system = options.load()
     _allow_many_files()
     gc.set_threshold(GC_THRESHOLD)
-    capabilities = detect()
-    layout = lay_out(options.declaration, system, capabilities)
-    with only_one(layout.state), _authority(layout, system, options) as authority:
-        _refuse_beside_another(layout)
+    stopping = _Stopping()
+    with (
+        stopping.on_signals(),
+        _held(options, system) as layout,
+        _authority(layout, system, options) as authority,
+    ):
         plane = ControlPlane(
             layout,
             SVIDKeeper(authority),
@@ -81,24 +84,32 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
             svid_ttl_seconds=options.svid_ttl_seconds,
             say=options.say,
         )
-        stopping = _Stopping()
         async with plane.endpoint, _background(plane, options, loaded) as background:
-            with stopping.on_signals():
-                try:
-                    await stopping.unless_asked(_come_up(plane, system, options))
-                except BaseException:
-                    await _give_up(plane)
-                    raise
-                try:
-                    async with _admin_api(plane, options, stopping):
-                        background.watch()
-                        if not stopping.asked:
-                            on_sealed(plane.layout)
-                        await stopping.wait()
-                finally:
-                    options.say("Stopping.")
-                    await background.close()  # else a pod that stops would be made anew
-                    await plane.stop()
+            try:
+                await stopping.unless_asked(_come_up(plane, system, options))
+            except BaseException:
+                await _give_up(plane)
+                raise
+            try:
+                async with _admin_api(plane, options, stopping):
+                    background.watch()
+                    if not stopping.asked:
+                        on_sealed(plane.layout)
+                    await stopping.wait()
+            finally:
+                options.say("Stopping.")
+                await background.close()  # else a pod that stops would be made anew
+                await plane.stop()
+
+
+@contextlib.contextmanager
+def _held(options: Options, system: System) -> Iterator[Layout]:
+    """Lays it out under the lock: who stops the same system just now removes its run directory."""
+    declaration = options.declaration.resolve()
+    with only_one(own_directory(declaration.parent / STATE_DIRECTORY)):
+        layout = lay_out(declaration, system, detect())
+        _refuse_beside_another(layout)
+        yield layout
 
 
 def _refuse_beside_another(layout: Layout) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 from watertight.errors import WatertightError
 from watertight.runtime.init import CONTROL_SOCKET
 from watertight.runtime.proc import boot_id, start_time
+from watertight.runtime.runs import RECORD
 from watertight.runtime.waiting import readable
 
-RECORD = "pod.json"
 _ANSWER_SECONDS = 30.0
 _LONGEST_LINE_BYTES = 4 * 1024 * 1024
 

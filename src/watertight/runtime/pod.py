@@ -20,10 +20,10 @@ from watertight.runtime.files import write_atomically
 from watertight.runtime.init import Init
 from watertight.runtime.linux import Namespace
 from watertight.runtime.proc import boot_id, start_time
+from watertight.runtime.runs import INIT, RECORD
 from watertight.runtime.wire import PodWire
 
 SPEC = "spec.json"
-RECORD = "pod.json"
 LOG = "pod.log"
 _TCP_BYTES = 262_144
 """Of one socket. There is loopback only, where nothing is under way for long."""
@@ -58,7 +58,7 @@ def _make(directory: Path, answers: int) -> None:
     os.umask(0o022)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _take_descriptors(directory / LOG, answers)
-    linux.rename(f"watertight-pod {directory}")
+    linux.rename(f"{os.fsdecode(INIT)}{directory}")  # by which `runs` finds it
     pod: PodWire = json.loads((directory / SPEC).read_bytes())
     operator_uid, operator_gid = os.geteuid(), os.getegid()
     namespaces = Namespace(pod["namespaces"])

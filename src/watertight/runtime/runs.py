@@ -2,7 +2,7 @@
 
 A folder has one system, whatever its declaration is called, and one run directory. An older
 version, another ``XDG_RUNTIME_DIR`` or a deleted ``.watertight`` may have left programs in another
-one; they are found too. Light: short commands ask.
+one; they are found by what runs. Light: short commands ask.
 """
 
 import contextlib
@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from watertight.runtime.files import STATE_DIRECTORY
-from watertight.runtime.proc import boot_id, start_time
+from watertight.runtime.proc import boot_id, namespace_pids, process_ids, start_time
 
 RECORD = "pod.json"
+INIT = b"watertight-pod "
+"""How the command line of an init begins; its pod's directory follows."""
 LINK = "run"
 """In ``.watertight``: leads to the run directory."""
 
@@ -43,12 +45,10 @@ def run_directory(project: Path, base: Path | None = None) -> Path:
 
 
 def all_of(project: Path) -> tuple[Path, ...]:
-    """Every run directory of a folder that there is: its own first, then those left over."""
-    state = project / STATE_DIRECTORY
-    own, linked = run_directory(project), _linked(state)
-    bases = {run_base(), own.parent, *([linked.parent] if linked else [])}
-    found = [run for base in sorted(bases) for run in _ours(base) if _is_of(run, state)]
-    return tuple(run for run in dict.fromkeys((own, *found)) if run.is_dir())
+    """Every run directory of a folder: its own first, then those in which something was left."""
+    state, own = project / STATE_DIRECTORY, run_directory(project)
+    found = {run for run in _in_use() if state_of(run) == state}
+    return tuple(run for run in dict.fromkeys((own, *sorted(found))) if run.is_dir())
 
 
 def living(run: Path) -> tuple[str, ...]:
@@ -89,10 +89,6 @@ def _linked(state: Path) -> Path | None:
     return run if told in (None, state) or moved else None
 
 
-def _is_of(run: Path, state: Path) -> bool:
-    return state_of(run) == state
-
-
 def state_of(run: Path) -> Path | None:
     """The ``.watertight`` for which a run directory was made, as its pods' specifications tell."""
     with contextlib.suppress(OSError):
@@ -103,12 +99,21 @@ def state_of(run: Path) -> Path | None:
     return None
 
 
-def _ours(base: Path) -> Iterator[Path]:
-    """Its directories that nobody else made."""
-    with contextlib.suppress(OSError):
-        for run in sorted(base.iterdir()):
-            if run.is_dir() and not run.is_symlink() and run.stat().st_uid == os.geteuid():
-                yield run
+def _in_use() -> Iterator[Path]:
+    """Those of this user, wherever they are, of which an init tells by its name; see `pod`.
+
+    Any program may call itself so, and an app without root has its operator's uid: in a process
+    namespace only the first process is believed, which is ours. Where a pod has none, its programs
+    have other uids, or all the rights of the operator anyway.
+    """
+    for pid in process_ids():
+        # Also of names that lead nowhere, and of a kernel that does not tell namespaces.
+        with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0")
+            if command.startswith(INIT) and namespace_pids(pid)[1:] in ((), (1,)):
+                run = Path(os.fsdecode(command.removeprefix(INIT))).parents[1]
+                if run.lstat().st_uid == os.geteuid():
+                    yield run
 
 
 def _lives(pod: Path) -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import ipaddress
 import os
+import shlex
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ def _obstacle(address: str, port: int, error: OSError, folder: Folder | None) ->
             return None
         remedy = "End that, or choose another port."
         if folder is not None and {holder.project for holder in holders} == {folder.project}:
-            remedy = "An earlier run of this folder left it: `watertight down` ends it."
+            ending = f"watertight down {shlex.quote(str(folder.project))}"
+            remedy = f"An earlier run of this folder left it: `{ending}` ends it."
         elif runs and None not in runs:
             remedy = "End that (`watertight down` there), or choose another port."
         who = " and ".join(dict.fromkeys(holder.name for holder in holders))
