@@ -43,6 +43,10 @@ COMMANDS: Mapping[str, Entry] = {
         "running",
         "Make the running system what the declaration says; returns when every proxy has ACKed.",
     ),
+    "restart": Entry(
+        "programs",
+        "Start programs again, one after the other: new code, the same identity and grants.",
+    ),
     "status": Entry(
         "asking",
         "Show services, channels with path and cipher, SVID expiry, proxies and their version.",

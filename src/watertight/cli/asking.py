@@ -146,6 +146,11 @@ def _print_status(document: dict[str, Any]) -> None:
                     f"[yellow]{escape(service['name'])}[/yellow]: its {process['name']} is "
                     f"{process['state']}{escape(last)}. What it said: {escape(log)}"
                 )
+    if document["changing"]:
+        stderr.print(
+            f"[yellow]A change is under way ({escape(document['changing'])}):[/yellow] "
+            "what differs from the declaration is told once it is done."
+        )
     for resource, differences in document["drift"].items():
         for difference in differences:
             stderr.print(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ from starlette.routing import Route
 
 from watertight.control.plane import ControlPlane
 from watertight.control.requests import What
+from watertight.control.restarting import restart
 from watertight.control.revocation import restore, revoke
 from watertight.control.rotation import rotate
 from watertight.control.status import snapshot
@@ -55,6 +57,11 @@ def admin_app(
             raise MalformedRequest(f"Rotate one of {', '.join(What)}.") from error
         rotated = await rotate(plane, what, body.get("workload"))
         return {"workloads": rotated.workloads, "retired_roots": rotated.retired_roots}
+
+    async def do_restart(body: Body) -> Body:
+        service, began = str(body.get("service")), time.monotonic()
+        await restart(plane, service)
+        return {"service": service, "seconds": round(time.monotonic() - began, 3)}
 
     async def do_revoke(body: Body) -> Body:
         cut = await revoke(plane, str(body.get("workload")))
@@ -100,6 +107,7 @@ def admin_app(
             Route("/verifier", _endpoint(verifier), methods=["POST"]),
             Route("/apply", _endpoint(apply), methods=["POST"]),
             Route("/rotate", _endpoint(do_rotate), methods=["POST"]),
+            Route("/restart", _endpoint(do_restart), methods=["POST"]),
             Route("/revoke", _endpoint(do_revoke), methods=["POST"]),
             Route("/restore", _endpoint(do_restore), methods=["POST"]),
             Route("/stop", _endpoint(do_stop), methods=["POST"]),

@@ -74,6 +74,11 @@ class Apps:
         for service in callers:
             self._say(f"{service.name} runs.")
 
+    async def restart(self, declared: System, service: Service) -> None:
+        """Ends one program and starts it. Raises WatertightError, at its line."""
+        await _at(service, self._supervisor.restart_process(service.name, APP))
+        await self._wait(service, Starting(declared))
+
     def _refuse_a_taken_port(self, service: Service) -> None:
         """On a shared loopback; the program itself would say so in words of its own, or hang."""
         if service.listens is None or not self._supervisor.layout.capabilities.shared_network:

@@ -16,6 +16,7 @@ import structlog
 from watertight.control import modes
 from watertight.control.apps import READY_SECONDS, Apps, all_at_once
 from watertight.control.certificates import GatewayCertificate
+from watertight.control.changing import Changing
 from watertight.control.ending import SERVER_STOP_SECONDS, stop_in_order
 from watertight.control.issuers import left_out, require_keys
 from watertight.control.secrets import SecretsPump
@@ -92,10 +93,10 @@ class ControlPlane:
         self.declared = System(keeper.trust_domain)
         self.effective = self.declared
         self.adopted: tuple[str, ...] = ()
-        self.changing = asyncio.Lock()
+        self.changing = Changing()
         self._machine = machine
         self._svid_ttl_seconds = svid_ttl_seconds
-        self._say = say
+        self.say = say
         self._specs: dict[str, PodSpec] = {}
         self._configured: set[str] = set()
         """Whose xDS socket we serve; it outlives the pod, so that a lost one comes back to it."""
@@ -148,7 +149,7 @@ class ControlPlane:
         program does not come up in it, what was in force before is in force again.
         """
         await asyncio.to_thread(modes.mend, self.layout)
-        async with self.changing:
+        async with self.changing.by("apply"):
             before = self.declared if self._specs and declared != self.declared else None
             wanted = await self._examine(declared)
             try:
@@ -172,7 +173,7 @@ class ControlPlane:
 
         What came before may not come up either, as when its program was replaced on the disk.
         """
-        self._say("That failed; going back to the declaration before.")
+        self.say("That failed; going back to the declaration before.")
         try:
             await self._change_to(await self._examine(before))
         except WatertightError as again:
@@ -220,7 +221,7 @@ class ControlPlane:
         """Fetches the issuers' key sets again; a withdrawn key stops being accepted at once."""
         declared = self.declared
         fetched = await self._fetch_keys(declared)
-        async with self.changing:
+        async with self.changing.by("new keys of an issuer"):
             if self.declared is not declared:
                 return  # whoever changed it has fetched them, too
             changed = fetched.keys != self.key_sets.keys
@@ -236,7 +237,7 @@ class ControlPlane:
         said = set(left_out(self.key_sets))
         for line in left_out(fetched):
             if line not in said:
-                self._say(line)
+                self.say(line)
         return fetched
 
     async def secrets_in_force(self) -> None:
@@ -338,7 +339,7 @@ class ControlPlane:
         self, wanted: _Wanted, before: System, ready: Mapping[str, asyncio.Event]
     ) -> None:
         await self._configure(wanted.specs)
-        await Apps(self.supervisor, self._say).converge(wanted.declared, before, ready)
+        await Apps(self.supervisor, self.say).converge(wanted.declared, before, ready)
 
     async def _start_pod(self, spec: PodSpec) -> None:
         await self.supervisor.start_pod(spec)
@@ -356,7 +357,7 @@ class ControlPlane:
 
         def tell(name: str, its: Applied) -> None:
             if its.changed:
-                self._say(f"{name} is ready: {counted(len(its.changed), 'change')}.")
+                self.say(f"{name} is ready: {counted(len(its.changed), 'change')}.")
             ready[name].set()
 
         await self.servers.apply(wanted.servers, tell)
@@ -412,7 +413,7 @@ class ControlPlane:
         self.deployment.offer(EnvoyPlan({name: plan.proxies[name] for name in names}))
         await all_at_once(start(name) for name in names)
         if names:
-            self._say(f"{counted(len(names), 'proxy', 'proxies')} ready.")
+            self.say(f"{counted(len(names), 'proxy', 'proxies')} ready.")
 
     async def _open_doors(self, name: str) -> None:
         """The proxy's xDS socket, and the Workload API of the service."""

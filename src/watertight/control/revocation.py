@@ -21,7 +21,7 @@ async def revoke(plane: ControlPlane, workload: str) -> Cut:
     """
     plane.require(workload)
     sessions = await _live_sessions(plane, workload)
-    async with plane.changing:
+    async with plane.changing.by(f"revoke of {workload}"):
         began = time.monotonic()
         plane.keeper.revoke(workload)
         wrong = await _failed(plane.enforce())
@@ -61,7 +61,7 @@ async def restore(plane: ControlPlane, workload: str) -> bool:
     NoSuchWorkload.
     """
     plane.require(workload)
-    async with plane.changing:
+    async with plane.changing.by(f"restore of {workload}"):
         was_revoked = workload in plane.revoked
         plane.keeper.restore(workload)
         await plane.keeper.refresh()

@@ -30,7 +30,7 @@ async def rotate(plane: ControlPlane, what: What, workload: str | None = None) -
     """
     if workload is not None:
         plane.require(workload)
-    async with plane.changing:
+    async with plane.changing.by(f"rotate of {what}"):
         match what:
             case What.LEAF:
                 await plane.keeper.reissue(workload)

@@ -46,13 +46,18 @@ async def snapshot(plane: ControlPlane) -> dict[str, Any]:
                 ],
             }
         )
+    begun = plane.changing.begun
+    drift = await _drift(plane)
+    if changing := plane.changing.what or (begun != plane.changing.begun and "just now"):
+        drift = {}  # half a change is none
     channels = await asyncio.gather(*(_channel(plane, channel) for channel in system.channels))
     return {
         "trust_domain": system.trust_domain,
         "isolation": plane.layout.capabilities.isolation,
         "finding": plane.layout.capabilities.finding,
         "budget_finding": plane.layout.capabilities.budget_finding,
-        "drift": await _drift(plane),
+        "changing": changing or "",
+        "drift": drift,
         "services": services,
         "channels": channels,
         "gateway": _gateway(plane),

@@ -1,0 +1,115 @@
+"""`watertight restart`: new code for one service, and nothing else is touched."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SERVER = """
+import http.server, sys, time
+time.sleep({slow})
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b"{version}")
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+DECLARATION = """
+trust_domain: again.internal
+services:
+  web: {run: [python3, web.py, "8000"], listens: {http: 8000}}
+  worker: {run: [python3, worker.py, "8001"], listens: {http: 8001}}
+channels:
+  - {from: web, to: worker, allow: [GET /]}
+"""
+
+
+class System:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, name: str, version: str, *, slow: float = 0) -> None:
+        (self.folder / f"{name}.py").write_text(
+            SERVER.replace("{version}", version).replace("{slow}", str(slow))
+        )
+
+    def argv(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "watertight.cli", *arguments]
+
+    def watertight(self, *arguments: str, expect: int = 0) -> str:
+        done = subprocess.run(
+            self.argv(*arguments),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+        )
+        assert done.returncode == expect, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def status(self) -> dict[str, Any]:
+        done = subprocess.run(
+            self.argv("status", "-o", "json"), cwd=self.folder, capture_output=True, check=False
+        )
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    def up_seconds(self) -> dict[str, float]:
+        return {
+            f"{service['name']}/{process['name']}": process["up_seconds"]
+            for service in self.status()["services"]
+            for process in service["processes"]
+        }
+
+
+@pytest.fixture
+def system() -> Iterator[System]:
+    with tempfile.TemporaryDirectory(prefix="wt-") as directory:
+        folder = Path(directory)
+        folder.chmod(0o755)
+        system = System(folder)
+        (folder / "watertight.yaml").write_text(DECLARATION)
+        for name in ("web", "worker"):
+            system.write(name, "one")
+        system.watertight("up", "--detach")
+        try:
+            yield system
+        finally:
+            system.watertight("down")
+
+
+def test_one_program_is_new_and_all_else_goes_on(system: System) -> None:
+    before = system.up_seconds()
+    begun = time.monotonic()
+    system.write("worker", "two", slow=1.5)
+    restarting = subprocess.Popen(
+        system.argv("restart", "worker", "-o", "json"), cwd=system.folder, stdout=subprocess.PIPE
+    )
+    with restarting:
+        while system.status()["changing"] != "restart of worker":  # and it does not wait for it
+            assert restarting.poll() is None, "it ended, and nobody was told that it was under way"
+        (restarted,) = json.loads(restarting.communicate()[0])["restarted"]
+    assert restarted["service"] == "worker"
+    assert restarted["seconds"] >= 1.5
+    after, passed = system.up_seconds(), time.monotonic() - begun
+    assert system.status()["changing"] == ""
+    assert after.pop("worker/app") < passed
+    before.pop("worker/app")
+    assert all(after[name] >= seconds for name, seconds in before.items())
+
+
+def test_who_cannot_be_restarted_is_told_why(system: System) -> None:
+    assert "There is no workload `wrker`" in system.watertight("restart", "wrker", expect=2)
+    (system.folder / "worker.py").write_text("raise SystemExit('no such module')")
+    said = system.watertight("restart", "worker", expect=3)
+    assert "watertight.yaml:5:" in said
+    assert "no such module" in said
+    # The other one went on, and the right code mends it.
+    system.write("worker", "three")
+    assert "worker runs again" in system.watertight("restart", "worker")
