@@ -99,7 +99,7 @@ def _bootstrap(address: Path, templates: Sequence[str], *, keeps_slashes: bool) 
 
 
 def _host(number: int, template: str) -> dict[str, Any]:
-    match: dict[str, Any] = {"safe_regex": {"regex": path_matchers.regex(template, rest="*")}}
+    match: dict[str, Any] = {"safe_regex": {"regex": path_matchers.claimed(template)}}
     if path_matchers.is_literal(template):
         match = {"path": template}
     never = (path_matchers.ESCAPED_BACKSLASH, path_matchers.DOTS_AT_ESCAPED_SLASH)

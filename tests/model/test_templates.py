@@ -43,10 +43,14 @@ TEMPLATES = (
     "/@{name}/**",
     "/a{b}-c/",
     "/{x}.40",
+    "/;p/{id}",
+    "/;{p}:b",
 )
 
-literals = st.sampled_from(["a", "b", "c", "a.b~c-_", "@a", "a:b", "a,(b)", "a*"])
-mixed = st.sampled_from(["{}:b", "a{}", "@{}", "{}.b", "a{}:b", "{}.b:b", "a.{}-_", "a{}*"])
+literals = st.sampled_from(["a", "b", "c", "a.b~c-_", "@a", "a:b", "a,(b)", "a*", ";x"])
+mixed = st.sampled_from(
+    ["{}:b", ";{}", ";x{}", "a{}", "@{}", "{}.b", "a{}:b", "{}.b:b", "a.{}-_", "a{}*"]
+)
 
 
 @st.composite
@@ -57,12 +61,12 @@ def templates(draw: st.DrawFn) -> str:
     return "/" + "/".join(named)
 
 
-paths = st.lists(
-    st.sampled_from(
-        ["a", "b", "c", "x", "a.b~c-_", "@a", "%40a", "a:b", "ax:b", "a%3Ab", "a.x-_", "a*", "[x]"]
-    ),
-    max_size=5,
-).flatmap(lambda parts: st.sampled_from(["/" + "/".join(parts), "/" + "/".join([*parts, ""])]))
+plain_segments = st.sampled_from(
+    ["a", "b", "c", "x", "a.b~c-_", "@a", "%40a", "a:b", "ax:b", "a%3Ab", "a.x-_", "a*", "[x]"]
+) | st.sampled_from([";x", "%3bx", ";x:b", ";", "%", "%3"])
+paths = st.lists(plain_segments, max_size=5).flatmap(
+    lambda parts: st.sampled_from(["/" + "/".join(parts), "/" + "/".join([*parts, ""])])
+)
 odd_segments = (
     st.sampled_from(
         [".", "..", "%2e", "%2E%2e", ".%2e", "%61", "%7E", "%5f", "a%20b", "%2f", "%5C", "%00"]
@@ -108,7 +112,28 @@ odd_segments = (
         ]
     )
     | st.sampled_from(["x:b", "x%3Ab", "%3Ab", ":b", "x%3a:b", "x.b", ".b", "@x", "%40", "@"])
-    | st.sampled_from(["ax-c", "a%2Dc", "a--c", "a-c", "x%40", "x.40", "x%2e40", "%.40", "%4.40"])
+    | st.sampled_from(
+        [
+            "ax-c",
+            "a%2Dc",
+            "a--c",
+            ";p",
+            ";x",
+            "%3bx:b",
+            ";",
+            "%3B",
+            "%3",
+            "%3c",
+            "%",
+            "%;",
+            "a-c",
+            "x%40",
+            "x.40",
+            "x%2e40",
+            "%.40",
+            "%4.40",
+        ]
+    )
     | st.text(alphabet="\"<>[]{}|^`'\\~", min_size=1, max_size=4)
 )
 odd_paths = st.lists(odd_segments, min_size=1, max_size=5).map(lambda s: "/" + "/".join(s))
@@ -222,6 +247,13 @@ def test_normal_form_is_stable(path: str, query: str) -> None:
     ("wide", "narrow", "covers", "overlaps"),
     [
         ("/**", "/", False, True),
+        ("/**", "/;x", False, True),
+        ("/*", "/;x", False, False),
+        ("/", "/;x", True, True),
+        ("/", "/;{x}", True, True),
+        ("/;x", "/", False, True),
+        ("/{id}:b", "/;{id}:b", False, False),
+        ("/**", "/;x/a", True, True),
         ("/a/**", "/a", False, False),
         ("/a/**", "/a/", False, True),
         ("/a/*", "/a/**", False, True),
@@ -286,8 +318,56 @@ def test_what_is_no_template_says_why(text: str, why: str) -> None:
         parse_template(text)
 
 
+slashes = st.lists(
+    st.sampled_from(["/", "/", "/.", "/..", "/%2e", "/%2E%2e", "\\", "/a", "/;", "/;x", "/%2F"]),
+    min_size=1,
+    max_size=6,
+).map(lambda parts: "/" + "".join(parts))
+
+
+@settings(max_examples=150, deadline=None)
+@given(path=slashes, query=queries)
+@example(path="/.//", query="")
+@example(path="/a/..//", query="?//")
+@example(path="/\\", query="")
+def test_envoy_agrees_on_slashes_and_dots(
+    oracle: Oracle, keeping_oracle: Oracle, path: str, query: str
+) -> None:
+    assert ours(path + query) == oracle.matching(path + query)
+    assert ours(path + query, keeps_slashes=True) == keeping_oracle.matching(path + query)
+
+
+@given(path=slashes, keeps=st.booleans())
+def test_what_many_programs_read_as_the_root_no_wildcard_matches(path: str, keeps: bool) -> None:
+    try:
+        plain = normalise(path, escaped_slashes=keeps, double_slashes=keeps)
+    except RefusedPath:
+        return
+    bare = [segment.partition(";")[0] for segment in plain.split("/")]
+    if not any(bare):
+        assert [t for t in TEMPLATES if parse_template(t).matches(plain)] in ([], ["/"])
+
+
 @pytest.mark.parametrize(
-    "path", ["", "a", "*", "/a%2Fb", "/a%5cb", "/%00", "/a b", "/a\x7f", "/a#b"]
+    "path",
+    [
+        "//",
+        "/.//",
+        "///",
+        "/\\",
+        "/a/..//",
+        "//?q",
+        "/..//.",
+        "",
+        "a",
+        "*",
+        "/a%2Fb",
+        "/a%5cb",
+        "/%00",
+        "/a b",
+        "/a\x7f",
+        "/a#b",
+    ],
 )
 def test_refused_paths(path: str) -> None:
     with pytest.raises(RefusedPath):

@@ -30,6 +30,7 @@ from watertight.model.system import (
 from watertight.model.templates import (
     RefusedPath,
     has_escaped_slash,
+    is_empty,
     normalise,
     parse_template,
     readable,
@@ -205,7 +206,10 @@ def _grants(grant: Grant, call: _Call) -> bool:
     return (
         call.method == "POST"
         and grant.service == service
-        and (grant.method == method or (grant.method == "*" and "/" not in method and method != ""))
+        and (
+            grant.method == method
+            or (grant.method == "*" and "/" not in method and not is_empty(method))
+        )
     )
 
 
@@ -259,7 +263,7 @@ def _through_gateway(
                 "take it. Put a route for it before that one.",
                 guard.at,
             )
-        if template.matches(call.path) and (inner or not _slashes_only(route, call.path)):
+        if template.matches(call.path):
             return _by_route(route, target)
         return Decision(
             False,
@@ -298,12 +302,6 @@ def _takes_slashes(route: Route, path: str, routes: tuple[Route, ...]) -> bool:
     escaped = has_escaped_slash(path) and not route.escaped_slashes
     keeps = any(other.double_slashes for other in routes)
     return not escaped and not (keeps and "//" in path and not route.double_slashes)
-
-
-def _slashes_only(route: Route, path: str) -> bool:
-    """Whether the rewrite leaves a path of slashes only, which the service's door refuses."""
-    segments_before = route.path.count("/")
-    return route.target_path == "/**" and not any(path.split("/")[segments_before:])
 
 
 def _by_route(route: Route, target: str) -> Decision:

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from watertight.model.templates import (
     GAP,
     Template,
+    is_empty,
     segment_covers,
     segments_overlap,
 )
@@ -76,7 +77,7 @@ class TemplateIndex(Generic[T]):
 
 
 def _covering(node: _Node[T], segment: str) -> Iterator[_Node[T]]:
-    same = {segment, "*"} if segment else {""}
+    same = {segment, ""} if is_empty(segment) else {segment, "*"}
     yield from (node.children[pattern] for pattern in same & node.children.keys())
     for pattern, child in node.mixed.items():
         if pattern != segment and segment_covers(pattern, segment):
@@ -84,7 +85,7 @@ def _covering(node: _Node[T], segment: str) -> Iterator[_Node[T]]:
 
 
 def _fitting(node: _Node[T], segment: str) -> Iterator[_Node[T]]:
-    if segment == "*" or GAP in segment:
+    if segment in {"", "*"} or GAP in segment:
         yield from (c for p, c in node.children.items() if segments_overlap(p, segment))
     else:
         yield from _covering(node, segment)

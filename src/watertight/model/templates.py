@@ -3,7 +3,9 @@
 ``/orders/*`` and ``/orders/{id}`` match one non-empty segment, ``/orders/{id}:cancel`` and
 ``/files/{name}.json`` one that ends so; a final ``**`` matches one or more: ``/orders/**`` matches
 ``/orders/1`` and ``/orders/1/lines``, and neither ``/orders`` nor ``/orders/``. A wildcard takes
-every character that a path may hold.
+every character that a path may hold. A segment of parameters only (``;x``) is an empty one, as
+servlet containers have it: no wildcard stands for it, and ``/orders/;x`` is ``/orders/``. Were it
+otherwise, ``/**`` would open the ``/`` that it leaves closed.
 
 Of the gateway's routes the first that *claims* a request takes it. A template claims what it
 matches, and what it would if ``**`` might stand for nothing: that one request it then refuses, so
@@ -38,10 +40,10 @@ _ESCAPED_SLASH = re.compile(r"%2[fF]")
 _DOTS_WITH_PARAMETERS = re.compile(r"/(\.{1,2});[^/]*")
 """Envoy takes ``/..;x`` for ``/..``, but finds it only where it is not escaped."""
 _AMBIGUOUS = re.compile(r"(?i)/\.{1,2}(;|%3b)")
-_SLASHES_ONLY = re.compile(r"^/{2,}$")
-"""Envoy does not merge them, and many programs read ``/``."""
 _REFUSED = re.compile(r"%00|[^\x21-\x7e]|#")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_ONLY_SLASHES = re.compile(r"^/(?:/|%2[fF])+$")
+"""Envoy merges no path of slashes alone, and to many programs it is ``/``."""
 _ESCAPED = re.compile(r"%(?:2[fF]|5[cC])")
 _ESCAPED_STEP = re.compile(
     r"(?i)%5c|%2f(?:\.|%2e){1,2}(?:/|;|%2f|%3b|$)|(?:^|/|%2f)(?:\.|%2e){1,2}(?:;[^/]*)?%2f"
@@ -75,8 +77,8 @@ class Template:
 
     def matches(self, path: str) -> bool:
         """Whether it matches a path in normal form (see :func:`normalise`), without a query."""
-        nothing_left = self.rest and path[1:].split("/")[len(self.segments) :] == [""]
-        return self.claims(path) and not nothing_left
+        rest = path[1:].split("/")[len(self.segments) :]
+        return self.claims(path) and not (self.rest and all(map(is_empty, rest)))
 
     def claims(self, path: str) -> bool:
         """As :meth:`matches`, but ``**`` may stand for nothing: as Envoy chooses a route."""
@@ -85,9 +87,8 @@ class Template:
 
     def covers(self, other: "Template") -> bool:
         """Whether each path that ``other`` matches is matched by this one too."""
-        nothing_left = (
-            self.rest and not other.rest and other.segments[len(self.segments) :] == ("",)
-        )
+        rest = other.segments[len(self.segments) :]
+        nothing_left = self.rest and not other.rest and all(map(is_empty, rest))
         return self.shadows(other) and not nothing_left
 
     def shadows(self, other: "Template") -> bool:
@@ -192,19 +193,28 @@ def has_wildcard(segment: str) -> bool:
     return segment == "*" or GAP in segment
 
 
+def is_empty(segment: str) -> bool:
+    """Whether there is nothing in it, or parameters of nothing (RFC 3986 section 3.3)."""
+    return segment == "" or segment.startswith((";", "%3b", "%3B"))
+
+
 def _segment_matches(pattern: str, segment: str) -> bool:
-    if pattern == "*":
-        return segment != ""
+    if pattern in {"", "*"}:
+        return is_empty(segment) == (pattern == "")
     read = _ODD_ESCAPE.sub(lambda m: unquote_to_bytes(m[0]).decode("ascii"), segment)
     return segment_covers(pattern, read) if GAP in pattern else pattern == read
 
 
 def segment_covers(pattern: str, other: str) -> bool:
     """Whether each segment that ``other`` matches (itself, if it is a literal) this one does."""
-    if pattern == "*":
-        return other != ""
-    if GAP not in pattern:
-        return pattern == other
+    if pattern == other:
+        return True
+    if pattern == "":
+        return is_empty(other)
+    if is_empty(other) and not is_empty(pattern):
+        return False
+    if pattern == "*" or GAP not in pattern:
+        return pattern == "*"
     before, behind = pattern.split(GAP)
     longer = len(other) > len(before) + len(behind)
     return longer and other.startswith(before) and other.endswith(behind)
@@ -214,6 +224,8 @@ def segments_overlap(one: str, other: str) -> bool:
     """Whether some segment is matched by both."""
     if GAP not in one or GAP not in other:
         return segment_covers(one, other) or segment_covers(other, one)
+    if is_empty(one) != is_empty(other):
+        return False
     (before, behind), (other_before, other_behind) = one.split(GAP), other.split(GAP)
     return (before.startswith(other_before) or other_before.startswith(before)) and (
         behind.endswith(other_behind) or other_behind.endswith(behind)
@@ -265,13 +277,11 @@ def normalise(
         _refuse(path, joined, _ESCAPED)
     _refuse(path, joined, _AMBIGUOUS)
     _refuse(path, joined, _ESCAPED_STEP)
-    _refuse(path, joined, _SLASHES_ONLY)
+    _refuse(path, joined, _ONLY_SLASHES)
     if double_slashes:
         return joined
     merged = [part for part in parts if part]
-    if not merged:
-        return "/"
-    return "/" + "/".join(merged) + ("/" if parts[-1] == "" else "")
+    return "/" + "/".join(merged) + ("/" if merged and parts[-1] == "" else "")
 
 
 def readable(path: str) -> str:

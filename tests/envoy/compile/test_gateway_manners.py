@@ -539,7 +539,7 @@ def lax_paths() -> dict[str, str | int]:
         "/queues/a%2F%2E%2e/b": 400,
         "/queues/a%2F.%2Fb": 400,
         "/queues/a%2F..;x%2Fb": 400,
-        "/queues/x/..;x%2Fb": 403,  # read as `/queues/`, as Envoy reads `..;x` everywhere
+        "/queues/x/..;x%2Fb": 404,  # read as `/queues/`, as Envoy reads `..;x` everywhere
         "/queues/a%5Cb": 400,
         "/queues/a%5c..%5cadmin": 400,
         "/projects/..%2Fb/files": 400,

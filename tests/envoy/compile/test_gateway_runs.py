@@ -147,7 +147,7 @@ async def test_routes_rewrites_and_refusals() -> None:
             "/nowhere": 404,
             "/api/orders/1/2": 404,
             "/api/orders/": 404,
-            "/files/acme/": 403,
+            "/files/acme/": 404,
             "/api/orders/a%2fb": 400,
             "/api/orders/..%5cx": 400,
             "/api/../nowhere": 404,

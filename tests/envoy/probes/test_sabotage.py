@@ -10,6 +10,7 @@ from tests.envoy.probes.range import SANDBOXED, Range, firing_range, not_held
 from tests.envoy.probes.raw import DESYNC_SABOTAGES
 from tests.envoy.probes.sabotages import SABOTAGES, Sabotage
 from tests.envoy.probes.shop import SHOP
+from tests.envoy.probes.test_roots import ROOT_SABOTAGES
 from tests.envoy.probes.test_rpc import RPC_SABOTAGES
 from tests.envoy.probes.test_sandbox import SANDBOX_SABOTAGES
 from tests.envoy.probes.test_unread import UNREAD_SABOTAGES
@@ -25,6 +26,7 @@ DEADLINE_SECONDS = 30.0
 ELSEWHERE = (
     frozenset({"gateway.certificate", "reach.name"})
     | DESYNC_SABOTAGES
+    | ROOT_SABOTAGES
     | RPC_SABOTAGES
     | UNREAD_SABOTAGES
     | WHOLENESS_SABOTAGES

@@ -1,7 +1,7 @@
 """The gateway's routes: one declared host, declared paths and methods, and a 4xx for the rest."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
 from watertight.enforcers.envoy.compile import (
@@ -66,7 +66,11 @@ def route_configuration(system: System, gateway: Gateway) -> Json:
     """All of the gateway's routes, in declared order: the first that fits is taken."""
     guards = Guards(gateway.routes)
     declared = chain.from_iterable(
-        chain(_spelt_like(gateway, guards, number), _routes(system, gateway, number, route))
+        chain(
+            _spelt_like(gateway, guards, number),
+            _nothing_left(gateway, route),
+            _routes(system, gateway, number, route),
+        )
         for number, route in enumerate(gateway.routes)
     )
     return {
@@ -225,6 +229,14 @@ def _spelt_like(gateway: Gateway, guards: Guards, number: int) -> Iterator[Json]
         yield _refusal({**_match(route), "headers": headers}, 404)
 
 
+def _nothing_left(gateway: Gateway, route: Route) -> Iterator[Json]:
+    """Before a route: what lies where its final ``**`` would stand for nothing, so that no looser
+    route behind it answers ``/admin/``."""
+    if (regex := path_matchers.nothing_left(route.path)) is not None:
+        headers = [_methods(route.methods), *_without_slashes(gateway, route)]
+        yield _refusal({"safe_regex": {"regex": regex}, "headers": headers}, 404)
+
+
 def _without_slashes(gateway: Gateway, route: Route) -> list[Json]:
     """Once one route opts out, every other one must refuse by itself."""
     refused = path_matchers.refused_slashes(gateway.routes, [route])
@@ -249,12 +261,12 @@ def _wrong_methods(gateway: Gateway) -> list[Json]:
     """Behind all declared routes: a declared path with another method is 405 (RFC 9110 15.5.6)."""
     by_path: dict[str, list[Route]] = {}
     for route in gateway.routes:
-        by_path.setdefault(path_matchers.regex(route.path, rest="*"), []).append(route)
+        by_path.setdefault(path_matchers.regex(route.path), []).append(route)
     answers = []
     for routes in by_path.values():
         methods = dict.fromkeys(method for route in routes for method in route.methods)
         allow = {"header": {"key": "allow", "value": ", ".join(methods)}}
-        match = _match(routes[0])
+        match = _match(routes[0], path_matchers.regex)
         if pages := next((route.cors for route in routes if route.cors), None):
             readable = _refusal({**match, "headers": [cors.from_page(pages)]}, 405)
             answers.append(readable | {"response_headers_to_add": [allow, *cors.as_said(pages)]})
@@ -286,10 +298,10 @@ def _header(name: str, regex: str) -> Json:
     return {"name": name, "string_match": {"safe_regex": {"regex": regex}}}
 
 
-def _match(route: Route) -> Json:
+def _match(route: Route, regex: Callable[[str], str] = path_matchers.claimed) -> Json:
     if path_matchers.is_literal(route.path):
         return {"path": route.path}
-    return {"safe_regex": {"regex": path_matchers.regex(route.path, rest="*")}}
+    return {"safe_regex": {"regex": regex(route.path)}}
 
 
 def _rewrite(route: Route) -> Json:
@@ -307,7 +319,7 @@ def _rewrite(route: Route) -> Json:
         return {"prefix_rewrite": route.rewrite}
     return {
         "regex_rewrite": {
-            "pattern": {"regex": path_matchers.regex(route.path, rest="*")},
+            "pattern": {"regex": path_matchers.regex(route.path)},
             "substitution": path_matchers.substitution(route.rewrite),
         }
     }

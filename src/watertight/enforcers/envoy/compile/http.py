@@ -29,12 +29,12 @@ UNSEEN = "connect-failure,refused-stream,reset-before-request"
 """When a request may be tried again whatever its method: its callee has seen nothing of it."""
 
 AMBIGUOUS_PATH: Json = {
-    "safe_regex": {"regex": r"(?i)[^?]*/(\.|%2e){1,2}(;|%3b).*|/{2,}"},
+    "safe_regex": {"regex": r"(?i)[^?]*/(\.|%2e){1,2}(;|%3b).*|/(/|%2f)+"},
 }
-"""Matches a path of slashes only, which Envoy does not merge and many programs read as ``/``, and
-one with a dot segment that carries parameters. Both are refused wherever paths are judged. Envoy
-resolves ``/..;x`` as ``/..``, but finds it in ``/%2e%2e;x`` only when it normalises for the second
-time: two proxies in a row would judge two paths. Measured on 1.40."""
+"""Matches a path that is refused wherever paths are judged. One of slashes alone: Envoy does not
+merge it, and to many apps it is ``/``. And one with a dot segment that carries parameters: Envoy
+resolves ``/..;x`` as ``/..``, but finds it in ``/%2e%2e;x`` only when it normalises
+for the second time: two proxies in a row would judge two paths. Measured on 1.40."""
 
 ESCAPED_SLASH: Json = {"safe_regex": {"regex": r"(?i).*%(2f|5c).*"}}
 """Matches a path (its query is not looked at) with a slash or backslash that some apps read as

@@ -14,7 +14,14 @@ from watertight.enforcers.envoy.compile.blocks import Json
 from watertight.model.system import Route
 from watertight.model.templates import ODD, VARIABLE, odd_characters, wildcard_texts
 
-_SEGMENT = "([^/]+)"
+_EMPTY = "(?:(?:;|%3[bB])[^/]*)?"
+"""A segment with nothing in it, or with parameters of nothing."""
+_BEGUN = "(?:[^/;%]|%(?:[^/3]|3[^/bB]))[^/]*"
+_ALL_PERCENT = "%3?"
+"""What a wildcard stands for begins like this, or is this: no empty segment."""
+_SEGMENT = f"({_BEGUN}|{_ALL_PERCENT})"
+_REST = f"((?:{_EMPTY}/)*(?:{_BEGUN}(?:/.*)?|{_ALL_PERCENT}(?:/.*)?))"
+_ANYTHING = "(.*)"
 
 ESCAPED_SLASH = r"[^?]*%2[fF].*"
 DOUBLE_SLASH = r"[^?]*//.*"
@@ -27,25 +34,37 @@ DOTS_AT_ESCAPED_SLASH = (
 
 def is_literal(template: str) -> bool:
     """Whether it stands for one path, which nobody spells in another way."""
-    return not (wildcard_texts(template) or odd_characters(template))
+    return not (wildcard_texts(template) or odd_characters(template) or template.endswith("/"))
 
 
-def regex(template: str, *, rest: str) -> str:
-    """The template as a regular expression of a whole path, each wildcard a group.
+def regex(template: str) -> str:
+    """The template as a regular expression of a whole path, each wildcard a group."""
+    return _regex(template, _REST)
 
-    ``rest`` is how often a character may stand for ``**``: ``+`` as grants mean it, ``*`` as routes
-    are chosen.
-    """
+
+def claimed(template: str) -> str:
+    """The same as routes are chosen: ``**`` may stand for nothing."""
+    return _regex(template, _ANYTHING)
+
+
+def nothing_left(template: str) -> str | None:
+    """What is claimed and not matched; None for a template without ``**``."""
+    return _regex(template, f"(?:{_EMPTY}/)*{_EMPTY}") if template.endswith("/**") else None
+
+
+def _regex(template: str, rest: str) -> str:
     return "/" + "/".join(_segment(part, rest) for part in template[1:].split("/"))
 
 
 def _segment(part: str, rest: str) -> str:
     if part == "**":
-        return f"(.{rest})"
+        return rest
     if part == "*":
         return _SEGMENT
+    if part == "":
+        return _EMPTY
     before, _, behind = VARIABLE.sub("\0", part).partition("\0")
-    wildcard = _SEGMENT if VARIABLE.search(part) else ""
+    wildcard = ("([^/]+)" if before else _SEGMENT) if VARIABLE.search(part) else ""
     return "".join(map(_literal, before)) + wildcard + "".join(map(_literal, behind))
 
 

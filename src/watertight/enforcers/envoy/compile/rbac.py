@@ -110,5 +110,5 @@ def path(template: str, at: Position) -> Json:
             f"the path `{template}` has {count} wildcards of at most {MAX_WILDCARDS}.",
             remedy="End it with `/**`.",
         )
-    pattern = path_matchers.regex(template, rest="+")
+    pattern = path_matchers.regex(template)
     return {"url_path": {"path": {"safe_regex": {"regex": pattern}}}}

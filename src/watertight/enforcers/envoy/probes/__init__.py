@@ -7,6 +7,7 @@ from watertight.enforcers.contract import Probe
 from watertight.enforcers.envoy.probes import (
     crowd,
     desync,
+    empty_segments,
     exhaust,
     forged,
     gateway,
@@ -34,6 +35,7 @@ MODULES = (
     identity,
     sessions,
     grants,
+    empty_segments,
     forged,
     smuggling,
     desync,

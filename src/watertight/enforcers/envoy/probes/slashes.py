@@ -76,7 +76,9 @@ def _only_slashes(gateway: Gateway) -> Iterator[Probe]:
         ):
             for shape in ONLY_SLASHES:
                 request = Edge(gateway, method, shape)
-                yield _try("gateway.only-slashes", request, shape, route, bare=True)
+                # A token for all else opens no `/` that asks for more.
+                bare = route.path != "/**"
+                yield _try("gateway.only-slashes", request, shape, route, bare=bare)
             return
 
 

@@ -18,7 +18,7 @@ METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
 SEGMENT = "watertight-probe"
 FORBIDDEN = "watertight-forbidden"
 """A path segment that no grant names."""
-ONLY_SLASHES = ("//", "/.//", f"//?{FORBIDDEN}")
+ONLY_SLASHES = ("//", "/.//", "/\\", f"/{FORBIDDEN}/..//", f"//?{FORBIDDEN}")
 """What many programs read as ``/``, and what proxies that merge slashes may leave as it is."""
 _NAMED = re.compile(r"\{[^{}]*\}")
 
