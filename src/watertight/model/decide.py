@@ -12,6 +12,7 @@ from watertight.model import codes
 from watertight.model.claims import claim_texts
 from watertight.model.document import quoted
 from watertight.model.nearest import did_you_mean_or_list
+from watertight.model.rewrites import steps
 from watertight.model.spellings import Guards, spelling
 from watertight.model.system import (
     GATEWAY,
@@ -251,32 +252,49 @@ def _through_gateway(
         return _any_route(gateway, target)
     for number, route in enumerate(routes):
         template = parse_template(route.target_path if inner else route.path)
-        if call.method not in route.methods or not template.claims(call.path):
-            continue
-        if not _takes_slashes(route, call.path, routes):
-            continue
-        if not inner and (guard := _spelt_like(routes, number, call.method, call.path)):
-            return Decision(
-                False,
-                f"To some programs {quoted(call.path)} is a spelling of what the route "
-                f"{quoted(_route_text(guard))} guards, so {quoted(_route_text(route))} does not "
-                "take it. Put a route for it before that one.",
-                guard.at,
-            )
-        if template.matches(call.path):
-            return _by_route(route, target)
-        return Decision(
-            False,
-            f"The route {quoted(_route_text(route))} takes it and refuses it: a final `**` "
-            f"stands for at least one segment. Put a route for {quoted(call.path)} before it.",
-            route.at,
-        )
+        takes = call.method in route.methods and template.claims(call.path)
+        if takes and _takes_slashes(route, call.path, routes):
+            refused = None if inner else _dressed_up(routes, number, call.method, call.path)
+            if refused is None and not template.matches(call.path):
+                refused = _nothing_left(route, call.path)
+            return refused or _by_route(route, target)
     return Decision(
         False,
         f"No route of the gateway takes `{call}`"
         + (f" to {quoted(target)}" if target != GATEWAY else "")
         + f". {_route_advice(call)}",
         gateway.at,
+    )
+
+
+def _dressed_up(routes: tuple[Route, ...], number: int, method: str, path: str) -> Decision | None:
+    """Why the route that takes a path refuses it, where it could be another one to some program."""
+    route = routes[number]
+    guard = _spelt_like(routes, number, method, path)
+    if guard is not None:
+        return Decision(
+            False,
+            f"To some programs {quoted(path)} is a spelling of what the route "
+            f"{quoted(_route_text(guard))} guards, so {quoted(_route_text(route))} does not "
+            "take it. Put a route for it before that one.",
+            guard.at,
+        )
+    if any(re.fullmatch(step, path) for step in steps(route.path, route.rewrite)):
+        return Decision(
+            False,
+            f"The route {quoted(_route_text(route))} takes it and refuses it: rewritten, it "
+            "would be a step to another path.",
+            route.at,
+        )
+    return None
+
+
+def _nothing_left(route: Route, path: str) -> Decision:
+    return Decision(
+        False,
+        f"The route {quoted(_route_text(route))} takes it and refuses it: a final `**` "
+        f"stands for at least one segment. Put a route for {quoted(path)} before it.",
+        route.at,
     )
 
 

@@ -13,7 +13,8 @@ from joserfc.jwk import ECKey
 
 from tests.envoy.compile.test_explained_paths import by_http1, by_http2, tls
 from tests.envoy.probes.range import not_held
-from tests.envoy.probes.weaken import Json, anything, routes, together
+from tests.envoy.probes.weaken import routes, together
+from tests.envoy.probes.weakenings import careless
 from tests.mesh import Mesh, running_mesh
 from tests.verify.live import arena_over
 from watertight.enforcers.attack.http import Answer
@@ -73,6 +74,11 @@ NEARLY = (
     *("/;", "/;x", "/%3bx", "/;x/", "/;x/;y", "//;x", "/;x?q", "/.;x", "/%2e;/", "/;/..//"),
 )
 """What is `/` to some."""
+HALVES = (
+    *("/a/..json", "/a/...json", "/a/....json", "/a/x.json?q", "/a/..;x.json", "/a/%2e%2e.json"),
+    *("/b/x..", "/b/x.", "/b/x;y", "/b/xy", "/c/.:x/y", "/c/.%3Ax/y", "/c/.:x/../..;x"),
+)
+"""What half a segment may stand for."""
 GATEWAYS: dict[str, tuple[tuple[Route, ...], int | None]] = {
     "alone": ((ALL,), 404),
     "guarded before": ((replace(ROOT, require=MAIN), ALL), 401),
@@ -81,6 +87,16 @@ GATEWAYS: dict[str, tuple[tuple[Route, ...], int | None]] = {
     "rewritten": ((replace(ALL, rewrite="/files/**"),), 404),
     "taken away": ((Route("/files/**", "home", rewrite="/**"),), 404),
     "one segment": ((Route("/*", "home"), Route("/{id}/**", "home")), 404),
+    "half a segment": (
+        (
+            replace(ROOT, require=MAIN),
+            Route("/files/", "home", require=MAIN),
+            Route("/a/{id}.json", "home", rewrite="/files/{id}"),
+            Route("/b/x{id}", "home", rewrite="/{id}"),
+            Route("/c/{id}:x/**", "home", rewrite="/.{id}/**"),
+        ),
+        401,
+    ),
     "slashes kept": ((replace(ALL, double_slashes=True, escaped_slashes=True),), 404),
 }
 
@@ -110,7 +126,7 @@ async def test_who_reads_a_path_as_the_root_is_asked_for_what_the_root_demands(
     assert mesh.system.gateway is not None
     chosen, status = GATEWAYS[name]
     system = replace(mesh.system, gateway=replace(mesh.system.gateway, routes=chosen))
-    paths = [*SAME, *NEARLY, "/files//", "/files/;x", "/files/"]
+    paths = [*SAME, *NEARLY, "/files//", "/files/;x", "/files/", *HALVES]
     async with mesh.sabotage(lambda _: mesh.compile(system)):
         for path in paths:
             got = await asyncio.gather(
@@ -143,17 +159,6 @@ async def test_between_services_likewise(mesh: Mesh) -> None:
     for path in ("/files/", "/files//", "/files/;x", "/files/./;x/;y"):
         answer = await by_http1(await dial_tcp(host, port), path, f"front:{port}")
         assert answer.status == 403, path
-
-
-def careless(body: Json) -> None:
-    """A route configuration as it was: Envoy merges slashes, and that is all."""
-    for host in body["virtual_hosts"]:
-        host["routes"] = [
-            route
-            for route in host["routes"]
-            if "safe_regex" not in route["match"] or "direct_response" not in route
-        ]
-    anything(body)
 
 
 async def test_the_probes_hold_and_see_what_is_read_carelessly(mesh: Mesh) -> None:

@@ -18,6 +18,7 @@ from watertight.enforcers.envoy.compile.blocks import Json, seconds
 from watertight.enforcers.envoy.compile.headers import FRAMING_HEADER
 from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH, NO_HOST, UNSEEN
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
+from watertight.model.rewrites import steps
 from watertight.model.spellings import Guards, spelling
 from watertight.model.system import Gateway, HTTPGrant, Listen, Protocol, Route, System
 from watertight.model.templates import wildcard_texts
@@ -69,6 +70,7 @@ def route_configuration(system: System, gateway: Gateway) -> Json:
         chain(
             _spelt_like(gateway, guards, number),
             _nothing_left(gateway, route),
+            _steps(gateway, route),
             _routes(system, gateway, number, route),
         )
         for number, route in enumerate(gateway.routes)
@@ -235,6 +237,14 @@ def _nothing_left(gateway: Gateway, route: Route) -> Iterator[Json]:
     if (regex := path_matchers.nothing_left(route.path)) is not None:
         headers = [_methods(route.methods), *_without_slashes(gateway, route)]
         yield _refusal({"safe_regex": {"regex": regex}, "headers": headers}, 404)
+
+
+def _steps(gateway: Gateway, route: Route) -> Iterator[Json]:
+    """Before a route: what its rewrite would make another path of than it says."""
+    for regex in steps(route.path, route.rewrite):
+        spelt = _header(":path", rf"{regex}(?:\?.*)?")
+        headers = [_methods(route.methods), spelt, *_without_slashes(gateway, route)]
+        yield _refusal({**_match(route), "headers": headers}, 400)
 
 
 def _without_slashes(gateway: Gateway, route: Route) -> list[Json]:

@@ -1,6 +1,6 @@
-"""What servlet containers read as ``/`` or ``/files/``, where only ``/**`` or ``/files/**`` is open.
+"""What servlet containers read as ``/`` or ``/files/``, where only a ``**`` below it is open.
 
-A segment of parameters only, ``;x``, is an empty one to them (Servlet 6.0, section 3.5).
+A segment of parameters only, ``;x``, is an empty one to them (Servlet 6.0, section 3.5.2).
 """
 
 from collections.abc import Iterator
