@@ -71,6 +71,8 @@ async def _answer(
             writer.write(b"%x\r\n%b\r\n" % (len(part), part))
             await writer.drain()
         writer.write(b"0\r\nx-sum: 42\r\n\r\n")
+    elif what == "no-content":
+        writer.write(b"HTTP/1.1 204 No Content\r\ncontent-length: %d\r\n\r\n" % size)
     elif what == "broken-sized":  # its program fails half way
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size)
         await send(writer, size // 2)
