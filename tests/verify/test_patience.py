@@ -88,3 +88,40 @@ async def test_a_host_that_grows_slow_meanwhile_gives_a_probe_more_time(
     probe = Probe("a.b", "test", "a -> b", "use", "slowly", Outcome.SERVED, slow)  # type: ignore[arg-type]
     evidence = await prove(ARENA, [probe], deadline_seconds_per_probe=0.2)
     assert [result.verdict for result in evidence.results] == [Verdict.HELD]
+
+
+async def test_a_wait_in_another_stays_the_shorter_one_on_a_host_that_grows_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A TCP door that is held for a while was a door that had not answered."""
+    monkeypatch.setattr(patience, "_work", lambda: 1000.0)
+    monkeypatch.setattr(patience._Pace, "factor", 1.0)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        silent = False
+        async with patience.patiently(0.1):
+            await patience.measure()
+            try:
+                await SocketWire(ours).receive(0.05)  # by now more than 0.1 s of a quiet host
+            except TimeoutError:
+                silent = True
+        assert silent
+
+
+async def test_a_wait_that_has_begun_is_not_cut_short_by_a_quiet_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience, "_work", lambda: 0.0)
+    monkeypatch.setattr(patience, "_crowd", lambda: 0.0)
+    monkeypatch.setattr(patience._Pace, "factor", patience.MOST)
+    async with patience.patiently(0.05):
+        assert await patience.measure() < patience.MOST
+        await asyncio.sleep(0.06)
+
+
+async def test_a_wait_that_is_over_leaves_nothing_behind() -> None:
+    with pytest.raises(TimeoutError):
+        async with patience.patiently(0.0):
+            await asyncio.sleep(60)
+    assert not patience._waits

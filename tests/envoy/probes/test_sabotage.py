@@ -1,5 +1,6 @@
 """Every probe bites: each weakening of the running mesh turns exactly the right ones red."""
 
+import logging
 import time
 from collections.abc import AsyncIterator
 
@@ -18,11 +19,14 @@ from tests.envoy.probes.test_wholeness import WHOLENESS_SABOTAGES
 from watertight.enforcers.contract import Probe, Verdict
 from watertight.enforcers.envoy.probes import envoy_probes
 
+log = logging.getLogger(__name__)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SLOW = ("sessions.silent", "exhaust.access-log")
 """Seconds each: run only where they must break."""
 DEADLINE_SECONDS = 30.0
+MIN_ROUNDS = 3
+"""On a busy host one round, with what it waits for, may take longer than the deadline."""
 ELSEWHERE = (
     frozenset({"gateway.certificate", "reach.name"})
     | DESYNC_SABOTAGES
@@ -97,10 +101,13 @@ async def broken_among(
     felt: frozenset[str] = frozenset(),
 ) -> set[str]:
     """The ids of what breaks, but for ``felt``; tried again until it is what must, for listeners
-    warm up."""
+    warm up. What was seen each time stands in the test's report."""
     deadline = time.monotonic() + DEADLINE_SECONDS
+    rounds = 0
     while True:
         results = await target.run(probes)
         broken = {r.id for r in results if r.verdict is Verdict.BROKEN} - felt
-        if broken == expected or time.monotonic() > deadline:
+        rounds += 1
+        if broken == expected or (rounds >= MIN_ROUNDS and time.monotonic() > deadline):
             return broken
+        log.warning("round %d: %s", rounds, not_held(results))
