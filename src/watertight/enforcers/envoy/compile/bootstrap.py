@@ -25,6 +25,11 @@ TRACKED_POWER = 15
 """Streams are told apart by what they hold, from 2^15 bytes on."""
 _HEAP = "envoy.resource_monitors.fixed_heap"
 
+USE_ALLOCATED = "envoy.reloadable_features.fixed_heap_use_allocated"
+"""What counts is what is in use. Envoy's own measure has what its allocator keeps of freed memory,
+which is given back late or never: a proxy that was full once would refuse for ever
+(https://github.com/envoyproxy/envoy/issues/21923)."""
+
 LARGEST_REGEX = 65_536
 """Of the programs that RE2 makes. Envoy's own limit of 100 guards against expressions of strangers;
 ours come from path templates, whose length is bounded, and RE2 takes linear time."""
@@ -77,7 +82,10 @@ def bootstrap(placement: Placement, workload: str) -> Json:
             "layers": [
                 {
                     "name": "static",
-                    "static_layer": {"re2.max_program_size.error_level": LARGEST_REGEX},
+                    "static_layer": {
+                        "re2.max_program_size.error_level": LARGEST_REGEX,
+                        USE_ALLOCATED: True,
+                    },
                 }
             ]
         },
