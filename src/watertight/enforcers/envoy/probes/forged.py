@@ -93,6 +93,8 @@ async def _forged(
             if answer is not None and app_is_absent(answer):
                 return cannot(f"the app is absent: {answer.status}")
             if witness is None:
+                if answer is None:
+                    return cannot("no answer, and nobody may look whether the app has it")
                 looked = False
                 continue
             talks = witness.conversations(mark.encode())
@@ -100,7 +102,7 @@ async def _forged(
             told = {n for heard in asked for n, value in heard.headers if f"forged-{mark}" in value}
             if told:
                 return served(f"the app was told {', '.join(sorted(told))}")
-            if not asked and answer is not None and not refusal(answer):
+            if not asked and (answer is None or not refusal(answer)):
                 return cannot("the witness did not see the request reach the app")
     return refused(f"none of {len(spelt)} reached the app" if looked else "answered; no witness")
 
