@@ -118,6 +118,10 @@ def test_every_command_says_what_still_runs_and_down_ends_it(small: RunningSyste
         said = small.watertight(*command, expect=3).stderr
         assert "declared and revoked before stays in force" in said, command
         assert "`watertight up --detach` takes them over; then do this again" in said, command
+    asked = ("explain", "outside", "web", "GET", "/", "-f", here)
+    assert "nobody says who is revoked" in small.watertight(*asked).stderr
+    document = json.loads(small.watertight(*asked, "-o", "json").stdout)
+    assert (document["allowed"], document["revocations_known"]) == (True, False)
     (small.project / "watertight.yaml").rename(small.project / "renamed.yaml")
     done = small.watertight("down", here, "-o", "json")
     assert json.loads(done.stdout) == {"process": None, "left": ["gateway", "web"]}

@@ -18,7 +18,13 @@ from watertight.cli.output import (
     speaks_plainly,
     stdout,
 )
-from watertight.cli.project import DEFAULT_FILE, FileArgument, FileOption, admin_client
+from watertight.cli.project import (
+    DEFAULT_FILE,
+    FileArgument,
+    FileOption,
+    admin_client,
+    find_project,
+)
 from watertight.enforcers.deciding import decide_use
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.decide import Decision
@@ -28,6 +34,7 @@ from watertight.model.schema import json_schema
 from watertight.model.starter import STARTER
 from watertight.model.system import GATEWAY, OUTSIDE, Limits, System
 from watertight.model.units import counted, limits_text
+from watertight.runtime.runs import still_run
 
 
 @speaks_plainly
@@ -105,11 +112,17 @@ def explain(
     revoked = admin_client(file).revoked() if decision.allowed else frozenset()
     if revoked:
         decision = _unless_revoked(system, revoked, decision, (source, target, method, path))
+    if unknown := revoked is None and bool(still_run(find_project(file))):
+        say(
+            "The control process is gone, so nobody says who is revoked: this is what the "
+            "declaration alone allows. `watertight up` takes over what runs."
+        )
     if output is Output.JSON:
         print_json(
             {
                 "allowed": decision.allowed,
                 "reason": decision.reason,
+                "revocations_known": not unknown,
                 "at": str(decision.at) if decision.at else None,
                 "limits": {
                     name: asdict(limits) for name, limits in _limits(system, source, target)

@@ -68,14 +68,14 @@ class AdminClient:
             return None
         return pid if status == http.HTTPStatus.OK else None
 
-    def revoked(self) -> frozenset[str]:
-        """Whom the running system distrusts; nobody, if none answers."""
+    def revoked(self) -> frozenset[str] | None:
+        """Whom the running system distrusts; None if nobody answers."""
         try:
             status, content = self._exchange("GET", "/revoked", None, PING_SECONDS)
             names = frozenset(map(str, json.loads(content)["revoked"]))
         except (_Unreachable, OSError, http.client.HTTPException, ValueError, KeyError):
-            return frozenset()
-        return names if status == http.HTTPStatus.OK else frozenset()
+            return None
+        return names if status == http.HTTPStatus.OK else None
 
     def get(self, path: str) -> dict[str, Any]:
         """A document of the running system. Raises NotRunning or Refused."""
