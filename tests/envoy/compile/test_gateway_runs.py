@@ -237,6 +237,10 @@ async def test_bodies_and_headers_have_a_limit() -> None:
 
 
 NO_TIMES: tuple[Any, ...] = (2**63 - 1, 2**63, 2**63 + 1025, 1e30, -1, "7", True, [1])
+NO_NAMES: tuple[Any, ...] = (
+    *("alice ", "alice   ", " alice", "alice\t", "\talice", "alice\u00a0", "alice\u3000", "", " "),
+    *("al\0ice", "alice\r\nx-a: b", "alice\x7f", "al\u0131ce", 7, True, ["alice"], {}),
+)
 BAD_TOKENS = {
     "wrong key": token(OTHER_KEY),
     "wrong issuer": token(iss="https://evil.example"),
@@ -263,6 +267,11 @@ BAD_TOKENS = {
     "a sub that is two headers": token(sub="alice\r\nx-admin: yes"),
     "a sub with a NUL": token(sub="alice\0"),
     "a sub that is a number": token(sub=7),
+    **{
+        f"{name} {value!r}": token(KEY, **{name: value})
+        for name in ("sub", "client_id", "azp")
+        for value in NO_NAMES
+    },
     "no scope": token(drop="scope"),
     "another scope": token(scope="orders:reader xorders:read"),
     "another type": token(header={"typ": "logout+jwt"}),
@@ -289,6 +298,10 @@ async def test_only_good_tokens_open() -> None:
         assert await client.bearing(token(scope="orders:read")) == 200
         assert await client.bearing(token(scope=["orders:read"])) == 200
         assert await client.bearing(token(sub="a" * 255)) == 200
+        for name in ("alice", "A", "CN=alice,OU=two  words", "auth0|7", "a~!"):
+            named = {"authorization": f"Bearer {token(sub=name, client_id=name, azp='other')}"}
+            told = dict((await client.ask("/api/orders/1", headers=named)).json()["headers"])
+            assert told["x-watertight-subject"] == told["x-watertight-client"] == name
         for what, bad in BAD_TOKENS.items():
             for _ in range(2):
                 assert await client.bearing(bad) in {401, 403}, what

@@ -16,6 +16,7 @@ from tests.envoy.probes.weakenings import (
     any_method,
     any_page,
     any_size,
+    blanks_taken,
     by_prefix,
     claims_unread,
     expired_taken,
@@ -158,6 +159,7 @@ LACKING = (
     "token.scp-beside-scope",
 )
 UNREAD = (
+    "token.blurred-name",
     "token.critical",
     "token.issued-later",
     "token.nearly-audience",
@@ -484,6 +486,12 @@ SABOTAGES = (
         "the claims of verified tokens unread",
         always(manager(*HTTPS, claims_unread)),
         *UNREAD,
+        on=(OUTSIDE,),
+    ),
+    sabotage(
+        "blanks behind a name taken",
+        always(manager(*HTTPS, blanks_taken)),
+        "token.blurred-name",
         on=(OUTSIDE,),
     ),
     sabotage(

@@ -356,6 +356,15 @@ def claims_unread(body: Json) -> None:
     source["inline_string"] = source["inline_string"].replace(read, unread)
 
 
+def blanks_taken(body: Json) -> None:
+    """A name is what the header says of it, without the blanks behind it."""
+    (judge,) = [f for f in body["http_filters"] if f["name"] == "watertight.token_claims"]
+    source = judge["typed_config"]["default_source_code"]
+    read = 'and not text:match(" $")'
+    assert read in source["inline_string"]
+    source["inline_string"] = source["inline_string"].replace(read, "")
+
+
 def scheme_as_written(body: Json) -> None:
     body["from_headers"] = [{"name": "Authorization", "value_prefix": "Bearer "}]
 

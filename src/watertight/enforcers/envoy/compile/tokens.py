@@ -39,8 +39,13 @@ _JUDGE = f"""
 local TYPES = {{jwt = true, ["at+jwt"] = true, ["application/jwt"] = true,
   ["application/at+jwt"] = true}}
 
-local function is_plain(text)
-  return type(text) == "string" and text:match("^[!-~][ -~]*$") ~= nil
+local function is_name(text)
+  return type(text) == "string" and text:match("^[ -~]+$") ~= nil
+    and not text:match("^ ") and not text:match(" $")
+end
+
+local function is_absent_or_name(claim)
+  return claim == nil or is_name(claim)
 end
 
 local function is_time(value, earliest, latest)
@@ -59,7 +64,7 @@ local function is_meant_for(given, audiences)
 end
 
 local function is_good(header, payload, audiences, now)
-  local kind, subject = header["typ"], payload["sub"]
+  local kind = header["typ"]
   local latest = now + {CLOCK_SKEW_SECONDS}
   return (kind == nil or (type(kind) == "string" and TYPES[kind:lower()] == true))
     and header["crit"] == nil and header["b64"] == nil
@@ -67,7 +72,9 @@ local function is_good(header, payload, audiences, now)
     and (payload["nbf"] == nil or is_time(payload["nbf"], 0, latest))
     and (payload["iat"] == nil or is_time(payload["iat"], 0, latest))
     and is_meant_for(payload["aud"], audiences)
-    and (subject == nil or is_plain(subject))
+    and is_absent_or_name(payload["sub"])
+    and is_absent_or_name(payload["client_id"])
+    and is_absent_or_name(payload["azp"])
 end
 
 function envoy_on_request(handle)
@@ -82,10 +89,8 @@ function envoy_on_request(handle)
         return
       end
       local client = payload["client_id"] or payload["azp"]
-      if is_plain(client) then
+      if client ~= nil then
         handle:headers():replace("{CLIENT_HEADER}", client)
-      else
-        client = nil
       end
       if payload["sub"] ~= nil then
         metadata:set("{TOKEN_CLAIMS}", "{_SUBJECT_KEY}", "sub " .. payload["sub"])
@@ -102,8 +107,11 @@ end
 A time that is no number is neither smaller nor larger than another. Whom the token must be meant
 for stands in the route's metadata (:func:`route_metadata`).
 
-``sub`` is printable ASCII (as OpenID Connect Core section 2 has it), since it becomes a header; a
-client that is nobody's agent has none, and is never taken for a user of the same name.
+``sub``, ``client_id`` and ``azp`` become headers, and the key that a limit counts by. So what would
+be another value there is refused: a blank at either end is no part of a field's value (RFC 9110
+section 5.5), and ``alice`` and the same with a space behind it would be one; what is no printable
+ASCII has no spelling there that all read alike. A client that is nobody's agent has no ``sub``, and
+is never taken for a user of the same name.
 """
 
 
@@ -147,7 +155,7 @@ def verification_filter() -> Json:
 
 
 def claims_filter() -> Json:
-    """After verification: kind, times, audience and subject; and whose bucket a request is in."""
+    """After verification: kind, times, audience and names; and whose bucket a request is in."""
     return extension(
         TOKEN_CLAIMS,
         "extensions.filters.http.lua.v3.Lua",

@@ -32,6 +32,14 @@ NO_TIMES: tuple[Any, ...] = (
     *(9.2233720368547758e18, 1e300, -1, -(2**63), "9999999999", True, [], {}),
 )
 """Of ``exp``: far away, where the sums of a verifier overflow, and no number at all."""
+NAMES = ("sub", "client_id", "azp")
+"""Claims that become a header, or what a limit counts by."""
+BLURRED: tuple[Any, ...] = (
+    *("watertight-verify ", "watertight-verify   ", " watertight-verify", "watertight-verify\t"),
+    *("\twatertight-verify", "watertight-verify\u00a0", "watertight-verify\u2003", "", " "),
+    *("watertight\u0000verify", "watertight-verify\u007f", "watertight-ver\u0131fy", 7, ["x"], {}),
+)
+"""Of a name: what is another one, or none, once it is a header (RFC 9110 section 5.5)."""
 
 
 def probes(system: System) -> Iterator[Probe]:
@@ -66,6 +74,13 @@ def probes(system: System) -> Iterator[Probe]:
         )
         yield attack(
             "token.nearly-audience", CHANNEL, f"spellings of the audience {where}", _aud, *plain
+        )
+        yield attack(
+            "token.blurred-name",
+            CHANNEL,
+            f"names that headers make others of {where}",
+            _names,
+            *plain,
         )
         for identifier, (what, claims) in wrong_claims(gateway, route, route.require).items():
             attempt = f"{what} {where}"
@@ -203,6 +218,15 @@ async def _each_of(
 
 async def _times(arena: Arena, request: Edge, route: Route) -> Observation:
     return await _each_of(arena, request, route, "exp", NO_TIMES)
+
+
+async def _names(arena: Arena, request: Edge, route: Route) -> Observation:
+    """Two of an issuer's users must never be one to the app, nor to a limit."""
+    for name in NAMES:
+        seen = await _each_of(arena, request, route, name, BLURRED)
+        if seen.outcome is not Outcome.REFUSED:
+            break
+    return seen
 
 
 async def _aud(arena: Arena, request: Edge, route: Route) -> Observation:
