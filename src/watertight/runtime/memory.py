@@ -15,8 +15,10 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from watertight.runtime.shared_memory import SharedMemory
 
 LOOK_SECONDS, CLOSE_LOOK_SECONDS = 0.02, 0.005
 """Until the next look: as a rule, and once somebody has half of his part, or all of them much.
@@ -25,6 +27,8 @@ TURN_SECONDS = 1.0
 """One that was told to end and does not, say for a lock that another holds, makes room for it."""
 AHEAD = -5
 """Of -20 to 19 (setpriority(2))."""
+WORKERS = "parallel"
+"""``postgres: parallel worker for PID 1234``: whose it is its leader knows."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STATM_BYTES = 256
 
@@ -55,6 +59,8 @@ class MemoryWatch:
     """What all may have; at three quarters of it, who has most of those that have most."""
     spared: Sequence[str]
     """Titles of processes that are never ended; one that ends with a space is a beginning."""
+    shared: SharedMemory | None = None
+    """What they share by files of memory, of which no process has a part of its own."""
     said: list[str] = field(default_factory=list)
     """What was done, in words, for whoever keeps a log; taken out by him."""
     _processes: dict[int, _Process] = field(default_factory=dict)
@@ -69,10 +75,16 @@ class MemoryWatch:
         most = max((p.own_bytes for p in self._processes.values()), default=0)
         for pid, process in list(self._processes.items()):
             if process.own_bytes > self.each_bytes and process.told is None:
-                self._tell(pid, process, f"more than {self.each_bytes >> 20} MiB")
+                much = f"more than {self.each_bytes >> 20} MiB"
+                self._tell(pid, process, process.own_bytes, much)
         alarm = self.all_bytes - (self.all_bytes >> 2)
         if total > alarm:
-            self._relieve(total - alarm)
+            sizes = {pid: process.own_bytes for pid, process in self._processes.items()}
+            self._relieve(total - alarm, sizes, "and all together too much")
+        if self.shared is not None and (excess := self.shared.excess_bytes()) > 0:
+            leaders = (pid for pid in self._processes if _group(_title(pid)) != WORKERS)
+            sizes = {pid: self.shared.mapped_bytes(pid) for pid in leaders}
+            self._relieve(excess, sizes, "shared with its workers, and all together too much")
         ending = {pid: p for pid, p in self._processes.items() if p.told is not None}
         self._take_turns(ending, short=total > self.all_bytes >> 2)
         room = max(0, self.all_bytes - total)
@@ -105,24 +117,24 @@ class MemoryWatch:
             process.own_bytes = (int(read[1]) - int(read[2])) * _PAGE_BYTES
             process.asked_bytes = int(read[5]) * _PAGE_BYTES
 
-    def _relieve(self, excess_bytes: int) -> None:
+    def _relieve(self, excess_bytes: int, sizes: Mapping[int, int], why: str) -> None:
         """Tells the largest of the group that has most to end, until that gives enough back."""
         groups: dict[str, list[tuple[int, int]]] = {}
-        for pid, process in self._processes.items():
-            if process.told is None:
-                groups.setdefault(_group(_title(pid)), []).append((process.own_bytes, pid))
-            else:
-                excess_bytes -= process.own_bytes
+        for pid, size in sizes.items():
+            if self._processes[pid].told is not None:
+                excess_bytes -= size
+            elif size:
+                groups.setdefault(_group(_title(pid)), []).append((size, pid))
         while excess_bytes > 0 and groups:
             name = max(groups, key=lambda each: sum(size for size, _ in groups[each]))
             size, pid = max(groups[name])
             groups[name].remove((size, pid))
             if not groups[name]:
                 del groups[name]
-            if self._tell(pid, self._processes[pid], "and all together too much"):
+            if self._tell(pid, self._processes[pid], size, why):
                 excess_bytes -= size
 
-    def _tell(self, pid: int, process: _Process, why: str) -> bool:
+    def _tell(self, pid: int, process: _Process, size: int, why: str) -> bool:
         title = _title(pid)
         if any(f"{title} ".startswith(s) if s[-1] == " " else title == s for s in self.spared):
             return False
@@ -131,7 +143,7 @@ class MemoryWatch:
         # transaction, whose last steps must not fail.
         process.least_bytes = process.asked_bytes + 2 * self.each_bytes
         _signal(pid, signal.SIGTERM)
-        self.said.append(f"ended for its memory ({process.own_bytes >> 20} MiB, {why}): {title}")
+        self.said.append(f"ended for its memory ({size >> 20} MiB, {why}): {title}")
         return True
 
     def _take_turns(self, ending: dict[int, _Process], *, short: bool) -> None:

@@ -24,6 +24,7 @@ from watertight.runtime.cgroups import join
 from watertight.runtime.confine import confine
 from watertight.runtime.linux import MountFlag, Namespace
 from watertight.runtime.memory import MemoryWatch, act_for, hurry
+from watertight.runtime.shared_memory import SharedMemory
 from watertight.runtime.wire import LimitsWire, Mount, ProcessWire
 
 _FORWARDED = (
@@ -210,7 +211,8 @@ def watch_of(process: ProcessWire, program: int) -> MemoryWatch | None:
     each, every = process["process_bytes"], process["processes_bytes"]
     if each is None or every is None:
         return None
-    return MemoryWatch(program, each, every, process["spared"])
+    shared = SharedMemory() if process["view"] else None  # it is the program's own there
+    return MemoryWatch(program, each, every, process["spared"], shared)
 
 
 def _say(watch: MemoryWatch) -> None:

@@ -1,0 +1,79 @@
+"""Who fills what a database's sessions share loses his own; another one's parallel query works."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.folders import public_folder
+from tests.planes import said_inside, sealed
+
+DECLARATION = """
+trust_domain: shared.internal
+services:
+  greedy: {run: [sleep, "3600"]}
+  other: {run: [sleep, "3600"]}
+resources:
+  db: {kind: postgresql, database: shared, schema: schema.sql, limits: {temp: 128MiB}}
+channels:
+  - {from: greedy, to: db, tables: {many: [select]}}
+  - {from: other, to: db, tables: {many: [select]}}
+"""
+SCHEMA = """
+CREATE TABLE many AS SELECT g AS id, md5(g::text) || md5((-g)::text) AS val
+FROM generate_series(1, 200000) g;
+"""
+SESSION = """
+import psycopg, time
+def session(memory):
+    one = psycopg.connect(autocommit=True)
+    for setting in (
+        "parallel_setup_cost = 0", "parallel_tuple_cost = 0", "min_parallel_table_scan_size = 0",
+        "enable_mergejoin = off", "enable_nestloop = off", "max_parallel_workers_per_gather = 2",
+    ):
+        one.execute("SET " + setting)
+    one.execute(f"SET work_mem = '{memory}'")
+    return one
+JOIN = "FROM many a JOIN many b USING (val)"
+"""
+FILLS = """
+held = []
+until = time.monotonic() + 12
+while time.monotonic() < until:
+    try:
+        one = session("30MB")
+        one.pgconn.send_query(f"SELECT a.val, b.val, repeat('x', 2000) {JOIN}".encode())
+        held.append(one)
+    except psycopg.OperationalError:
+        held.clear()
+    time.sleep(0.1)
+"""
+ASKS = """
+for _ in range(8):
+    print(session("4MB").execute(f"SELECT count(*) {JOIN}").fetchone()[0], flush=True)
+    time.sleep(0.7)
+"""
+
+
+@pytest.fixture
+def project() -> Iterator[Path]:
+    with public_folder() as directory:
+        (directory / "watertight.yaml").write_text(DECLARATION)
+        (directory / "schema.sql").write_text(SCHEMA)
+        yield directory
+
+
+async def test_another_services_parallel_query_finds_room(project: Path) -> None:
+    async with sealed(project / "watertight.yaml") as plane:
+        fills = asyncio.ensure_future(
+            said_inside(plane, "greedy", sys.executable, "-c", SESSION + FILLS)
+        )
+        await asyncio.sleep(2)  # until it has begun to fill
+        said = await said_inside(plane, "other", sys.executable, "-c", SESSION + ASKS)
+        assert said.split() == ["200000"] * 8
+        await fills
+        log = plane.layout.log("db", "server").read_text()
+        assert "shared with its workers" in log
+        assert "greedy" in log
