@@ -47,6 +47,11 @@ async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         last = "connection: close" in head.lower()
         if what == "ws":
             return await _upgraded(reader, writer, size)
+        if what == "no-ws":
+            return await _not_upgraded(writer, size, head)
+        if what == "silent":
+            await reader.read(-1)
+            return None
         if what == "early":
             return await _early(reader, writer)
         body, trailers = await _body(reader, head)
@@ -127,6 +132,27 @@ async def _upgraded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     while not size and (data := await reader.read(65_536)):
         writer.write(data)
         await writer.drain()
+
+
+async def _not_upgraded(writer: asyncio.StreamWriter, status: int, head: str) -> None:
+    """Answers with this status, and for a body what was asked for, 100 kB of it, and more."""
+    asked = re.search(r"(?i)\r\nupgrade: *(\S+)", head)
+    body = f"upgrade {asked[1] if asked else None}\n".encode() + CHUNK + CHUNK
+    writer.write(
+        b"HTTP/1.1 %d No\r\nx-watertight-status: 418\r\nlocation: /elsewhere\r\nset-cookie: a=b\r\n"
+        % status
+    )
+    if status in {204, 304}:
+        writer.write(b"\r\n")
+    elif status == 426:
+        writer.write(b"connection: upgrade\r\nupgrade: websocket\r\ncontent-type: text/x\r\n")
+        writer.write(b"content-length: %d\r\n\r\n%b" % (len(body), body))
+    elif status % 2:  # framed by its end
+        writer.write(b"connection: close\r\ncontent-type: text/x\r\n\r\n" + body)
+    else:
+        writer.write(b"content-type: text/x\r\ntransfer-encoding: chunked\r\n\r\n")
+        writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+    await writer.drain()
 
 
 async def tcp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -179,3 +179,18 @@ async def test_a_websocket_that_the_client_ends(mesh: Mesh, path: str) -> None:
         one.writer.write(b"x" * MEGABYTE)
         async with asyncio.timeout(20):
             assert len(await one.reader.readexactly(MEGABYTE)) == MEGABYTE
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 301, 302, 304, 400, 401, 426, 500, 503])
+async def test_an_answer_that_takes_up_no_upgrade(mesh: Mesh, path: str, status: int) -> None:
+    async with client(mesh, path) as one:
+        answer = await one.ask("GET", f"/no-ws/{status}", *WEBSOCKET)
+    assert answer.status == status
+    assert "\r\nlocation: /elsewhere\r\n" in answer.head
+    assert "\r\nset-cookie: a=b\r\n" in answer.head
+    assert "x-watertight" not in answer.head
+    if status in {204, 304}:
+        assert answer.body == b""
+    else:
+        assert "\r\ncontent-type: text/x\r\n" in answer.head
+        assert answer.body == b"upgrade websocket\n" + apps.CHUNK + apps.CHUNK

@@ -1,6 +1,7 @@
 """What docs/explanation/manners.md says of headers that are too many or too large, and of an answer
 that contradicts itself: who is cut off, and who is not."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 
@@ -8,7 +9,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from tests.envoy.wholeness.paths import DEADLINE_SECONDS, HTTP_PATHS, all_paths, client
+from tests.envoy.wholeness.paths import DEADLINE_SECONDS, HTTP_PATHS, WEBSOCKET, all_paths, client
 from tests.mesh import Mesh
 from watertight.enforcers.attack.http2 import HTTP2, connect
 from watertight.enforcers.attack.tls import Hello, handshake
@@ -80,3 +81,14 @@ async def test_one_huge_header_ends_its_client_s_connection_and_nobody_else_s(me
         await stream.done_writing()
         # And who was cut off connects anew.
         assert await large.unary_unary("/shop.Catalogue/Unary")(b"x", timeout=DEADLINE_SECONDS)
+
+
+async def test_an_upgrade_that_is_not_answered_ends_in_the_declared_time(mesh: Mesh) -> None:
+    async with client(mesh, "hurried") as one:
+        assert (await one.ask("GET", "/silent", *WEBSOCKET)).status == 504
+    async with client(mesh, "hurried") as one:
+        assert (await one.ask("GET", "/ws", *WEBSOCKET)).status == 101
+        for _ in range(3):  # what was taken up outlives that time
+            one.writer.write(b"x")
+            assert await one.reader.readexactly(1) == b"x"
+            await asyncio.sleep(0.6)  # the client's own quiet

@@ -15,7 +15,9 @@ there each connection that a peer opens to us has one of its own to the app (doc
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from watertight.enforcers.envoy.compile import upgrades
 from watertight.enforcers.envoy.compile.blocks import (
     APP_ADDRESS,
     Json,
@@ -30,6 +32,8 @@ from watertight.model.system import Listen, Protocol
 SHARED = "app"
 ALONE = "app|alone"
 """The same app, with one request a connection."""
+UPGRADES = "app|upgrades"
+"""Likewise, for what asks for an upgrade (:mod:`.upgrades`)."""
 SAFE = "GET|HEAD|OPTIONS"
 """RFC 9110 section 9.2.1; QUERY, REPORT and their like are rare, and come with a body."""
 IDLE_SECONDS = 1.0
@@ -56,6 +60,8 @@ class Way:
 
     def adds(self) -> list[Json]:
         """``request_headers_to_add``."""
+        if self.cluster == UPGRADES:
+            return [overwrite("upgrade", upgrades.NAMELESS)]
         return [overwrite("connection", "close")] if self.closes else []
 
 
@@ -87,7 +93,7 @@ def _is_not_safe() -> list[Json]:
 WAYS = (
     Way(ALONE, _has_length),
     Way(ALONE, _is_chunked),
-    Way(ALONE, _upgrades, closes=False),
+    Way(UPGRADES, _upgrades, closes=False),
     Way(ALONE, _asks_for_no_body),
     Way(ALONE, _is_not_safe),
     Way(SHARED, list, closes=False, again=True),
@@ -109,10 +115,18 @@ def clusters(listens: Listen) -> list[Json]:
     return [
         _cluster(SHARED, listens, "http", options),
         _cluster(ALONE, listens, "http", options, max_requests_per_connection=1),
+        _cluster(
+            UPGRADES,
+            listens,
+            "http",
+            options,
+            max_requests_per_connection=1,
+            http_filters=upgrades.towards_app(),
+        ),
     ]
 
 
-def _cluster(name: str, listens: Listen, version: str, options: Json, **common: int) -> Json:
+def _cluster(name: str, listens: Listen, version: str, options: Json, **common: Any) -> Json:
     return cluster(
         name,
         tcp_address(APP_ADDRESS, listens.port),

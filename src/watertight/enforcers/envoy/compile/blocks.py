@@ -114,7 +114,12 @@ def cluster(
 
 
 def http_protocol(
-    version: str, options: Json | None = None, *, idle_seconds: float, **common: Any
+    version: str,
+    options: Json | None = None,
+    *,
+    idle_seconds: float,
+    http_filters: Sequence[Json] = (),
+    **common: Any,
 ) -> Json:
     """``typed_extension_protocol_options`` of a cluster that speaks exactly this HTTP version.
 
@@ -126,6 +131,7 @@ def http_protocol(
             "extensions.upstreams.http.v3.HttpProtocolOptions",
             common_http_protocol_options={"idle_timeout": seconds(idle_seconds), **common},
             explicit_http_config={f"{version}_protocol_options": options or {}},
+            **({"http_filters": list(http_filters)} if http_filters else {}),
         )
     }
 

@@ -23,6 +23,7 @@ from watertight.enforcers.envoy.compile.http import (
     router,
 )
 from watertight.enforcers.envoy.compile.lifetimes import lifetimes
+from watertight.enforcers.envoy.compile.upgrades import towards_callee
 from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.model.addresses import callee_addresses
 from watertight.model.system import GATEWAY, Channel, Protocol, System
@@ -59,7 +60,7 @@ def peer_clusters(
             called,
             pipe_address(placement.door(target, caller)),
             transport_socket=tls.connect(system.spiffe_id(target), target, said),
-            **_pool(placement, speaks),
+            **_pool(placement, speaks, upgrades=called != name(target)),
             **({"connection_pool_per_downstream_connection": True} if apart else {}),
             **({"max_requests": MOST_STREAMS} if speaks is Protocol.GRPC else {}),
         )
@@ -76,7 +77,7 @@ UPGRADE: Json = {"name": "upgrade", "present_match": True}
 """Matches a request that asks for one."""
 
 
-def _pool(placement: Placement, speaks: Protocol) -> Json:
+def _pool(placement: Placement, speaks: Protocol, *, upgrades: bool) -> Json:
     if speaks is Protocol.TCP:
         return {}
     http2 = {**POOLED_HTTP2, "connection_keepalive": {"interval": "30s", "timeout": "5s"}}
@@ -88,6 +89,7 @@ def _pool(placement: Placement, speaks: Protocol) -> Json:
             version,
             options,
             idle_seconds=POOL_IDLE_SECONDS,
+            http_filters=towards_callee() if upgrades else (),
             max_connection_duration=seconds(lifetimes(placement.svid_ttl_seconds).pool),
             max_headers_count=MAX_HEADERS,
         )
