@@ -182,13 +182,13 @@ async def test_where_a_request_comes_from_is_what_the_gateway_sees() -> None:
     }
     async with outside() as client:
         headers = (await client.ask("/", headers=lie)).json()["headers"]
-        told = {name: value for name, value in headers if name in lie}
-    # For a client on loopback Envoy names its own host.
-    assert "203.0.113.9" not in told.pop("x-forwarded-for")
-    assert told == {
+        told = [(name, value) for name, value in headers if name in lie]
+    assert dict(told) == {
+        "x-forwarded-for": "127.0.0.1",
         "x-forwarded-host": "shop.example",
         "x-forwarded-proto": "https",
     }
+    assert len(told) == len(dict(told))
 
 
 async def test_grpc_passes_the_gateway() -> None:

@@ -61,7 +61,7 @@ HTTP2_AT_THE_EDGE = {
 
 ACCESS_LOG = {
     "time": "%START_TIME%",
-    "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "client": forwarding.CLIENT,
     "tls": "%DOWNSTREAM_TLS_VERSION%",
     "protocol": "%PROTOCOL%",
     "request_id": f"%REQ(X-REQUEST-ID):{logs.NAME_BYTES}%",
@@ -140,7 +140,6 @@ def _listener(gateway: Gateway) -> Json:
                 stream_idle_timeout=seconds(REFUSED_IDLE_SECONDS),
                 delayed_close_timeout=seconds(STALLED_SECONDS),
                 use_remote_address=True,
-                skip_xff_append=False,
                 generate_request_id=True,
                 preserve_external_request_id=False,
                 strip_trailing_host_dot=True,

@@ -1,4 +1,4 @@
-"""What the app is told of the client's side: the host and port that it asked for, and https."""
+"""What the app is told of the client's side: its address, the host and port that it asked for."""
 
 from watertight.enforcers.envoy.compile.blocks import Json, extension
 from watertight.enforcers.envoy.compile.path_matchers import is_literal
@@ -6,6 +6,8 @@ from watertight.model.system import Route
 
 _NAMESPACE = "watertight.forwarding"
 HTTPS_PORT = 443
+CLIENT = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
+"""Who asks, by its address: the same in every header, log and limit."""
 
 
 def remember_port(port: int) -> Json:
@@ -34,10 +36,12 @@ def headers() -> list[Json]:
     """``request_headers_to_add``: the port is ours, where the client asked for it, or https's own
     (a router before us leads from that one to ours), and never one that only the client knows of.
 
-    ``x-forwarded-for`` and ``-proto`` the connection manager writes.
+    ``x-forwarded-for`` is what the access log has and the limits count by: for a client on loopback
+    Envoy itself would write an address of this host. ``-proto`` it writes itself.
     """
     port = f"%DYNAMIC_METADATA({_NAMESPACE}:port)%"
     return [
+        _header("x-forwarded-for", CLIENT),
         _header("x-forwarded-host", "%REQ(:AUTHORITY)%"),
         _header("x-forwarded-port", str(HTTPS_PORT)),
         _header("x-forwarded-port", port),
