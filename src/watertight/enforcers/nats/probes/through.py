@@ -8,9 +8,12 @@ Each ask is made once more with the asker's own inbox: if no answer comes there,
 No application notices: the asks are for what is there, or are such that the server refuses them.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from weakref import WeakKeyDictionary
 
 from watertight.enforcers.attack.login import enter, genuine
 from watertight.enforcers.attack.wire import Closed, Wire
@@ -30,6 +33,8 @@ MARK = "watertight-witness"
 """Begins a token that stands in the subjects of one probe, and in no other's."""
 _FAR = 999_999_999_999
 """A sequence number that no stream has reached."""
+_LOCKS: WeakKeyDictionary[Arena, dict[str, asyncio.Lock]] = WeakKeyDictionary()
+"""One for each service, in each proof."""
 _ANSWERS = (b"io.nats.jetstream.api", b"NATS/1.0 4")
 """What the server's answers hold; for subjects on which others publish too."""
 
@@ -84,11 +89,17 @@ class Pair:
             if not self.caller.may_publish(subject):
                 yield subject
 
+    @property
+    def is_marked(self) -> bool:
+        """Whether no other probe's answers come where this one's would."""
+        return all(MARK in target for target in self.targets())
+
     def is_sign(self, subject: str, payload: bytes) -> bool:
         """Whether what the witness heard is of this probe's making."""
-        if self.mark in subject:
-            return True
-        return not subject.startswith("_INBOX.") and any(a in payload for a in _ANSWERS)
+        if MARK in subject:
+            # Another's mark: an answer to what the witness itself asked, in that other probe.
+            return self.mark in subject
+        return subject in self.targets() and any(a in payload for a in _ANSWERS)
 
 
 def probes(dialect: NATSDialect, system: System, resource: Resource) -> Iterator[Probe]:
@@ -184,7 +195,21 @@ async def _witnessed(
     pair: Pair,
     attempt: Callable[[Wire], Awaitable[str]],
 ) -> Observation:
-    """What the witness hears while the caller tries."""
+    """What the witness hears while the caller tries, and neither tries anything else there."""
+    async with contextlib.AsyncExitStack() as alone:
+        if not pair.is_marked:
+            locks = _LOCKS.setdefault(arena, {})
+            for service in sorted({pair.witness, pair.caller.service}):
+                await alone.enter_async_context(locks.setdefault(service, asyncio.Lock()))
+        return await _heard(arena, dialect, pair, attempt)
+
+
+async def _heard(
+    arena: Arena,
+    dialect: NATSDialect,
+    pair: Pair,
+    attempt: Callable[[Wire], Awaitable[str]],
+) -> Observation:
     caller, wires = pair.caller, list[Wire]()
     try:
         for service in (pair.witness, caller.service):
