@@ -61,6 +61,7 @@ tries = {
     "perf_event_open": (zeros, 0, 0xFFFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF, 0),
     "open_tree": (0xFFFFFFFFFFFFFF9C, b"/", 1),
     "io_uring_setup": (4, zeros),
+    "io_setup": (1, zeros),
     "keyctl": (0, 0xFFFFFFFD, 0),
     "personality": (0x0040000,),
 }

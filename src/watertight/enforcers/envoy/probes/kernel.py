@@ -31,6 +31,7 @@ TOOLS: Mapping[str, Call] = {
     "perf_event_open": (298, 241, _ZEROS, 0, _UNSEEN, _UNSEEN, 0),
     "userfaultfd": (323, 282, 1),
     "io_uring_setup": (425, 425, 4, _ZEROS),
+    "io_setup": (206, 0, 1, _ZEROS),
     "keyctl": (250, 219, 0, 0xFFFFFFFD, 0),
     "mount": (165, 40, _ZEROS, _ZEROS, _ZEROS, 4096, 0),
     "open_by_handle_at": (304, 265, 0, _ZEROS, 0),
