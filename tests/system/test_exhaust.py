@@ -207,3 +207,18 @@ async def test_afterwards_changes_are_made_and_identities_issued(plane: ControlP
     async with arena_of(plane) as arena:
         probes = [p for p in envoy_probes(plane.effective) if p.id.startswith("use.")]
         assert {r.verdict for r in (await prove(arena, probes)).results} <= {Verdict.HELD}
+
+
+async def test_files_that_the_memory_has_no_room_for_are_tried_as_memory() -> None:
+    """256 MiB of memory, and 512 MiB of temporary files unless stated: the memory ends first."""
+    with public_folder() as directory:
+        declaration = directory / "watertight.yaml"
+        declaration.write_text(
+            "trust_domain: small.internal\n"
+            "services: {idle: {run: [sleep, '3600'], limits: {memory: 256MiB}}}\n"
+        )
+        async with sealed(declaration) as plane:
+            probes = [p for p in envoy_probes(plane.declared) if p.id == "exhaust.host"]
+            async with arena_of(plane) as arena:
+                (result,) = (await prove(arena, probes)).results
+    assert result.verdict is Verdict.HELD, result.observed

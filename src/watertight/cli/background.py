@@ -1,5 +1,6 @@
 """``up --detach``: a control plane without a terminal."""
 
+import os
 import re
 import signal
 import subprocess
@@ -102,4 +103,7 @@ def _why(status: int, log: Path, begins: int) -> WatertightError:
     errors = [number for number, line in enumerate(said) if _ERROR.match(line)]
     last = said[errors[0] :][:MOST_LINES] if errors else said[-LAST_LINES:]
     text = "\n".join(last).removeprefix("error:").strip()
+    if not text:
+        full = not os.statvfs(log.parent).f_bavail
+        text = f"no space is left in {log.parent}." if full else f"it said nothing ({status})."
     return WatertightError(f"It did not come up: {text}", remedy=f"See {log}.")

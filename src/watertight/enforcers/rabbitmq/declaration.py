@@ -156,7 +156,8 @@ class ChannelKeys(Shape):
     publish: dict[str, Annotated[Keys, PlainValidator(_routing_keys)]] = Field(default={})
     """Exchange → routing keys (of a topic exchange), or `any`."""
     send: list[str] = Field(default=[])
-    """The queues that it may send to, each through the exchange `to.QUEUE`."""
+    """The queues that it may send to, each through the exchange `to.QUEUE` with the queue's
+    name as the routing key."""
     consume: list[str] = Field(default=[])
     """The queues that it may read."""
     connections: Count = CONNECTIONS

@@ -16,6 +16,7 @@ from watertight.enforcers.envoy.probes import edge
 from watertight.enforcers.envoy.probes.edge import CHANNEL
 from watertight.enforcers.envoy.probes.make import attack
 from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS
+from watertight.errors import WatertightError
 from watertight.model.system import Gateway, Limits, System
 from watertight.model.units import size_text
 
@@ -108,12 +109,12 @@ async def _hosts(arena: Arena, services: dict[str, Limits]) -> Observation:
 
     async def strand() -> None:
         for name, limits in left:
-            async with arena.alone(name) as inside:
-                try:
+            try:
+                async with arena.alone(name) as inside:
                     if beyond := await _beyond(inside, limits, arena.placement.shared_network):
                         open_to[f"{name} -> host"] = f"{name} got {', '.join(beyond)}"
-                except _Untried as reason:
-                    untried[f"{name} -> host"] = f"{name}: {reason}"
+            except (_Untried, WatertightError) as reason:
+                untried[f"{name} -> host"] = f"{name}: {reason}"
 
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):
@@ -151,10 +152,11 @@ def budgets(limits: Limits) -> tuple[Budget, ...]:
     """All of them. Two directories for temporary files count together."""
     memory, most, slack = limits.memory_bytes, MOST, SLACK
     temp = 2 * limits.temp_bytes
+    most_temp = min(most.temp_bytes, memory - memory // 4)  # they count as memory, too
     return (
         Budget("memory", "balloon", memory, most.memory_bytes, slack.memory_bytes, size_text),
         Budget("processes", "threads", limits.processes, most.processes, slack.processes, str),
-        Budget("temporary files", "fill", temp, most.temp_bytes, slack.temp_bytes, size_text),
+        Budget("temporary files", "fill", temp, most_temp, slack.temp_bytes, size_text),
         Budget("open files", "descriptors", limits.files, most.files, slack.files, str),
     )
 
