@@ -6,6 +6,7 @@ from watertight.enforcers.envoy.compile.blocks import (
     cluster,
     http_protocol,
     pipe_address,
+    seconds,
     typed,
 )
 from watertight.model.system import GATEWAY
@@ -21,6 +22,14 @@ USUAL_HEAP_BYTES = 1 << 30
 GIVE_BACK, RESET_FROM, RESET_ALL, REFUSE = 0.2, 0.8, 0.95, 0.97
 """Parts of it: from where on free memory goes back to the host, the largest HTTP/2 streams are
 reset (all of the largest at the second), and nothing new is taken."""
+CROWDED_FROM, CROWDED = 0.03, 0.06
+"""At the gateway, where anybody may open connections: of 2 GiB one that asks nothing takes 13 KiB,
+one that was answered 23, one with a request 85. From the first part on, and most at the second, it
+waits less long. Envoy's own count of connections drives no action (measured on 1.40), so memory
+does. ``disable_http_keepalive`` is no help: what is closed behind an answer cuts a slow reader."""
+CROWDED_IDLE_SECONDS = 5.0
+CROWDED_HANDSHAKE_SECONDS = 3.0
+"""What a connection with no request may take, and a handshake, where it is crowded."""
 TRACKED_POWER = 15
 """Streams are told apart by what they hold, from 2^15 bytes on."""
 _HEAP = "envoy.resource_monitors.fixed_heap"
@@ -121,6 +130,7 @@ def bootstrap(placement: Placement, workload: str) -> Json:
                 ),
                 _action("stop_accepting_requests", {"threshold": {"value": REFUSE}}),
                 _action("stop_accepting_connections", {"threshold": {"value": REFUSE}}),
+                *([_for_crowds()] if workload == GATEWAY else []),
             ],
         },
         "stats_config": {
@@ -144,3 +154,19 @@ def _action(name: str, trigger: Json) -> Json:
         "name": f"envoy.overload_actions.{name}",
         "triggers": [{"name": _HEAP, **trigger}],
     }
+
+
+def _for_crowds() -> Json:
+    """Room for others: whoever asks nothing leaves sooner."""
+    waits = {
+        "HTTP_DOWNSTREAM_CONNECTION_IDLE": CROWDED_IDLE_SECONDS,
+        "TRANSPORT_SOCKET_CONNECT": CROWDED_HANDSHAKE_SECONDS,
+    }
+    sooner = typed(
+        "config.overload.v3.ScaleTimersOverloadActionConfig",
+        timer_scale_factors=[
+            {"timer": timer, "min_timeout": seconds(shortest)} for timer, shortest in waits.items()
+        ],
+    )
+    scaled = {"scaling_threshold": CROWDED_FROM, "saturation_threshold": CROWDED}
+    return {**_action("reduce_timeouts", {"scaled": scaled}), "typed_config": sooner}

@@ -13,6 +13,7 @@ from watertight.enforcers.envoy.compile import (
     outbound,
     path_matchers,
     rbac,
+    shares,
     tls,
     tokens,
 )
@@ -44,8 +45,9 @@ _NOT_FOR_STRANGERS = (*CERTIFICATES, *FORWARDING, *OVERRIDES, *USERS)
 STRANGE = (*PROXIES, *SERVED_USERS)
 
 LISTENER = "https"
-IDLE_CONNECTION_SECONDS = 300.0
-"""With no request on it."""
+IDLE_CONNECTION_SECONDS = 75.0
+"""With no request on it. Longer than what a load balancer before us keeps (60 s is usual), so that
+the side which would send is the one to close; shorter while the gateway is crowded (bootstrap)."""
 REFUSED_IDLE_SECONDS = 60.0
 """A pause in a request that no route takes; routes say themselves how long theirs may be."""
 HANDSHAKE_TIMEOUT_SECONDS = 10.0
@@ -90,7 +92,7 @@ def resources(
     clusters = [
         Resource(ResourceType.CLUSTER, body["name"], body, route.at)
         for _target, route in sorted(first_route.items())
-        for body in _clusters(system, placement, route)
+        for body in _clusters(system, placement, gateway, route)
     ]
     body = tokens.verification(gateway, keys)
     return (
@@ -101,9 +103,13 @@ def resources(
     )
 
 
-def _clusters(system: System, placement: Placement, route: Route) -> list[Json]:
+def _clusters(system: System, placement: Placement, gateway: Gateway, route: Route) -> list[Json]:
     speaks = edge_routes.listens(system, route).protocol
-    return outbound.peer_clusters(system, placement, GATEWAY, route.target, speaks)
+    made = outbound.peer_clusters(system, placement, GATEWAY, route.target, speaks)
+    if route.target in edge_routes.shared_targets(gateway):
+        for body in made:
+            shares.divide(body, speaks)
+    return made
 
 
 def _listener(gateway: Gateway) -> Json:

@@ -12,6 +12,7 @@ from watertight.enforcers.envoy.compile import (
     outbound,
     path_matchers,
     rbac,
+    shares,
     tokens,
 )
 from watertight.enforcers.envoy.compile.blocks import Json, seconds
@@ -161,6 +162,12 @@ def _pause_seconds(route: Route) -> float:
     return min(max(route.timeout_seconds, SHORTEST_PAUSE_SECONDS), IDLE_REQUEST_SECONDS)
 
 
+def shared_targets(gateway: Gateway) -> set[str]:
+    """The services that some routes lead to with a token, and some without."""
+    guarded = {route.target for route in gateway.routes if route.require is not None}
+    return guarded & {route.target for route in gateway.routes if route.require is None}
+
+
 def listens(system: System, route: Route) -> Listen:
     """Where a route leads to. Raises :class:`NotCompilable` if nobody listens there."""
     service = system.services.get(route.target)
@@ -182,7 +189,12 @@ def _route(system: System, gateway: Gateway, number: int, route: Route) -> Json:
             **_match(route),
             "headers": [_methods(route.methods), *_without_slashes(gateway, route)],
         },
-        "route": _action(listens(system, route).port, route),
+        "route": {
+            **_action(listens(system, route).port, route),
+            **shares.priority(
+                route.require is not None and route.target in shared_targets(gateway)
+            ),
+        },
         **({"request_headers_to_add": taken} if (taken := forwarding.prefix(route)) else {}),
         **_metadata(gateway, route),
         **cors.answers(route.cors),
