@@ -218,7 +218,7 @@ def _granted_by(route: Route) -> set[str]:
 
 
 def _removed(door: Door) -> list[str]:
-    """What Envoy itself wrote in between; and, where a request was judged, what would turn it into
-    another one."""
+    """What Envoy itself wrote in between, as that a client is on loopback; and, where a request was
+    judged, what would turn it into another one."""
     scheme = [] if door.caller == GATEWAY else ["x-forwarded-proto"]
-    return [CODING_HEADER, *scheme, *(OVERRIDES if door.grants else ())]
+    return [CODING_HEADER, "x-envoy-internal", *scheme, *(OVERRIDES if door.grants else ())]
