@@ -25,11 +25,11 @@ from watertight.model.templates import parse_template
 LITERALS = st.text(alphabet="abcXYZ019._~-", min_size=1, max_size=6).filter(
     lambda text: text not in {".", ".."}
 )
-SEGMENTS = st.one_of(LITERALS, st.just("*"))
+SEGMENTS = st.one_of(LITERALS, st.sampled_from(["*", "{name}"]))
 TEMPLATES = st.builds(
     lambda parts, last: "/" + "/".join([*parts, *last]),
-    st.lists(SEGMENTS, min_size=1, max_size=4),
-    st.sampled_from([[], ["**"]]),
+    st.lists(SEGMENTS, min_size=1, max_size=4).filter(lambda parts: parts.count("{name}") < 2),
+    st.sampled_from([[], ["**"], [""]]),
 )
 
 
@@ -42,6 +42,13 @@ def test_a_filled_template_is_covered(template: str) -> None:
 def test_two_readings_of_templates_agree(template: str, other: str) -> None:
     path = fill(other)
     assert covers(template, path) == parse_template(template).matches(path)
+
+
+@given(TEMPLATES, st.lists(st.sampled_from([";", ";x", "%3bx", "a", "a;x"]), min_size=1))
+def test_two_readings_of_parameters_agree(template: str, ends: list[str]) -> None:
+    path = "/".join([fill(template).rpartition("/")[0], *ends])
+    for pattern in (template, template.rpartition("/")[0] + "/"):
+        assert covers(pattern, path) == parse_template(pattern).matches(path)
 
 
 @given(st.lists(TEMPLATES, min_size=1, max_size=3))

@@ -21,6 +21,8 @@ FORBIDDEN = "watertight-forbidden"
 ONLY_SLASHES = ("//", "/.//", "/\\", f"/{FORBIDDEN}/..//", f"//?{FORBIDDEN}")
 """What many programs read as ``/``, and what proxies that merge slashes may leave as it is."""
 _NAMED = re.compile(r"\{[^{}]*\}")
+_NOTHING = re.compile(r"(?:(?:;|%3[bB]).*)?", re.DOTALL)
+"""A segment without a name: empty, or parameters only (ADR 29)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +101,20 @@ def covers(template: str, path: str) -> bool:
     if pattern[-1] == "**":
         head = pattern[:-1]
         rest = segments[len(head) :]
-        return _fit(head, segments[: len(head)]) and any(rest)
+        return _fit(head, segments[: len(head)]) and not all(map(_NOTHING.fullmatch, rest))
     return _fit(pattern, segments)
 
 
 def _fit(pattern: list[str], segments: list[str]) -> bool:
-    return len(pattern) == len(segments) and all(
-        (bool(s) if p == "*" else _fits_named(p, s)) for p, s in zip(pattern, segments, strict=True)
-    )
+    return len(pattern) == len(segments) and all(map(_fits, pattern, segments))
 
 
-def _fits_named(pattern: str, segment: str) -> bool:
+def _fits(pattern: str, segment: str) -> bool:
+    nothing = _NOTHING.fullmatch(segment) is not None
+    if pattern == "":
+        return nothing
+    if pattern == "*" or _NAMED.fullmatch(pattern):
+        return not nothing
     literals = [re.escape(literal) for literal in _NAMED.split(pattern)]
     return re.fullmatch(".+".join(literals), segment) is not None
 
