@@ -1,6 +1,6 @@
 """Small real apps for a test mesh: each says what reached it, and nothing else.
 
-They run in the test's own event loop, on 127.0.0.1 and a port that the kernel picks.
+They run in the test's own event loop, on 127.0.0.1, and on a port of the kernel's if none is said.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ HOST = "127.0.0.1"
 
 
 @asynccontextmanager
-async def running_app(service: str, protocol: Protocol) -> AsyncIterator[int]:
-    """Runs an app that speaks ``protocol`` and yields its port.
+async def running_app(service: str, protocol: Protocol, port: int = 0) -> AsyncIterator[int]:
+    """Runs an app that speaks ``protocol`` and yields its port (by itself any that is free).
 
     ``http``: answers 200 with JSON ``{service, method, path, headers, body}``; ``GET /status/404``
     answers 404, ``GET /slow/0.2`` after 0.2 s; an ``Upgrade`` is granted and then echoes bytes.
@@ -27,15 +27,15 @@ async def running_app(service: str, protocol: Protocol) -> AsyncIterator[int]:
     """
     async with AsyncExitStack() as stack:
         if protocol is Protocol.GRPC:
-            yield await stack.enter_async_context(_grpc_echo())
+            yield await stack.enter_async_context(_grpc_echo(port))
         elif protocol is Protocol.HTTP:
-            yield await stack.enter_async_context(_serving(HTTPEcho(service).serve))
+            yield await stack.enter_async_context(_serving(HTTPEcho(service).serve, port))
         else:
-            yield await stack.enter_async_context(_serving(_echo))
+            yield await stack.enter_async_context(_serving(_echo, port))
 
 
 @asynccontextmanager
-async def _serving(serve: Any) -> AsyncIterator[int]:
+async def _serving(serve: Any, port: int) -> AsyncIterator[int]:
     live: set[asyncio.Task[Any]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,7 +49,7 @@ async def _serving(serve: Any) -> AsyncIterator[int]:
             live.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(connected, HOST, 0)
+    server = await asyncio.start_server(connected, HOST, port)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -153,12 +153,12 @@ class _AnyMethod(grpc.GenericRpcHandler):  # type: ignore[misc, unused-ignore]
 
 
 @asynccontextmanager
-async def _grpc_echo() -> AsyncIterator[int]:
+async def _grpc_echo(port: int) -> AsyncIterator[int]:
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((_AnyMethod(),))
-    port: int = server.add_insecure_port(f"{HOST}:0")
+    bound: int = server.add_insecure_port(f"{HOST}:{port}")
     await server.start()
     try:
-        yield port
+        yield bound
     finally:
         await server.stop(grace=None)

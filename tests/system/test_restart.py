@@ -19,6 +19,38 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200); self.end_headers(); self.wfile.write(b"{version}")
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
+GRACEFUL = """
+import asyncio, signal, sys, time
+time.sleep({slow})
+async def serve(reader, writer):
+    head = (await reader.readuntil(b"\\r\\n\\r\\n")).decode().lower()
+    if "content-length: " in head:
+        await reader.readexactly(int(head.split("content-length: ")[1].split("\\r")[0]))
+    writer.write(b"HTTP/1.1 200 OK\\r\\nconnection: close\\r\\ncontent-length: 0\\r\\n\\r\\n")
+    writer.close()
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[1]))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.close)
+    await server.wait_closed()
+    await asyncio.sleep(0.2)  # for what it still does
+asyncio.run(main())
+"""
+ASKING = """
+import http.client, itertools, threading, time
+def ask(method, body):
+    for number in itertools.count():
+        try:
+            connection = http.client.HTTPConnection("worker", 8001, timeout=60)
+            connection.request(method, "/", body)
+            said = connection.getresponse().status
+        except Exception as error:
+            said = repr(error)
+        print(f"{method} {number} {said}\\n", end="", flush=True)
+        time.sleep(0.02)
+for method, body in (("GET", None), ("POST", "x" * 10_000)):
+    threading.Thread(target=ask, args=(method, body), daemon=True).start()
+time.sleep(1_000)
+"""
 DECLARATION = """
 trust_domain: again.internal
 services:
@@ -102,6 +134,27 @@ def test_one_program_is_new_and_all_else_goes_on(system: System) -> None:
     assert after.pop("worker/app") < passed
     before.pop("worker/app")
     assert all(after[name] >= seconds for name, seconds in before.items())
+
+
+def test_no_request_is_lost_while_a_program_is_away(system: System) -> None:
+    """It ends as programs should, and is gone for a second and a half: GET and POST wait."""
+    (system.folder / "worker.py").write_text(GRACEFUL.replace("{slow}", "1.5"))
+    system.watertight("restart", "worker")
+    (system.folder / "asking.py").write_text(ASKING)
+    declared = (DECLARATION.replace("[GET /]", "[GET /, POST /]")).replace(
+        'run: [python3, web.py, "8000"], listens: {http: 8000}', "run: [python3, -u, asking.py]"
+    )
+    (system.folder / "watertight.yaml").write_text(declared)
+    system.watertight("apply")
+    log = system.folder / ".watertight/logs/web.app.log"
+    begun = log.stat().st_size
+    system.watertight("restart", "worker")
+    asked = len(log.read_text()[begun:].splitlines())
+    while len(log.read_text()[begun:].splitlines()) < asked + 20:
+        time.sleep(0.05)
+    said = [line.split(" ", 2) for line in log.read_text()[begun:].splitlines()]
+    assert {method for method, *_ in said} == {"GET", "POST"}
+    assert {answer for *_, answer in said} == {"200"}, said
 
 
 def test_who_cannot_be_restarted_is_told_why(system: System) -> None:

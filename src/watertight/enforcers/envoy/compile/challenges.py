@@ -1,6 +1,8 @@
 """What the gateway says when a token does not do: ``WWW-Authenticate`` (RFC 6750 section 3)."""
 
-from watertight.enforcers.envoy.compile.blocks import Json, extension
+from watertight.enforcers.envoy.compile import retries
+from watertight.enforcers.envoy.compile.blocks import Json
+from watertight.enforcers.envoy.compile.conditions import cel, details
 from watertight.model.system import Requirement
 
 MALFORMED = "malformed token"
@@ -17,15 +19,16 @@ def local_replies(realm: str) -> Json:
     scopes = f"%METADATA(ROUTE:{METADATA}:scopes)%"
     return {
         "mappers": [
-            _mapper(_details(f"matched_policy[{MALFORMED.replace(' ', '_')}]"))
+            _mapper(details(f"matched_policy[{MALFORMED.replace(' ', '_')}]"))
             | _challenge(f'{bearer}, error="invalid_token"')
             | {"status_code": 401},
             # Envoy calls it 403; RFC 6750 section 3.1 has 401 for whatever is wrong with the token.
-            _mapper(_details("Audiences_in_Jwt_are_not_allowed"))
+            _mapper(details("Audiences_in_Jwt_are_not_allowed"))
             | _challenge(f'{bearer}, error="invalid_token"')
             | {"status_code": 401},
-            _mapper(_details("Jwt_is_missing")) | _challenge(bearer),
+            _mapper(details("Jwt_is_missing")) | _challenge(bearer),
             _mapper(_status(401)) | _challenge(f'{bearer}, error="invalid_token"'),
+            retries.too_long(),
             _mapper(_both(_status(403), _requires_token()))
             | _challenge(f'{bearer}, error="insufficient_scope"{scopes}'),
         ]
@@ -49,22 +52,8 @@ def _challenge(value: str) -> Json:
     return {"headers_to_add": [{"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]}
 
 
-def _details(text: str) -> Json:
-    return _cel(f"response.code_details.contains('{text}')")
-
-
 def _requires_token() -> Json:
-    return _cel(f"'{METADATA}' in xds.route_metadata.filter_metadata")
-
-
-def _cel(expression: str) -> Json:
-    return {
-        "extension_filter": extension(
-            "envoy.access_loggers.extension_filters.cel",
-            "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-            expression=expression,
-        )
-    }
+    return cel(f"'{METADATA}' in xds.route_metadata.filter_metadata")
 
 
 def _status(status: int) -> Json:

@@ -15,6 +15,8 @@ class Door:
     grants: tuple[Grant, ...]
     """Empty: whatever the protocol can say."""
     timeout_seconds: float | None
+    retries: int
+    """Of what the app may be asked again."""
     at: Position
     routes: tuple[Route, ...] = ()
     """Of the gateway's door: what its grants follow from, for what they take of slashes."""

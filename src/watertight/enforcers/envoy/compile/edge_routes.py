@@ -12,12 +12,13 @@ from watertight.enforcers.envoy.compile import (
     outbound,
     path_matchers,
     rbac,
+    retries,
     shares,
     tokens,
 )
 from watertight.enforcers.envoy.compile.blocks import Json, seconds
-from watertight.enforcers.envoy.compile.headers import FRAMING_HEADER
-from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH, NO_HOST, UNSEEN
+from watertight.enforcers.envoy.compile.headers import FRAMING_HEADER, UNSEEN_HEADER
+from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH, NO_HOST
 from watertight.enforcers.envoy.compile.refusal import NotCompilable
 from watertight.model.rewrites import steps
 from watertight.model.spellings import Guards, spelling
@@ -60,7 +61,10 @@ Logging)."""
 SHARED_ORIGIN_HEADERS = ("service-worker-allowed",)
 """Where several services share the origin: one would serve the others' pages from then on."""
 
-TALKATIVE_HEADERS = ("server", "x-powered-by", "x-envoy-upstream-service-time")
+TALKATIVE_HEADERS = (
+    *("server", "x-powered-by", "x-envoy-upstream-service-time"),
+    UNSEEN_HEADER,
+)
 """What tells an attacker which exploit to look up, or how long which question takes inside."""
 
 
@@ -219,12 +223,7 @@ def _action(port: int, route: Route) -> Json:
         "timeout": seconds(route.timeout_seconds or 0),
         "idle_timeout": seconds(IDLE_REQUEST_SECONDS),
         **({} if route.keeps_host else {"host_rewrite_literal": f"{route.target}:{port}"}),
-        # Only what the callee has not seen: its door is being made anew, or its Envoy restarts.
-        "retry_policy": {
-            "retry_on": UNSEEN,
-            "num_retries": 8,
-            "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"},
-        },
+        "retry_policy": retries.by_caller(),
         **_rewrite(route),
     }
 

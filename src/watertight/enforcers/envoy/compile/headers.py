@@ -17,6 +17,8 @@ CLIENT_HEADER = "x-watertight-client"
 CODING_HEADER = "x-watertight-coding"
 """A copy of ``transfer-encoding``, which Envoy takes away before it chooses a route."""
 FRAMING_HEADER = "x-watertight-framing"
+UNSEEN_HEADER = "x-watertight-unseen"
+"""By which a callee's proxy says that the app has not seen a request (:mod:`.retries`)."""
 
 OVERRIDES = (
     *("x-http-method", "x-http-method-override", "x-method-override"),

@@ -25,9 +25,6 @@ MAX_HEADERS = 1_200
 MAX_HEADERS_KIB = 320
 """Of a message between proxies: above what a gateway may declare, and what it adds."""
 
-UNSEEN = "connect-failure,refused-stream,reset-before-request"
-"""When a request may be tried again whatever its method: its callee has seen nothing of it."""
-
 AMBIGUOUS_PATH: Json = {
     "safe_regex": {"regex": r"(?i)[^?]*/(\.|%2e){1,2}(;|%3b).*|/(/|%2f)+"},
 }

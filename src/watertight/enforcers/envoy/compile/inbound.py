@@ -5,7 +5,15 @@ timeouts travel in RDS, so changing them cuts nothing (docs/explanation/data-pat
 """
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import app, logs, passing, path_matchers, rbac, tls
+from watertight.enforcers.envoy.compile import (
+    app,
+    logs,
+    passing,
+    path_matchers,
+    rbac,
+    retries,
+    tls,
+)
 from watertight.enforcers.envoy.compile.blocks import (
     Json,
     extension,
@@ -21,6 +29,7 @@ from watertight.enforcers.envoy.compile.headers import (
     OVERRIDES,
     PEER_HEADER,
     PROXIES,
+    UNSEEN_HEADER,
     copy_coding,
     early,
     hidden_body_filter,
@@ -34,7 +43,6 @@ from watertight.enforcers.envoy.compile.http import (
     HANDSHAKE_TIMEOUT_SECONDS,
     NO_HOST,
     POOLED_HTTP2,
-    UNSEEN,
     common_options,
     manager,
     refusal,
@@ -53,8 +61,6 @@ MOST_CONNECTIONS_OF_GATEWAY = 4_000
 MOST_CONNECTIONS_OF_GRPC = 64
 """Calls share connections: the caller's proxy opens another one for each 256 (http.POOLED_STREAMS),
 and keeps old ones for as long as a stream lives on them. The gateway's clients share none."""
-TRIES = 2
-"""Of what never reached the app; nothing was done yet, whatever the method."""
 
 
 def resources(system: System, placement: Placement, door: Door) -> list[Resource]:
@@ -141,6 +147,7 @@ def _manager(door: Door, lives: Lifetimes, *, delayed_close_timeout: str) -> Jso
         delayed_close_timeout=delayed_close_timeout,
         early_header_mutation_extensions=[early([*_forged(door), copy_coding()])],
         access_log=logs.requests(door.name),
+        local_reply_config=retries.told_to_caller(),
         **path_matchers.merging(door.routes),
     )
 
@@ -168,6 +175,7 @@ def _routes(door: Door, lives: Lifetimes, peer: str) -> Json:
 
 def _route(door: Door, lives: Lifetimes, peer: str, way: app.Way) -> Json:
     permissions = _permissions(door)
+    http = door.listens.protocol is Protocol.HTTP
     principals = [rbac.peer(peer)]
     told = overwrite(PEER_HEADER, f"URI={peer}")
     return {
@@ -181,20 +189,17 @@ def _route(door: Door, lives: Lifetimes, peer: str, way: app.Way) -> Json:
                 # A shorter one that a client of gRPC asks for is what the app is told, too.
                 "grpc_timeout_header_max": seconds(lives.stream),
             },
-            "retry_policy": {"retry_on": _again(door, way), "num_retries": TRIES},
+            "retry_policy": retries.by_callee(
+                door.listens.protocol, door.retries, safe=way.again and http
+            ),
         },
         "typed_per_filter_config": rbac.policies(
             {name: ([permission], principals) for name, permission in permissions.items()}
         ),
         "request_headers_to_add": [told, *way.adds()],
         "request_headers_to_remove": _removed(door),
+        "response_headers_to_remove": [UNSEEN_HEADER],
     }
-
-
-def _again(door: Door, way: app.Way) -> str:
-    """When a request is tried again; no gRPC method says whether it is safe."""
-    safe = way.again and door.listens.protocol is Protocol.HTTP
-    return f"{UNSEEN},reset" if safe else UNSEEN
 
 
 def _permissions(door: Door) -> dict[str, Json]:

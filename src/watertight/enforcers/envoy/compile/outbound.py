@@ -1,7 +1,7 @@
 """The caller's side: a loopback address for each callee, and the mTLS connections behind it."""
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import logs, passing, tls
+from watertight.enforcers.envoy.compile import logs, passing, retries, tls
 from watertight.enforcers.envoy.compile.blocks import (
     Json,
     cluster,
@@ -12,12 +12,12 @@ from watertight.enforcers.envoy.compile.blocks import (
     tcp_address,
 )
 from watertight.enforcers.envoy.compile.callee import callee
+from watertight.enforcers.envoy.compile.headers import UNSEEN_HEADER
 from watertight.enforcers.envoy.compile.http import (
     MAX_HEADERS,
     MOST_STREAMS,
     NO_HOST,
     POOLED_HTTP2,
-    UNSEEN,
     manager,
     refusal,
     router,
@@ -30,11 +30,6 @@ from watertight.model.system import GATEWAY, Channel, Protocol, System
 
 POOL_IDLE_SECONDS = 45.0
 """Below what a callee waits, so that the side which might still send is the one to close."""
-UNSEEN_TRIES = 10
-"""Of a request that its callee has not seen. With the back-off about 3 s: a callee's Envoy
-restarts, or its door is made anew, and the app hears nothing of it."""
-IDEMPOTENT = "GET|HEAD|OPTIONS|TRACE|PUT|DELETE"
-"""RFC 9110 section 9.2.2."""
 
 
 def name(callee_name: str) -> str:
@@ -131,49 +126,23 @@ def _manager(channel: Channel, speaks: Protocol) -> Json:
         # What is closed is written to its end first, however slowly the app reads it.
         delayed_close_timeout="0s",
         access_log=logs.requests(there),
+        local_reply_config={"mappers": [retries.too_long()]},
     )
 
 
 def _routes(channel: Channel, speaks: Protocol) -> Json:
-    """Only what may safely be done twice is tried again after the callee has seen it.
-
-    A gRPC ``UNAVAILABLE`` is retried as gRPC clients do by convention; no gRPC method says whether
-    it is idempotent, and whoever declares retries for a service takes that upon himself.
-    """
     routes = [refusal(NO_HOST, 400)]
     if speaks is Protocol.HTTP:
         match = {"prefix": "/", "headers": [dict(UPGRADE)]}
-        routes += [_route(channel, match, _once(), upgrades(channel.target))]
-    if channel.retries and speaks is Protocol.GRPC:
-        routes += [_again(channel, {"prefix": "/"}, f"unavailable,{UNSEEN}")]
-    elif channel.retries:
-        regex = {"name": ":method", "string_match": {"safe_regex": {"regex": IDEMPOTENT}}}
-        routes += [_again(channel, {"prefix": "/", "headers": [regex]}, f"5xx,reset,{UNSEEN}")]
-    routes += [_route(channel, {"prefix": "/"}, _once(), name(channel.target))]
+        routes += [_route(channel, match, upgrades(channel.target))]
+    routes += [_route(channel, {"prefix": "/"}, name(channel.target))]
     return {
         "name": name(channel.target),
         "virtual_hosts": [{"name": channel.target, "domains": ["*"], "routes": routes}],
     }
 
 
-def _again(channel: Channel, match: Json, retry_on: str) -> Json:
-    policy = {
-        "retry_on": retry_on,
-        "num_retries": channel.retries,
-        "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
-    }
-    return _route(channel, match, policy, name(channel.target))
-
-
-def _once() -> Json:
-    return {
-        "retry_on": UNSEEN,
-        "num_retries": UNSEEN_TRIES,
-        "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"},
-    }
-
-
-def _route(channel: Channel, match: Json, retry_policy: Json, to: str) -> Json:
+def _route(channel: Channel, match: Json, to: str) -> Json:
     """The declared timeout bounds all tries together; where none is declared, none holds."""
     return {
         "match": match,
@@ -181,6 +150,7 @@ def _route(channel: Channel, match: Json, retry_policy: Json, to: str) -> Json:
             "cluster": to,
             "timeout": seconds(channel.timeout_seconds or 0),
             "idle_timeout": "0s",
-            "retry_policy": retry_policy,
+            "retry_policy": retries.by_caller(),
         },
+        "response_headers_to_remove": [UNSEEN_HEADER],
     }

@@ -99,8 +99,8 @@ def _channel_door(system: System, channel: Channel) -> Door:
         caller=channel.source,
         listens=callee(system, channel),
         grants=channel.grants,
-        # With retries the caller's Envoy bounds the whole of them.
-        timeout_seconds=None if channel.retries else channel.timeout_seconds,
+        timeout_seconds=channel.timeout_seconds,
+        retries=channel.retries,
         at=channel.at,
     )
 
@@ -125,6 +125,7 @@ def _gateway_door(system: System, service: Service) -> list[Door]:
             listens=service.listens,
             grants=tuple(sorted(grants)),
             timeout_seconds=None,
+            retries=0,
             at=routes[0].at,
             routes=routes,
         )

@@ -1,0 +1,19 @@
+"""Conditions on what a proxy itself answers (``local_reply_config``), as access log filters."""
+
+from watertight.enforcers.envoy.compile.blocks import Json, extension
+
+
+def details(text: str) -> Json:
+    """``%RESPONSE_CODE_DETAILS%`` holds this text."""
+    return cel(f"response.code_details.contains('{text}')")
+
+
+def cel(expression: str) -> Json:
+    """A CEL expression over Envoy's attributes holds."""
+    return {
+        "extension_filter": extension(
+            "envoy.access_loggers.extension_filters.cel",
+            "extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+            expression=expression,
+        )
+    }
