@@ -194,7 +194,8 @@ class Inside(Protocol):
         ``close(stream)``: a connection that lasts; ``open(path)`` to a Unix socket;
         ``knock(path, count)`` → ``{taken}``: connects and closes; ``kernel(calls, refusals)`` →
         ``{taken, refused}``; and, to use up what the sandbox may have, ``threads(most)``,
-        ``balloon(most)``, ``fill(places, most)`` and ``descriptors(most)`` → ``{got}``.
+        ``balloon(most)``, ``fill(places, most)``, ``descriptors(most)`` → ``{got}``, and
+        ``unread(most)``, held until the agent ends; ``netlink()`` → ``{unread}`` (bytes).
         Bytes travel as base64. Each may answer ``{error}`` instead.
         """
         ...

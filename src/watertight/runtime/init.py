@@ -29,6 +29,7 @@ from watertight.runtime.child import Child
 from watertight.runtime.linux import SystemCallError
 from watertight.runtime.logfile import RotatingLog
 from watertight.runtime.memory import MemoryWatch
+from watertight.runtime.netlink import NetlinkWatch
 from watertight.runtime.sandbox import describe_exit, spawn, watch_of
 from watertight.runtime.wire import PROXY, PodWire, ProcessWire
 
@@ -72,8 +73,8 @@ class Init:
         self._operator_uid = operator_uid
         self._children = {p["name"]: Child(p) for p in pod["processes"]}
         self._logs: dict[str, RotatingLog | AccessLog] = {}
-        self._guests: set[int] = set()
-        """Pids of what ``execute`` started: reaped, never restarted."""
+        self._guests: dict[int, ProcessWire] = {}
+        """Pids of what ``execute`` started, the oldest first: reaped, never restarted."""
         self._waiting: list[tuple[Callable[[], dict[str, Any] | None], _Connection]] = []
         """Answers owed: a function that gives the answer once there is one."""
         self._starting: dict[int, tuple[int, _Told]] = {}
@@ -81,6 +82,11 @@ class Init:
         self._watches: dict[int, MemoryWatch] = {}
         """Pid → who looks after its children's memory; where it has a warden, that does."""
         self._look_at = 0.0
+        most_bytes = pod["unread_bytes"]
+        self._netlink = NetlinkWatch(most_bytes) if most_bytes is not None else None
+        self._look_at_netlink = 0.0
+        self._taking_netlink = -1
+        """Pid of who was ended for it last."""
         self._selector = selectors.DefaultSelector()
         self._leaving = False
         self._terminated = False
@@ -98,6 +104,7 @@ class Init:
                 self._let_the_proxy_go()
             self._do_what_is_due(time.monotonic())
             self._look_after_memory(time.monotonic())
+            self._look_after_netlink(time.monotonic())
             self._settle()
         self._settle()
         for log in self._logs.values():
@@ -317,7 +324,7 @@ class Init:
                 return
             if not pid:
                 return
-            self._guests.discard(pid)
+            self._guests.pop(pid, None)
             self._hear_of_exec(pid)  # what it said of its exec comes before its end
             for child in self._children.values():
                 if child.pid == pid:
@@ -352,10 +359,32 @@ class Init:
                     self._log(child.wire).write(f"watertight: {line}\n".encode())
                 watch.said.clear()
 
+    def _look_after_netlink(self, now: float) -> None:
+        """Ends one after the other until it is little again: whose it is no table says.
+
+        Guests first, the newest before others, since the proof tries this by one of its own.
+        """
+        if self._netlink is None or now < self._look_at_netlink:
+            return
+        pause, too_much = self._netlink.look()
+        self._look_at_netlink = now + pause
+        if not too_much:
+            return
+        apps = sorted(self._children.values(), key=lambda child: child.wire["name"] == PROXY)
+        running = [*reversed(self._guests.items())]
+        running += [(child.pid, child.wire) for child in apps if child.pid]
+        if self._taking_netlink in dict(running):
+            return  # it takes its time to end
+        for pid, wire in running[:1]:
+            self._taking_netlink = pid
+            self._log(wire).write(f"watertight: ended for {too_much}\n".encode())
+            self._kill(pid, signal.SIGKILL)
+
     def _patience(self) -> float | None:
         waiting = (*self._children.values(), *self._logs.values())
         due = [each.due for each in waiting if each.due is not None]
         due += [self._look_at] if self._watches else []
+        due += [self._look_at_netlink] if self._netlink else []
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _settle(self) -> None:
@@ -391,7 +420,7 @@ class Init:
             if failure is not None:
                 self._complain(wire, failure)
 
-        self._guests.add(self._spawn(wire, connection.socket, told))
+        self._guests[self._spawn(wire, connection.socket, told)] = wire
         connection.socket.close()
 
     def _pass_socket(self, connection: _Connection, kind: str) -> None:

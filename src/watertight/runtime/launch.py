@@ -19,6 +19,7 @@ from watertight.runtime.host import Isolation
 from watertight.runtime.layout import Layout
 from watertight.runtime.linux import Namespace
 from watertight.runtime.logfile import trim
+from watertight.runtime.netlink import MOST_UNREAD_BYTES
 from watertight.runtime.proc import start_time
 from watertight.runtime.spec import PROXY, PodSpec, ProcessSpec
 from watertight.runtime.waiting import readable
@@ -146,6 +147,7 @@ def pod_wire(spec: PodSpec, layout: Layout) -> PodWire:
         "directory": str(layout.pod(spec.name)),
         "namespaces": int(namespaces),
         "isolate_processes": isolation is not Isolation.NONE,
+        "unread_bytes": MOST_UNREAD_BYTES if namespaces & Namespace.NETWORK else None,
         "processes": [process_wire(spec, p, layout) for p in spec.processes],
     }
 

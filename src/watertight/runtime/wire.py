@@ -88,6 +88,9 @@ class PodWire(TypedDict):
     """:class:`watertight.runtime.linux.Namespace` flags for the pod; 0: none."""
     isolate_processes: bool
     """Each process gets a process and a mount namespace of its own, below the pod's."""
+    unread_bytes: int | None
+    """What its netlink sockets may hold (:mod:`watertight.runtime.netlink`); None: not looked at,
+    for without a network of its own they may be anybody's."""
     processes: list[ProcessWire]
 
 

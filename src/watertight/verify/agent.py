@@ -18,6 +18,7 @@ import os
 import re
 import resource
 import socket
+import struct
 import sys
 import threading
 import time
@@ -30,12 +31,16 @@ DEFAULT_TIMEOUT_SECONDS = 5.0
 WORKERS = 64
 BALLOON_STEP_BYTES = 16 << 20
 FILL_STEP_BYTES = 1 << 20
+QUESTIONS = 1_000
+"""On one netlink socket, each with an answer of one or two kilobytes."""
+RTM_GETLINK, NLM_F_REQUEST = 18, 1
 STRUCTURE = -1
 """In the arguments of a system call: the address of zeros."""
 
 _streams: dict[int, socket.socket] = {}
 """By numbers that are never given again: who closes his own twice must not close another's."""
 _numbers = itertools.count(1)
+_held: list[socket.socket] = []
 _reading: dict[int, set["asyncio.Future[dict[str, Any]]"]] = {}
 
 
@@ -326,6 +331,33 @@ def _descriptors(arguments: dict[str, Any]) -> dict[str, Any]:
     return {"got": len(held)}
 
 
+def _unread(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Asks the kernel about ``lo`` on many netlink sockets, and reads no answer (rtnetlink(7)).
+
+    Up to so many bytes of what it then holds, for as long as this agent runs.
+    """
+    most, got = int(arguments["most"]), 0
+    question = struct.pack("=IHHII", 32, RTM_GETLINK, NLM_F_REQUEST, 1, 0)
+    question += struct.pack("=BxHiII", 0, 0, 1, 0, 0)
+    with contextlib.suppress(OSError):
+        while got < most:
+            one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+            _held.append(one)
+            one.setblocking(False)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+            for _ in range(QUESTIONS):
+                one.send(question)
+            got = int(_netlink({})["unread"])
+    return {"got": got}
+
+
+def _netlink(_arguments: dict[str, Any]) -> dict[str, Any]:
+    """What the netlink sockets of this network namespace hold, in bytes."""
+    rows = Path("/proc/self/net/netlink").read_text().splitlines()
+    column = rows[0].split().index("Rmem")
+    return {"unread": sum(int(row.split()[column]) for row in rows[1:])}
+
+
 def _kernel(arguments: dict[str, Any]) -> dict[str, Any]:
     """Which of these system calls the kernel takes up, each tried in a child of its own.
 
@@ -366,6 +398,8 @@ BLOCKING = {
     "balloon": _balloon,
     "fill": _fill,
     "descriptors": _descriptors,
+    "unread": _unread,
+    "netlink": _netlink,
     "kernel": _kernel,
     "resolve": _resolve,
     "resolve_all": _resolve_all,

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,9 @@ MORE = 1.1
 """How much more than allowed is tried …"""
 SLACK = Limits(64 << 20, 64, 8 << 20, 64)
 """… and this on top; less than it above the limit is no breach, for counting is not that exact."""
+UNREAD_BYTES = 64 * MEBIBYTE
+UNREAD_MAY_BE_BYTES = 20 * MEBIBYTE
+"""The answers that a program may leave unread are few; a little more is no breach."""
 AT_ONCE = 4
 """Services that use up what is theirs, where the host has the memory four times over."""
 PATIENCE = 3.0
@@ -40,6 +44,7 @@ LOGGED_BYTES = 2 * MEBIBYTE
 FLUSH_SECONDS = 2.0
 """A log is written down a moment later."""
 POLL_SECONDS = 0.1
+FREED_SECONDS = 5.0
 
 KNOCKS = 600
 KNOCKED_BYTES = 64 * 1024
@@ -63,6 +68,14 @@ def probes(system: System) -> Iterator[Probe]:
             {name: service.limits for name, service in services.items()},
         ).standing_for(f"{name} -> host" for name in services)
         yield replace(every, patience=PATIENCE + len(services))
+        unread = attack(
+            "exhaust.netlink",
+            "* -> host",
+            f"{size_text(UNREAD_BYTES)} of the kernel's answers on netlink sockets, left unread",
+            _unread,
+            tuple(services),
+        ).standing_for(f"{name} -> host" for name in services)
+        yield replace(unread, patience=PATIENCE + len(services))
     for probe in _shared(services, system.gateway):
         yield replace(probe, patience=PATIENCE)
 
@@ -102,28 +115,39 @@ def _shared(services: Iterable[str], gateway: Gateway | None) -> Iterator[Probe]
 
 async def _hosts(arena: Arena, services: dict[str, Limits]) -> Observation:
     """Few at once, and no more than the host can bear: together they might use it up in truth."""
-    open_to, untried = {}, {}
-    left = iter(services.items())
     most_bytes = max((_wanted(budgets(limits)[0]) for limits in services.values()), default=1)
-    at_once = max(1, min(AT_ONCE, _free_bytes() // (4 * most_bytes)))
+
+    async def beyond(name: str) -> str:
+        async with arena.alone(name) as inside:
+            return ", ".join(await _beyond(inside, services[name], arena.placement.shared_network))
+
+    return await _by_service(services, beyond, most_bytes)
+
+
+async def _by_service(
+    services: Iterable[str], beyond: Callable[[str], Awaitable[str]], each_bytes: int
+) -> Observation:
+    """What they got of the host, by what ``beyond`` says of each; empty: nothing."""
+    open_to, untried = {}, {}
+    names = list(services)
+    left = iter(names)
 
     async def strand() -> None:
-        for name, limits in left:
+        for name in left:
             try:
-                async with arena.alone(name) as inside:
-                    if beyond := await _beyond(inside, limits, arena.placement.shared_network):
-                        open_to[f"{name} -> host"] = f"{name} got {', '.join(beyond)}"
+                if got := await beyond(name):
+                    open_to[f"{name} -> host"] = f"{name} got {got}"
             except (_Untried, WatertightError) as reason:
                 untried[f"{name} -> host"] = f"{name}: {reason}"
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(at_once):
+        for _ in range(max(1, min(AT_ONCE, _free_bytes() // (4 * each_bytes)))):
             group.create_task(strand())
     if open_to:
         return served("; ".join(open_to.values()), open_to)
     if untried:
         return cannot("; ".join(untried.values()), untried)
-    return refused(f"{len(services)} services were held to their limits")
+    return refused(f"{len(names)} services were held to their limits")
 
 
 class _Untried(Exception):
@@ -192,6 +216,32 @@ def _free_bytes() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) << 10
     return 0
+
+
+async def _unread(arena: Arena, services: Iterable[str]) -> Observation:
+    async def beyond(name: str) -> str:
+        beside = await arena.inside(name)
+        async with arena.alone(name) as inside:
+            with suppress(WatertightError):  # who takes so much may be ended for it
+                await inside.call("unread", most=UNREAD_BYTES)
+            held = await _held_later(beside)
+        return f"{size_text(held)} of the kernel's memory" if held > UNREAD_MAY_BE_BYTES else ""
+
+    return await _by_service(services, beyond, UNREAD_BYTES)
+
+
+async def _held_later(beside: Inside) -> int:
+    """What is left once there was time to act on it."""
+    seconds = 0.0
+    while True:
+        answer = await beside.call("netlink")
+        if "error" in answer:
+            raise _Untried(answer["error"])
+        if answer["unread"] <= UNREAD_MAY_BE_BYTES or seconds >= FREED_SECONDS:
+            return int(answer["unread"])
+        with idle():
+            await asyncio.sleep(POLL_SECONDS)
+        seconds += POLL_SECONDS
 
 
 # --- the authority ----------------------------------------------------------------------------
