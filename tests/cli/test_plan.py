@@ -1,5 +1,6 @@
 """What `plan` says besides channels and grants."""
 
+import json
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -27,3 +28,15 @@ def _plan(file: Path) -> str:
     result = CliRunner().invoke(app, ("plan", str(file)), env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def test_what_apply_would_refuse_here_is_told_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "watertight.yaml"
+    file.write_text("trust_domain: a.internal\nservices: {web: {run: [no-such-program]}}\n")
+    said = _plan(file)
+    assert "WT-W1441" in said
+    assert "On this machine `apply` would refuse it" in said
+    assert "+ service web" in said
+    result = CliRunner().invoke(app, ("plan", str(file), "-o", "json"))
+    document = json.loads(result.stdout)
+    assert [absent["code"] for absent in document["absent"]] == ["WT-W1441"]

@@ -60,6 +60,12 @@ def test_render_prints_or_writes_what_an_administrator_needs(file: str, tmp_path
     assert written == said["files"]
 
 
+def test_render_knows_a_service(file: str) -> None:
+    done = in_process("render", "quiet", "-f", file, expect=2)
+    assert "`quiet` is a service" in done.stderr
+    assert "watertight env quiet" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("resource", "admin", "says"),
     [

@@ -27,12 +27,16 @@ def load_checked(path: Path) -> tuple[System, tuple[Finding, ...]]:
 
 def load_for_lint(path: Path) -> tuple[System, tuple[Finding, ...]]:
     """The same, with a warning for what is not on this machine."""
+    system, findings = load_checked(path)
+    return system, in_order((*findings, *absent_here(system, path)))
+
+
+def absent_here(system: System, path: Path) -> tuple[Finding, ...]:
+    """A warning for each thing that is not on this machine, for which it would not run here."""
     from watertight.control.present import as_warning  # noqa: PLC0415 - many commands need not look
 
-    system, findings = load_checked(path)
     file = find_declaration(path)
-    absent = located(system, map(as_warning, _missing(system, file)), locator(file))
-    return system, in_order((*findings, *absent))
+    return located(system, map(as_warning, _missing(system, file)), locator(file))
 
 
 def load_for_this_machine(path: Path) -> tuple[System, tuple[Finding, ...]]:

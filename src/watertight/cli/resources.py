@@ -144,6 +144,11 @@ def grant(
 
 def _declared(system: System, name: str) -> Resource:
     """A resource of the declaration. Raises Unknown."""
+    if name in system.services:
+        raise Unknown(
+            f"`{name}` is a service, and Watertight runs it: no server must be told anything.",
+            remedy=f"What its program is told: watertight env {name}.",
+        )
     if name not in system.resources:
         raise Unknown(
             f"There is no resource `{name}`.", remedy=did_you_mean_or_list(name, system.resources)

@@ -12,11 +12,12 @@ import typer
 from rich.markup import escape
 
 from watertight.cli.background import start_in_background
-from watertight.cli.checking import load_checked, load_for_this_machine
+from watertight.cli.checking import absent_here, load_checked, load_for_this_machine
 from watertight.cli.logging import log_to_file
 from watertight.cli.output import (
     Output,
     OutputOption,
+    finding_as_dict,
     print_findings,
     print_json,
     say,
@@ -64,21 +65,29 @@ def _print_changes(changes: tuple[Change, ...]) -> None:
 
 @speaks_plainly
 def plan(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
-    """Show what applying the declaration would change: channels and grants gained and lost."""
-    _, changes = _changes(file, load_checked)
+    """Show what applying the declaration would change: channels and grants gained and lost.
+
+    It warns of what is not on this machine, for which `apply` refuses it here.
+    """
+    system, changes = _changes(file, load_checked)
+    absent = absent_here(system, file)
+    print_findings(absent, stderr)
     if output is Output.JSON:
         print_json(
             {
                 "changes": [
                     {"sign": change.sign, "what": change.what, "tightens": change.tightens}
                     for change in changes
-                ]
+                ],
+                "absent": [finding_as_dict(finding) for finding in absent],
             }
         )
     elif changes:
         _print_changes(changes)
     else:
         say("Nothing would change.")
+    if absent:
+        say("On this machine `apply` would refuse it, for what is not here.")
 
 
 @speaks_plainly
