@@ -85,6 +85,39 @@ for name in sys.argv[1:]:
         assert said == "orders unknown\npayments 127.64.0.9\nexample.com unknown\n"
 
 
+async def test_names_from_the_root_resolve_too(home: Path, capabilities: HostCapabilities) -> None:
+    """``orders.`` is ``orders``, to every way of asking; no other name gets a dot."""
+    system = system_of(
+        idler("storefront"),
+        server("orders", 8081),
+        server("payments", 8082),
+        channels=(("storefront", "orders"),),
+    )
+    script = """
+import socket, sys
+for name in sys.argv[1:]:
+    try:
+        addresses = sorted({found[4][0] for found in socket.getaddrinfo(name, 80)})
+        print(name, *addresses, socket.gethostbyname(name))
+    except OSError: print(name, "unknown")
+"""
+    async with running(home, system, capabilities) as host:
+        await host.up("storefront", "app")
+        names = ("orders.", "localhost.", "payments.")
+        said = await host.inside("storefront", PYTHON, "-c", script, *names)
+        address = callee_addresses(system, "storefront", shared_network=False)["orders"]
+        assert said.splitlines() == [
+            f"orders. {address} {address}",
+            "localhost. 127.0.0.1 ::1 127.0.0.1",
+            "payments. unknown",
+        ]
+        said = await host.inside("storefront", "/usr/bin/getent", "hosts", "orders.")
+        assert said.split() == [address, "orders", "orders."]
+        # Back from the address, the name is the plain one.
+        ask = "import socket, sys; print(socket.gethostbyaddr(sys.argv[1])[0])"
+        assert await host.inside("storefront", PYTHON, "-c", ask, address) == "orders\n"
+
+
 async def test_the_environment_is_clean(
     home: Path, capabilities: HostCapabilities, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,9 +153,13 @@ def pod_wire(spec: PodSpec, layout: Layout) -> PodWire:
 
 
 def write_hosts(path: Path, hosts: Mapping[str, str]) -> None:
-    """Writes a hosts file (hosts(5)) in place: it is bind-mounted, so the inode must stay."""
-    text = "".join(f"{address}\t{name}\n" for name, address in hosts.items())
-    text += "::1\tlocalhost\n"
+    """Writes a hosts file (hosts(5)) in place: it is bind-mounted, so the inode must stay.
+
+    Each name also with the dot of a name from the root (RFC 1034 section 3.1), which glibc compares
+    like any other character.
+    """
+    lines = [*hosts.items(), ("localhost", "::1")]
+    text = "".join(f"{address}\t{name} {name}.\n" for name, address in lines)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         os.fchmod(descriptor, 0o644)

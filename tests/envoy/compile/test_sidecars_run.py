@@ -151,6 +151,8 @@ async def test_a_host_that_is_not_one_host_is_refused() -> None:
             "[::1]:80",
             "a_b",
             "A.",
+            "orders.",
+            "orders.:8081",
         ):
             answer = await mesh.request("policed", "orders", "GET", "/", headers={"host": good})
             assert ["host", good] in answer.json()["headers"], "as the caller wrote it"
