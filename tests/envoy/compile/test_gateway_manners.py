@@ -244,6 +244,20 @@ async def test_what_proxies_say_never_comes_from_a_client(client: Outside) -> No
     assert (await client.get("/page", "x_forwarded_for: mine")).status == 400
 
 
+@pytest.mark.parametrize(
+    "written", ["X-Request-Id", "x-request.id", "X-REQUEST-ID", "X-Request!Id"]
+)
+async def test_an_id_of_a_client_is_never_taken(client: Outside, written: str) -> None:
+    """Neither from loopback, where Envoy itself would keep it."""
+    theirs = "0e1d7d56-2a38-4d63-9a3a-5c5cbe4b6a11"
+    seen = await client.get("/page", f"{written}: {theirs}", "X-Forwarded-For: 10.0.0.1")
+    assert seen.status == 200
+    assert theirs not in {value for _, value in seen.asked}
+    given = seen.said("x-request-id")
+    assert given is not None
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", given)
+
+
 @pytest.mark.parametrize("method", DAV)
 async def test_any_registered_method(client: Outside, method: str) -> None:
     # Envoy holds to RFC 10008: a QUERY says what its content is.

@@ -43,6 +43,7 @@ from tests.envoy.probes.weakenings import (
     past_the_judge,
     provider,
     read_as_written,
+    request_ids_believed,
     scheme_as_written,
     sessions_resumed,
     slashes_taken_by_all,
@@ -279,6 +280,12 @@ SABOTAGES = (
     sabotage(
         "hyphens only at the edge",
         always(manager(*HTTPS, hyphens_only)),
+        "gateway.forged-headers",
+        on=(OUTSIDE,),
+    ),
+    sabotage(
+        "request ids of outsiders at the edge",
+        always(manager(*HTTPS, request_ids_believed)),
         "gateway.forged-headers",
         on=(OUTSIDE,),
     ),

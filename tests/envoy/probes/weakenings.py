@@ -283,6 +283,17 @@ def hyphens_only(body: Json) -> None:
             known["regex"] = known["regex"].replace("[^a-z0-9]", "-")
 
 
+def request_ids_believed(body: Json) -> None:
+    """An id of the client's own stays, since it comes from a private address."""
+    (extension,) = body["early_header_mutation_extensions"]
+    for mutation in extension["typed_config"]["mutations"]:
+        if matcher := mutation.get("remove_on_match"):
+            known = matcher["key_matcher"]["safe_regex"]
+            names = known["regex"].split("|")
+            names.remove("x[^a-z0-9]request[^a-z0-9]id")
+            known["regex"] = "|".join(names)
+
+
 def hosts_believed(body: Json) -> None:
     """What is sent to two hosts is sent on."""
     host = body["virtual_hosts"][0]

@@ -41,7 +41,10 @@ from watertight.enforcers.envoy.compile.http import HTTP1, common_options, manag
 from watertight.enforcers.envoy.resources import Resource, ResourceType
 from watertight.model.system import GATEWAY, Gateway, Route, System
 
-_NOT_FOR_STRANGERS = (*CERTIFICATES, *FORWARDING, *OVERRIDES, *USERS)
+REQUEST_ID = "x-request-id"
+"""Ours to give, so that no stranger writes into the lines of others in a log. Envoy itself keeps a
+client's where it takes the address for internal (loopback, RFC 1918), whatever its options say."""
+_NOT_FOR_STRANGERS = (*CERTIFICATES, *FORWARDING, *OVERRIDES, *USERS, REQUEST_ID)
 STRANGE = (*PROXIES, *SERVED_USERS)
 
 LISTENER = "https"
@@ -66,7 +69,7 @@ ACCESS_LOG = {
     "client": forwarding.CLIENT,
     "tls": "%DOWNSTREAM_TLS_VERSION%",
     "protocol": "%PROTOCOL%",
-    "request_id": f"%REQ(X-REQUEST-ID):{logs.NAME_BYTES}%",
+    "request_id": f"%REQ({REQUEST_ID.upper()}):{logs.NAME_BYTES}%",
     "subject": f"%REQ({SUBJECT_HEADER.upper()}):{logs.NAME_BYTES}%",
     "method": f"%REQ(:METHOD):{logs.METHOD_BYTES}%",
     "host": f"%REQ(:AUTHORITY):{logs.NAME_BYTES}%",
