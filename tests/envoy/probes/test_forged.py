@@ -58,6 +58,26 @@ async def test_an_app_that_is_there_is_told_nothing() -> None:
     assert not_held(results) == {}
 
 
+async def test_what_nobody_saw_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app answers, and says nothing of its headers."""
+    monkeypatch.setattr(live, "packet_socket", no_packet_socket)
+    async with scene("http.server") as there:
+        results = await there.run(list(forged.probes(there.mesh.system)))
+    assert {(r.id, r.verdict) for r in results} == {(probe, Verdict.NOT_RUN) for probe in IDS}
+    assert all("nobody may look" in result.observed for result in results)
+
+
+async def test_an_app_that_repeats_it_needs_no_witness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app answers with all of its headers, and its proxy lets one pass."""
+    monkeypatch.setattr(live, "packet_socket", no_packet_socket)
+    monkeypatch.setattr(forged, "OURS", (*forged.OURS, "x-colour"))
+    async with (
+        running_mesh(system(free_port("127.0.0.1")), keys=KEYS) as mesh,
+        live.arena_over(mesh, token_keys={"main": KEY.as_dict(private=True)}) as arena,
+    ):
+        assert await verdicts(mesh, arena) == {probe: {Verdict.BROKEN} for probe in IDS}
+
+
 @pytest.mark.parametrize("seen", [True, False], ids=["with a witness", "without one"])
 async def test_an_absent_app_proves_nothing(monkeypatch: pytest.MonkeyPatch, seen: bool) -> None:
     if not seen:
