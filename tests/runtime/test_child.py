@@ -19,6 +19,7 @@ WIRE: ProcessWire = {
     "credentials": None,
     "nested_user_namespace": False,
     "low_ports": False,
+    "first": False,
     "confined": False,
     "access_log": "",
     "limits": None,

@@ -163,7 +163,7 @@ async def test_an_app_touches_no_process_but_its_own(
         await host.up("orders", "proxy", "app")
         init = host.supervisor.pods["orders"].pid
         theirs = [init, *descendants(init)]
-        assert len(theirs) == 5  # the init; a warden each for proxy and app, and these
+        assert len(theirs) == 4  # the init, the proxy, the app's warden and the app
         found = await attack(host, _PROCESSES, *map(str, theirs))
         assert host.supervisor.pods["orders"].running()
         assert set(theirs) <= {init, *descendants(init)}

@@ -412,6 +412,7 @@ class Init:
         wire = self._child(request).wire.copy()
         wire["argv"] = [str(word) for word in request["argv"]]
         wire["groups"] = [str(group) for group in request.get("groups", ())]
+        wire["first"] = False
         wire["process_bytes"] = wire["process_most_bytes"] = wire["processes_bytes"] = None
         connection.socket.setblocking(True)
         connection.socket.sendall(b'{"ok": true}\n')

@@ -48,6 +48,7 @@ def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> Process
         "credentials": list(process.credentials) if process.credentials else None,
         "nested_user_namespace": isolation is Isolation.USER_NAMESPACES and process.name != PROXY,
         "low_ports": process.low_ports and process.credentials is not None,
+        "first": process.name == PROXY,
         "confined": True,
         "log": str(layout.log(spec.name, process.name)),
         "access_log": str(layout.access_log(spec.name)) if process.name == PROXY else "",

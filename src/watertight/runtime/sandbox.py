@@ -1,9 +1,10 @@
 """Starts one process in its sandbox: fork, namespaces, a root of its own, identity, exec.
 
-With process namespaces there is a *warden* between the init and the program: pid 1 of the
+With process namespaces there is a *warden* between the init and an app or server: pid 1 of the
 program's own process namespace. It reaps what the program orphans, passes signals on, and
-when it ends the kernel ends everything below it. The program sees neither the proxy's processes
-nor, in its own root directory, anything that is not in its view (:mod:`watertight.runtime.mounts`).
+when it ends the kernel ends everything below it. A proxy needs none: it makes no processes, heeds
+signals, and is pid 1 itself. A program sees neither another one's processes nor, in its own root
+directory, anything that is not in its view (:mod:`watertight.runtime.mounts`).
 """
 
 import contextlib
@@ -148,6 +149,9 @@ def _sandboxed(
     if process["view"]:
         linux.unshare(Namespace.MOUNT)
         os.chdir("/")  # with the program it enters the new root, as what stands in the old one
+    if process["first"]:
+        _enter_and_become(process, root, writer)
+        return
     # A fork shares each page that neither has written since. So whatever need not be done here,
     # in the process that stays, is done there, in the one that becomes another program.
     program = os.fork()

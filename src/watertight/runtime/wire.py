@@ -61,6 +61,8 @@ class ProcessWire(TypedDict):
     """Ends in a user namespace of its own, without power over the pod's."""
     low_ports: bool
     """Keeps the right to listen below port 1024, and no other, through the change of user."""
+    first: bool
+    """Is pid 1 of its process namespace itself: it makes no processes, and heeds signals."""
     confined: bool
     """Under the system call filter of :mod:`watertight.runtime.confine`."""
     log: str
