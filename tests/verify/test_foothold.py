@@ -7,12 +7,14 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.verify.live import Agents
+from watertight.enforcers.attack import inside as inside_wire
 from watertight.enforcers.attack.http import exchange, request_bytes
-from watertight.enforcers.attack.inside import dial_inside
+from watertight.enforcers.attack.inside import InsideWire, dial_inside
 from watertight.enforcers.attack.wire import Absent, Closed
 from watertight.verify.foothold import Foothold, FootholdLost, agent_argv
 
@@ -247,3 +249,22 @@ async def test_to_ask_who_says_too_little_gives_what_there_is_in_time() -> None:
         wire = await dial_inside(inside, "127.0.0.1", port, timeout_seconds=5)
         assert await wire.ask(b"GET / HTTP/1.1\r\n\r\n", 0.1) == OK[:-1]
         await wire.close()
+
+
+async def test_a_wait_inside_is_as_long_as_the_host_has_become_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The agent has its number of seconds; whoever asked it waits on if they were too few."""
+    paces = iter((1.0, 3.0))
+    monkeypatch.setattr(inside_wire, "patience", lambda seconds: seconds * next(paces, 3.0))
+    told: list[float] = []
+
+    class Silent:
+        async def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+            assert operation == "receive"
+            told.append(round(arguments["timeout_seconds"]))
+            return {"data": "", "closed": False}
+
+    with pytest.raises(TimeoutError):
+        await InsideWire(Silent(), 1).receive(10.0)
+    assert told == [10, 30]

@@ -1,5 +1,6 @@
 """A wire that starts inside a sandbox: the probe agent connects, the prober speaks."""
 
+import asyncio
 import base64
 
 from watertight.enforcers.attack.patience import patience
@@ -31,16 +32,23 @@ class InsideWire:
         return await self._received("ask", timeout_seconds, data=data)
 
     async def _received(self, operation: str, timeout_seconds: float, **what: bytes) -> bytes:
-        answer = await self._inside.call(
-            operation, stream=self._stream, timeout_seconds=patience(timeout_seconds), **what
-        )
-        if "error" in answer:
-            raise Closed(answer["error"])
-        if answer.get("reset"):
-            raise Closed("connection reset")
-        if not answer["data"] and not answer["closed"]:
-            raise TimeoutError
-        return base64.b64decode(answer["data"])
+        """The agent waits as long as told; we wait on if the host grew slow meanwhile."""
+        now = asyncio.get_running_loop().time
+        began = now()
+        while True:
+            ends = began + patience(timeout_seconds)
+            answer = await self._inside.call(
+                operation, stream=self._stream, timeout_seconds=max(0.0, ends - now()), **what
+            )
+            if "error" in answer:
+                raise Closed(answer["error"])
+            if answer.get("reset"):
+                raise Closed("connection reset")
+            if answer["data"] or answer["closed"]:
+                return base64.b64decode(answer["data"])
+            if began + patience(timeout_seconds) <= ends:
+                raise TimeoutError
+            operation, what = "receive", {}
 
     async def finish(self) -> None:
         """Sends nothing more; the other side may go on."""
@@ -65,7 +73,7 @@ async def dial_inside(
 
 async def dial_socket(inside: Inside, path: str, *, timeout_seconds: float) -> InsideWire:
     """Connects to a Unix socket from inside. Raises :class:`Absent` if nothing lets us."""
-    answer = await inside.call("open", path=path, timeout_seconds=timeout_seconds)
+    answer = await inside.call("open", path=path, timeout_seconds=patience(timeout_seconds))
     if "error" in answer:
         raise Absent(answer["error"])
     return InsideWire(inside, answer["stream"])

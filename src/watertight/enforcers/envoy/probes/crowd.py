@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from watertight.enforcers.attack.inside import InsideWire, dial_inside
+from watertight.enforcers.attack.patience import patiently
 from watertight.enforcers.attack.wire import Absent, Closed, Wire, dial_unix
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
 from watertight.enforcers.envoy.probes.make import attack
@@ -119,7 +120,7 @@ async def _misuse(wire: Wire, kind: int) -> None:
         if isinstance(wire, InsideWire):
             await wire.finish()
     elif kind == UNREAD:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
+        async with patiently(TIMEOUT_SECONDS):
             await wire.send(LINE * (UNREAD_BYTES * KINDS // (INSIDE + AT_DOOR) // len(LINE)))
 
 
