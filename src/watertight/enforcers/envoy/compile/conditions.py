@@ -3,9 +3,9 @@
 from watertight.enforcers.envoy.compile.blocks import Json, extension
 
 
-def details(text: str) -> Json:
-    """``%RESPONSE_CODE_DETAILS%`` holds this text."""
-    return cel(f"response.code_details.contains('{text}')")
+def details(*texts: str) -> Json:
+    """``%RESPONSE_CODE_DETAILS%`` holds one of these texts."""
+    return cel(" || ".join(f"response.code_details.contains('{text}')" for text in texts))
 
 
 def cel(expression: str) -> Json:

@@ -213,7 +213,10 @@ def _route(system: System, gateway: Gateway, number: int, route: Route) -> Json:
 
 def _metadata(gateway: Gateway, route: Route) -> Json:
     issuer = gateway.issuers.get(route.require.issuer) if route.require else None
-    said = {**challenges.route_metadata(route.require), **tokens.route_metadata(issuer)}
+    said = {
+        **challenges.route_metadata(route.require, route.limit),
+        **tokens.route_metadata(issuer),
+    }
     return {"metadata": {"filter_metadata": said}} if said else {}
 
 

@@ -63,18 +63,31 @@ local function is_meant_for(given, audiences)
   return false
 end
 
-local function is_good(header, payload, audiences, now)
+local function what_is_wrong(header, payload, audiences, now)
   local kind = header["typ"]
   local latest = now + {CLOCK_SKEW_SECONDS}
-  return (kind == nil or (type(kind) == "string" and TYPES[kind:lower()] == true))
-    and header["crit"] == nil and header["b64"] == nil
-    and is_time(payload["exp"], now - {CLOCK_SKEW_SECONDS}, latest + {MAX_LIFETIME_SECONDS})
-    and (payload["nbf"] == nil or is_time(payload["nbf"], 0, latest))
-    and (payload["iat"] == nil or is_time(payload["iat"], 0, latest))
-    and is_meant_for(payload["aud"], audiences)
-    and is_absent_or_name(payload["sub"])
-    and is_absent_or_name(payload["client_id"])
-    and is_absent_or_name(payload["azp"])
+  if kind ~= nil and (type(kind) ~= "string" or TYPES[kind:lower()] ~= true) then
+    return "the token is of another kind (typ)"
+  end
+  if header["crit"] ~= nil or header["b64"] ~= nil then
+    return "the token has extensions in its header (crit, b64)"
+  end
+  if not is_time(payload["exp"], now - {CLOCK_SKEW_SECONDS}, latest + {MAX_LIFETIME_SECONDS}) then
+    return "the token has expired, or its exp is too far away"
+  end
+  if payload["nbf"] ~= nil and not is_time(payload["nbf"], 0, latest) then
+    return "{challenges.NOT_YET}"
+  end
+  if payload["iat"] ~= nil and not is_time(payload["iat"], 0, latest) then
+    return "the token is issued in the future (iat)"
+  end
+  if not is_meant_for(payload["aud"], audiences) then
+    return "{challenges.AUDIENCE}"
+  end
+  if not (is_absent_or_name(payload["sub"]) and is_absent_or_name(payload["client_id"])
+      and is_absent_or_name(payload["azp"])) then
+    return "the token has a sub, client_id or azp that is no name"
+  end
 end
 
 function envoy_on_request(handle)
@@ -84,7 +97,9 @@ function envoy_on_request(handle)
   for name, payload in pairs(verified) do
     local header = verified[name .. ".header"]
     if header ~= nil then
-      if not is_good(header, payload, audiences, handle:timestamp() / 1000) then
+      local why = what_is_wrong(header, payload, audiences, handle:timestamp() / 1000)
+      if why ~= nil then
+        metadata:set("{challenges.METADATA}", "{challenges.WHY}", why)
         handle:respond({{[":status"] = "401"}}, "token refused")
         return
       end
