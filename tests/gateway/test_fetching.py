@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.gateway.certified import certified
 from tests.gateway.providers import SETS, entra, jwks, okta
 from tests.ports import free_port
-from watertight.control.issuers import facts, left_out, require_keys
-from watertight.gateway.fetching import MAX_BYTES, NONE, KeySets, fetch, fetch_all
+from watertight.control.issuers import facts, left_out, require_keys, withdrawals
+from watertight.gateway import fetching
+from watertight.gateway.fetching import MAX_BYTES, NONE, KeySets, fetch, fetch_all, unknown
 from watertight.gateway.keysets import JWKSRefused
 from watertight.model.findings import MachineLacks
 from watertight.model.system import Gateway, Issuer, Position, Requirement, Route, System
@@ -148,6 +149,41 @@ async def test_an_unreachable_issuer_keeps_its_last_good_set(tmp_path: Path) -> 
     [told] = facts(second)
     assert told["keys"] == len(entra())
     assert "No such file" in told["failure"]
+
+
+async def test_an_empty_set_withdraws_what_is_in_force_only(tmp_path: Path) -> None:
+    """Who is new has to have a key; what others put in force is not kept for want of one."""
+    file = tmp_path / "jwks.json"
+    file.write_text(jwks())
+    new = await fetch_all(system(), tmp_path, NONE)
+    assert (new.keys, new.closed) == ({}, ())
+    never = await fetch_all(system(), tmp_path, new)
+    assert (never.keys, never.closed) == ({}, ())
+    with pytest.raises(MachineLacks, match="holds no key"):
+        require_keys(system(), never)
+    adopted = await fetch_all(system(), tmp_path, unknown(system()))
+    assert adopted.closed == ("main",)
+    require_keys(system(), adopted)
+    [line] = withdrawals(unknown(system()), adopted)
+    assert "holds no key. From now on every token" in line
+    other = replace(ISSUER, issuer="https://other.example")
+    assert (await fetch_all(system(other), tmp_path, adopted)).keys == {}
+
+
+async def test_a_set_that_cannot_be_had_is_kept_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(fetching, "_now", lambda: now)
+    (tmp_path / "jwks.json").write_text(jwks(*entra()))
+    known = await fetch_all(system(), tmp_path, NONE)
+    (tmp_path / "jwks.json").unlink()
+    for seconds, closed in ((60.0, ()), (86_400.0, ()), (86_401.0, ("main",)), (9e9, ("main",))):
+        now = 1_000.0 + seconds
+        known = await fetch_all(system(), tmp_path, known)
+        assert known.closed == closed
+    (tmp_path / "jwks.json").write_text(jwks(*entra()))
+    assert (await fetch_all(system(), tmp_path, known)).closed == ()
 
 
 @pytest.mark.parametrize(

@@ -165,14 +165,19 @@ def _print_status(document: dict[str, Any]) -> None:
 
 def _print_issuer(issuer: dict[str, Any]) -> None:
     """How many keys are used, which not and why; and why they could not be fetched just now."""
-    count = counted(issuer["keys"], "key")
+    count = counted(issuer["keys"], "key") + (", closed" if issuer.get("closed") else "")
     left_out = "".join(f"\n  left out: {why}" for why in issuer["skipped"])
     stdout.print(escape(f"Issuer {issuer['name']}: {count}{left_out}"))
     if issuer["failure"]:
-        stderr.print(
-            f"[yellow]{escape(issuer['name'])}[/yellow]: {escape(issuer['failure'])} "
-            "Meanwhile the last good set is in force."
+        closed = issuer.get("closed")
+        colour = "red" if closed else "yellow"
+        meanwhile = (
+            "Until there is a key again, every token of it is refused (401)."
+            if closed
+            else "Meanwhile the last good set is in force, for a day at most."
         )
+        name, failure = escape(issuer["name"]), escape(issuer["failure"])
+        stderr.print(f"[{colour}]{name}[/{colour}]: {failure} {meanwhile}")
 
 
 def _service_row(service: dict[str, Any]) -> tuple[str, ...]:

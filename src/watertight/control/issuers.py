@@ -36,8 +36,22 @@ def left_out(key_sets: KeySets) -> Iterator[str]:
             yield f"Of the keys of the issuer {quoted(name)}, {'; '.join(checked.skipped)}."
 
 
+def withdrawals(before: KeySets, now: KeySets) -> Iterator[str]:
+    """One line for each issuer of which no token is good any more, or one is again."""
+    for name in now.closed:
+        if name not in before.closed:
+            refusal = now.refusals[name]
+            yield (
+                f"{refusal.message} From now on every token of this issuer is refused (401), "
+                "until there is a key again."
+            )
+    for name in before.closed:
+        if name in now.checked and name not in now.closed:
+            yield f"The issuer {quoted(name)} has keys again: its tokens are accepted."
+
+
 def facts(key_sets: KeySets) -> list[dict[str, Any]]:
-    """The issuers as ``status`` shows them."""
+    """The issuers as ``status`` shows them; ``closed``: no token of it is accepted."""
     return [
         {
             "name": name,
@@ -45,6 +59,7 @@ def facts(key_sets: KeySets) -> list[dict[str, Any]]:
             "jwks": issuer.jwks,
             "keys": key_sets.checked[name].count if name in key_sets.checked else 0,
             "skipped": key_sets.checked[name].skipped if name in key_sets.checked else (),
+            "closed": name in key_sets.closed,
             "failure": str(key_sets.refusals[name]) if name in key_sets.refusals else None,
         }
         for name, issuer in key_sets.issuers.items()

@@ -18,7 +18,7 @@ from watertight.control.apps import READY_SECONDS, Apps, all_at_once
 from watertight.control.certificates import GatewayCertificate
 from watertight.control.changing import Changing
 from watertight.control.ending import SERVER_STOP_SECONDS, stop_in_order
-from watertight.control.issuers import left_out, require_keys
+from watertight.control.issuers import left_out, require_keys, withdrawals
 from watertight.control.secrets import SecretsPump
 from watertight.control.servers import Servers, ServersWanted, want
 from watertight.enforcers.contract import Applied, Placement
@@ -137,6 +137,7 @@ class ControlPlane:
         self._specs = {name: specs[name] for name in self.adopted}
         if self.adopted:
             self.declared = previous
+            self.key_sets = fetching.unknown(previous)
             self.effective = previous.without_identities(self.revoked)
         for name in self.adopted:
             await self._open_doors(name)
@@ -230,7 +231,7 @@ class ControlPlane:
                 await self.enforce()
 
     async def _fetch_keys(self, declared: System) -> fetching.KeySets:
-        """Every issuer's key set, the last good one where it cannot be had now."""
+        """Every issuer's key set, the last good one for a day where it cannot be had now."""
         fetched = await fetching.fetch_all(declared, self.layout.project, self.key_sets)
         for refusal in fetched.refusals.values():
             log.warning("key_set_refused", reason=str(refusal))
@@ -238,6 +239,9 @@ class ControlPlane:
         for line in left_out(fetched):
             if line not in said:
                 self.say(line)
+        for line in withdrawals(self.key_sets, fetched):
+            log.error("issuer_keys_changed", reason=line)
+            self.say(line)
         return fetched
 
     async def secrets_in_force(self) -> None:

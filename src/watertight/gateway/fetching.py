@@ -1,19 +1,21 @@
 """Gets the issuers' key sets, from files and over https.
 
 We fetch them centrally and push them into Envoy, so that an issuer's outage stops nothing and a
-withdrawn key stops being accepted at once.
+withdrawn key stops being accepted at once. What an issuer says counts, also that no key is good;
+that nothing is heard of it does not, for a day.
 """
 
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
-from watertight.gateway.keysets import Checked, JWKSRefused, check
+from watertight.gateway.keysets import Checked, JWKSRefused, KeysWithdrawn, check, no_key
 from watertight.model.system import Issuer, System
 
 MAX_BYTES = 262_144
@@ -21,6 +23,9 @@ STEP_SECONDS = 5.0
 """For each step: to connect, to be sent something."""
 FETCH_SECONDS = 15.0
 """For the whole: who sends a byte now and then holds nobody up."""
+OUTAGE_SECONDS = 86_400.0
+"""How long the last good set stays in force while it cannot be had. Whoever keeps us from an issuer
+would else keep a withdrawn key good for ever; in a day every token that it signed has expired."""
 
 ANSWERS = "See that it can be reached from here, or write the set to a file and name that."
 TRUST = (
@@ -37,21 +42,49 @@ class KeySets:
     issuers: Mapping[str, Issuer]
     checked: Mapping[str, Checked]
     refusals: Mapping[str, JWKSRefused]
-    """Why a set could not be had the last time; an older one may stand in ``checked``."""
+    """Why a set could not be had the last time; an older one, or ``no_key``, may stand in
+    ``checked``."""
+    good_at: Mapping[str, float] = field(default_factory=dict)
+    """When a set was had last: seconds since the host has started."""
 
     @property
     def keys(self) -> dict[str, str]:
         """The JWK Sets for Envoy."""
         return {name: checked.keys for name, checked in self.checked.items()}
 
-    def last_good(self, issuer: Issuer) -> Checked | None:
-        """The set of that issuer, if it is the same one at the same place."""
+    @property
+    def closed(self) -> tuple[str, ...]:
+        """The issuers of which no token is good."""
+        return tuple(name for name, checked in self.checked.items() if not checked.count)
+
+    def in_force(self, issuer: Issuer) -> bool:
+        """Whether tokens of that issuer have been accepted, the same one at the same place."""
+        never_had = issuer.name in self.refusals and issuer.name not in self.checked
+        return self._same(issuer) and not never_had
+
+    def _same(self, issuer: Issuer) -> bool:
         known = self.issuers.get(issuer.name)
-        same = known is not None and (known.issuer, known.jwks) == (issuer.issuer, issuer.jwks)
-        return self.checked.get(issuer.name) if same else None
+        return known is not None and (known.issuer, known.jwks) == (issuer.issuer, issuer.jwks)
+
+    def last_good(self, issuer: Issuer) -> Checked | None:
+        """What is in force of an issuer that cannot be heard now."""
+        last = self.checked.get(issuer.name) if self._same(issuer) else None
+        if last is None or _now() - self.good_at[issuer.name] <= OUTAGE_SECONDS:
+            return last
+        return no_key()
+
+
+def _now() -> float:
+    """Also the time counts in which the host sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 NONE = KeySets({}, {}, {})
+
+
+def unknown(system: System) -> KeySets:
+    """What is known of the issuers of a system that somebody else put in force."""
+    return KeySets(dict(system.gateway.issuers) if system.gateway else {}, {}, {})
 
 
 async def fetch(issuer: Issuer, project_directory: Path) -> Checked:
@@ -76,23 +109,30 @@ def read(issuer: Issuer, project_directory: Path) -> Checked:
 async def fetch_all(system: System, project_directory: Path, known: KeySets) -> KeySets:
     """Every issuer's key set.
 
-    An issuer that cannot be fetched now keeps its last good set (its outage is not ours); one that
-    never had a good set has none, and routes that need it must be refused.
+    An issuer that cannot be fetched now keeps its last good set for a day (its outage is not ours);
+    one whose set holds no key has none from now on. One that is new and has no good set has none,
+    and routes that need it must be refused.
     """
     issuers = system.gateway.issuers if system.gateway else {}
     checked: dict[str, Checked] = {}
     refusals: dict[str, JWKSRefused] = {}
+    good_at = {name: known.good_at.get(name, _now()) for name in issuers}
 
     async def one(name: str, issuer: Issuer) -> None:
         try:
             checked[name] = await fetch(issuer, project_directory)
+            good_at[name] = _now()
+        except KeysWithdrawn as refusal:
+            refusals[name] = refusal
+            if known.in_force(issuer):
+                checked[name] = no_key()
         except JWKSRefused as refusal:
             refusals[name] = refusal
             if (last := known.last_good(issuer)) is not None:
                 checked[name] = last
 
     await asyncio.gather(*(one(name, issuer) for name, issuer in issuers.items()))
-    return KeySets(dict(issuers), checked, refusals)
+    return KeySets(dict(issuers), checked, refusals, good_at)
 
 
 async def _download(issuer: Issuer) -> str:

@@ -7,6 +7,7 @@ here, and Envoy refuses a whole set for one key that it cannot read.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from joserfc.jwk import ECKey, OKPKey, RSAKey
@@ -62,6 +63,10 @@ class JWKSRefused(WatertightError):
         self.why = why
 
 
+class KeysWithdrawn(JWKSRefused):
+    """A JWK Set in which no key verifies tokens: the issuer's word that none is good any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """A key set that may be believed."""
@@ -73,6 +78,14 @@ class Checked:
     """The keys that are left out, each with the reason: ``key `x` is for encryption``."""
 
 
+@cache
+def no_key() -> Checked:
+    """What verifies no token: a key whose private half was never kept, since Envoy refuses a set of
+    none."""
+    key = ECKey.generate_key("P-256", private=True).as_dict(private=False)
+    return Checked(json.dumps({"keys": [_for_envoy(key)]}, sort_keys=True), 0)
+
+
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
@@ -82,7 +95,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check(issuer: Issuer, text: str) -> Checked:
-    """The keys of a set that verify signatures, or raises :class:`JWKSRefused` if none does.
+    """The keys of a set that verify signatures; raises :class:`KeysWithdrawn` if none does, and
+    :class:`JWKSRefused` for what is no such set.
 
     RFC 7517 section 5 has keys ignored that cannot be used, so one never spoils the others: those
     for encryption, symmetric and private ones, RSA below 2048 bits, unknown types, curves and
@@ -102,7 +116,7 @@ def check(issuer: Issuer, text: str) -> Checked:
         shown = "; ".join(skipped[:MOST_SHOWN]) + ("; …" if len(skipped) > MOST_SHOWN else "")
         private = any(" is a private key" in why for why in skipped)
         why = f"holds no key that verifies tokens: {shown}"
-        raise JWKSRefused(issuer, why, PUBLIC if private else REMEDY)
+        raise KeysWithdrawn(issuer, why, PUBLIC if private else REMEDY)
     text = json.dumps({"keys": usable}, sort_keys=True, separators=(",", ":"))
     return Checked(text, len(usable), tuple(skipped))
 
@@ -135,7 +149,7 @@ def _keys(issuer: Issuer, text: str) -> list[Any]:
     if not isinstance(keys, list):
         raise JWKSRefused(issuer, "is not a JWK Set: it has no list `keys`", WRAP)
     if not keys:
-        raise JWKSRefused(issuer, "holds no key")
+        raise KeysWithdrawn(issuer, "holds no key")
     if len(keys) > MOST_KEYS:
         raise JWKSRefused(issuer, f"holds {len(keys)} keys, more than {MOST_KEYS}")
     return keys
