@@ -39,6 +39,7 @@ from tests.envoy.probes.weakenings import (
     old_codings_taken,
     old_https,
     open_fallback,
+    overrides_pass,
     past_the_gateway,
     past_the_judge,
     provider,
@@ -277,6 +278,7 @@ SABOTAGES = (
         "sessions.silent-then-elsewhere",
     ),
     sabotage("hyphens only", always(manager(*DOOR, hyphens_only)), "grants.forged-headers"),
+    sabotage("overrides pass", always(routes(*DOOR, overrides_pass)), "grants.forged-headers"),
     sabotage(
         "hyphens only at the edge",
         always(manager(*HTTPS, hyphens_only)),

@@ -294,6 +294,11 @@ def request_ids_believed(body: Json) -> None:
             known["regex"] = "|".join(names)
 
 
+def overrides_pass(body: Json) -> None:
+    """A request that was judged may become another one."""
+    del body["virtual_hosts"][0]["typed_per_filter_config"]
+
+
 def hosts_believed(body: Json) -> None:
     """What is sent to two hosts is sent on."""
     host = body["virtual_hosts"][0]

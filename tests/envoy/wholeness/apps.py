@@ -1,6 +1,7 @@
 """Servers that answer, and end, in every way in which a real one may."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -196,6 +197,7 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc, unused-ignore]
         name = handler_call_details.method.rpartition("/")[2]
         return {
             "Unary": grpc.unary_unary_rpc_method_handler(self._unary),
+            "Told": grpc.unary_unary_rpc_method_handler(self._told),
             "Left": grpc.unary_unary_rpc_method_handler(self._left),
             "Down": grpc.unary_stream_rpc_method_handler(self._down),
             "Up": grpc.stream_unary_rpc_method_handler(self._up),
@@ -206,6 +208,11 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc, unused-ignore]
     async def _unary(self, request: bytes, context: Any) -> bytes:
         context.set_trailing_metadata((("x-sum", "42"),))
         return request
+
+    async def _told(self, _request: bytes, context: Any) -> bytes:
+        """The call's metadata, as JSON."""
+        told = [(key, value) for key, value in context.invocation_metadata() if "-bin" not in key]
+        return json.dumps(told).encode()
 
     async def _left(self, _request: bytes, context: Any) -> bytes:
         """How many seconds the client still waits, as the server is told."""

@@ -7,8 +7,9 @@ SVID does not go through the caller's own proxy.
 import re
 from collections.abc import Iterable
 
-from watertight.enforcers.envoy.compile.blocks import Json, extension
+from watertight.enforcers.envoy.compile.blocks import Json, extension, typed
 
+MUTATIONS = "envoy.filters.http.header_mutation"
 PEER_HEADER = "x-forwarded-client-cert"
 SUBJECT_HEADER = "x-watertight-subject"
 """The verified ``sub`` of the token that the gateway saw."""
@@ -62,6 +63,10 @@ service that does so for another one may."""
 PROXIES = ("x-envoy-", "x-forwarded-", "x-watertight-")
 """Beginnings of the names of headers that one proxy writes and another one obeys, or an app."""
 
+FRAMING = ("content-length", "transfer-encoding")
+"""By which a request's end is found. As they are, Envoy has judged them; ``content_length`` is
+another header to it, and to programs that fold names the same one."""
+
 NEVER_TRAILERS = (
     "authorization",
     "connection",
@@ -91,10 +96,22 @@ def early(mutations: Iterable[Json]) -> Json:
 def removals(names: Iterable[str] = (), beginnings: Iterable[str] = ()) -> list[Json]:
     """Mutations that remove headers by name, and by how their names begin.
 
-    A ``.`` in a name, or another mark, is a ``-`` to programs that make a variable of it (RFC 3875
-    section 4.1.18): ``x-watertight.subject`` is ours, too.
+    A ``_``, a ``.`` or another mark in a name is a ``-`` to programs that make a variable of it
+    (RFC 3875 section 4.1.18): ``x_watertight_subject`` and ``x-watertight.subject`` are ours, too.
     """
-    known = "|".join([*map(_spelt, names), *(f"{_spelt(start)}.*" for start in beginnings)])
+    return _removed([*map(_spelt, names), *(f"{_spelt(start)}.*" for start in beginnings)])
+
+
+def look_alikes(names: Iterable[str]) -> list[Json]:
+    """Mutations that remove what could be read as one of ``names``, which stay.
+
+    A name has one ``-``.
+    """
+    return _removed(name.replace("-", "[^a-z0-9-]") for name in names)
+
+
+def _removed(expressions: Iterable[str]) -> list[Json]:
+    known = "|".join(expressions)
     return [{"remove_on_match": {"key_matcher": {"safe_regex": {"regex": known}}}}]
 
 
@@ -123,13 +140,24 @@ def copy_framing() -> Json:
     }
 
 
-def trailer_filter() -> Json:
-    """A filter that takes out of a request's trailers what they must not say."""
+def mutation_filter() -> Json:
+    """A filter that takes out of a request's trailers what they must not say, and of its headers
+    what would make another request of one that was judged (:func:`without_overrides`)."""
     return extension(
-        "envoy.filters.http.header_mutation",
+        MUTATIONS,
         "extensions.filters.http.header_mutation.v3.HeaderMutation",
         mutations={"request_trailers_mutations": removals(NEVER_TRAILERS, PROXIES)},
     )
+
+
+def without_overrides() -> Json:
+    """``typed_per_filter_config`` where requests are judged: none becomes another one."""
+    return {
+        MUTATIONS: typed(
+            "extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
+            mutations={"request_mutations": removals(OVERRIDES)},
+        )
+    }
 
 
 HIDDEN_BODY = f"""

@@ -93,7 +93,7 @@ def manager(name: str, codec: str, filters: Sequence[Json], **rest: Any) -> Json
     """A connection manager whose routes come by RDS under ``name``.
 
     ``codec`` is ``HTTP1`` or ``HTTP2``: protocols are declared, never sniffed. Paths are
-    normalised before they are judged, and a header that could be read as another one is refused.
+    normalised before they are judged.
     """
     return extension(
         "envoy.filters.network.http_connection_manager",
@@ -126,9 +126,9 @@ def manager(name: str, codec: str, filters: Sequence[Json], **rest: Any) -> Json
 
 
 def common_options(**rest: Any) -> Json:
-    """``common_http_protocol_options`` of a connection manager."""
-    return {
-        "headers_with_underscores_action": "REJECT_REQUEST",
-        "max_headers_count": MAX_HEADERS,
-        **rest,
-    }
+    """``common_http_protocol_options`` of a connection manager.
+
+    Names with ``_`` pass (RFC 9110 section 5.1 allows them, and gRPC's metadata is full of them):
+    those that could be read as one of ours are removed (:mod:`.headers`).
+    """
+    return {"max_headers_count": MAX_HEADERS, **rest}

@@ -26,16 +26,18 @@ from watertight.enforcers.envoy.compile.headers import (
     CERTIFICATES,
     CODING_HEADER,
     FORWARDING,
-    OVERRIDES,
+    FRAMING,
     PEER_HEADER,
     PROXIES,
     UNSEEN_HEADER,
     copy_coding,
     early,
     hidden_body_filter,
+    look_alikes,
+    mutation_filter,
     overwrite,
     removals,
-    trailer_filter,
+    without_overrides,
 )
 from watertight.enforcers.envoy.compile.http import (
     AMBIGUOUS_PATH,
@@ -133,7 +135,7 @@ def _manager(door: Door, lives: Lifetimes, *, delayed_close_timeout: str) -> Jso
             rbac.remember_peer(),
             rbac.deny_all(),
             *([hidden_body_filter()] if door.listens.protocol is Protocol.HTTP else []),
-            trailer_filter(),
+            mutation_filter(),
             router(silent=True),
         ],
         http2_protocol_options=dict(POOLED_HTTP2),
@@ -154,9 +156,10 @@ def _manager(door: Door, lives: Lifetimes, *, delayed_close_timeout: str) -> Jso
 
 def _forged(door: Door) -> list[Json]:
     """The gateway says by some of these headers where a request comes from, and is believed."""
+    framing = look_alikes(FRAMING) if door.listens.protocol is Protocol.HTTP else []
     if door.caller == GATEWAY:
-        return removals([CODING_HEADER], ["x-envoy-"])
-    return removals((*CERTIFICATES, *FORWARDING), PROXIES)
+        return [*removals([CODING_HEADER], ["x-envoy-"]), *framing]
+    return [*removals((*CERTIFICATES, *FORWARDING), PROXIES), *framing]
 
 
 def _routes(door: Door, lives: Lifetimes, peer: str) -> Json:
@@ -169,8 +172,10 @@ def _routes(door: Door, lives: Lifetimes, peer: str) -> Json:
     guarded = door.listens.protocol is Protocol.HTTP
     ways = app.WAYS if guarded else app.WAYS[-1:]
     routes += [_route(door, lives, peer, way) for way in ways]
-    hosts = [{"name": "all", "domains": ["*"], "routes": routes}]
-    return {"name": door.name, "virtual_hosts": hosts}
+    host: Json = {"name": "all", "domains": ["*"], "routes": routes}
+    if door.grants:
+        host["typed_per_filter_config"] = without_overrides()
+    return {"name": door.name, "virtual_hosts": [host]}
 
 
 def _route(door: Door, lives: Lifetimes, peer: str, way: app.Way) -> Json:
@@ -223,7 +228,6 @@ def _granted_by(route: Route) -> set[str]:
 
 
 def _removed(door: Door) -> list[str]:
-    """What Envoy itself wrote in between, as that a client is on loopback; and, where a request was
-    judged, what would turn it into another one."""
+    """What Envoy itself wrote in between, as that a client is on loopback."""
     scheme = [] if door.caller == GATEWAY else ["x-forwarded-proto"]
-    return [CODING_HEADER, "x-envoy-internal", *scheme, *(OVERRIDES if door.grants else ())]
+    return [CODING_HEADER, "x-envoy-internal", *scheme]

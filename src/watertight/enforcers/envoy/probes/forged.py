@@ -33,6 +33,8 @@ OURS = (
     *("wl-proxy-client-ip", "proxy-client-ip", "true-client-ip", "ssl-client-verify"),
 )
 """What an app may take a proxy's word for, whoever asks."""
+JUDGED = ("x-http-method-override", "x-original-url", "x-rewrite-url", "x-script-name")
+"""What makes another request of one that was judged."""
 OUTSIDE = (
     *("remote-user", "x-remote-user", "x-auth-request-user", "x-amzn-oidc-identity"),
     *("x-appengine-user-email", "x-goog-authenticated-user-email", "x-ms-client-principal-name"),
@@ -49,14 +51,15 @@ def probes(system: System) -> Iterator[Probe]:
     """For every HTTP channel between services, and for each app at the gateway."""
     for way in ways(system):
         if way.from_service and way.listens.protocol is Protocol.HTTP:
+            names = (*OURS, *JUDGED) if way.grants else OURS
             yield attack(
                 "grants.forged-headers",
                 way.channel,
-                f"{len(OURS)} headers that only proxies write, in two spellings",
+                f"{len(names)} headers that only proxies write, in three spellings",
                 _forged,
                 Caller(way, permitted(way)),
                 (way.callee, way.listens.port),
-                OURS,
+                names,
             )
     names = (*OURS, *OUTSIDE)
     for name, listens, outsider in outsiders(system):
@@ -64,7 +67,7 @@ def probes(system: System) -> Iterator[Probe]:
         yield attack(
             "gateway.forged-headers",
             edge.CHANNEL,
-            f"{len(names)} headers at {where} that only proxies write, in two spellings",
+            f"{len(names)} headers at {where} that only proxies write, in three spellings",
             _forged,
             outsider,
             (name, listens.port),
@@ -75,8 +78,13 @@ def probes(system: System) -> Iterator[Probe]:
 async def _forged(
     arena: Arena, person: Person, app: tuple[str, int], names: tuple[str, ...]
 ) -> Observation:
-    # One with a point where the other has its last hyphen.
-    spelt = [*names, *(".".join(name.rsplit("-", 1)) for name in names if "-" in name)]
+    # As they are, with a point for the last hyphen, and with underscores for all.
+    others = [name for name in names if "-" in name]
+    spelt = [
+        *names,
+        *(".".join(name.rsplit("-", 1)) for name in others),
+        *(name.replace("-", "_") for name in others),
+    ]
     turned_away = True
     async with arena.witness(*app) as witness:
         for at in range(0, len(spelt), AT_ONCE):

@@ -85,6 +85,8 @@ IDENTITY = (
     "x-envoy-internal",
 )
 """What an app may be told of who asks."""
+LOOK_ALIKES = tuple(name.replace("-", "_") for name in IDENTITY)
+"""The same to a program that makes variables of names (RFC 3875 section 4.1.18)."""
 
 
 def length(body: bytes) -> bytes:
@@ -272,7 +274,8 @@ def _old() -> Iterator[Shape]:
 
 
 def _trailers(base: Base, hidden: bytes) -> Pieces:
-    lines = "".join(f"{name}: {FORGED}{base.lines[-1][1]}\r\n" for name in IDENTITY).encode()
+    names = (*IDENTITY, *LOOK_ALIKES)
+    lines = "".join(f"{name}: {FORGED}{base.lines[-1][1]}\r\n" for name in names).encode()
     lines += b"content-length: 0\r\ntransfer-encoding: identity\r\nhost: watertight.example\r\n"
     head = base.head(
         b"te: trailers\r\ntrailer: x-forwarded-client-cert\r\ntransfer-encoding: chunked\r\n"

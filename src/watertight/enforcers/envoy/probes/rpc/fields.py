@@ -146,6 +146,7 @@ def _identity() -> Iterator[Strike]:
         forged = (name, f"URI={FORGED}")
         yield _with(f"{name} of its own writing", forged)
         yield _with(f"{name} twice", forged, forged)
+        yield _with(f"{name} with underscores", (name.replace("-", "_"), forged[1]))
         yield _strike(
             f"{name} before all others",
             lambda aim, f=forged: Call([f, *aim.fields()]),  # type: ignore[misc]
