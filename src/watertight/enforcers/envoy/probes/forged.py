@@ -51,15 +51,15 @@ def probes(system: System) -> Iterator[Probe]:
     """For every HTTP channel between services, and for each app at the gateway."""
     for way in ways(system):
         if way.from_service and way.listens.protocol is Protocol.HTTP:
-            names = (*OURS, *JUDGED) if way.grants else OURS
+            lies = (*OURS, *JUDGED) if way.grants else OURS
             yield attack(
                 "grants.forged-headers",
                 way.channel,
-                f"{len(names)} headers that only proxies write, in three spellings",
+                f"{len(lies)} headers that only proxies write, in three spellings",
                 _forged,
                 Caller(way, permitted(way)),
                 (way.callee, way.listens.port),
-                names,
+                lies,
             )
     names = (*OURS, *OUTSIDE)
     for name, listens, outsider in outsiders(system):
