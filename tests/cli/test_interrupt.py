@@ -17,6 +17,8 @@ from watertight.control.client import AdminClient, GoesOn
 from watertight.model.starter import STARTER
 
 MOMENTS = 6
+HEARS_IT = ("/usr/bin/env", "--default-signal=INT")
+"""What runs in the background of a shell has it ignored, and so would its children."""
 COMMAND = (sys.executable, "-m", "watertight.cli")
 
 
@@ -33,7 +35,7 @@ def project() -> Iterator[Path]:
 def interrupted(project: Path, after_seconds: float, *arguments: str) -> tuple[int, str]:
     """As a terminal does it: every process of the group gets the signal."""
     with subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*HEARS_IT, *COMMAND, *arguments],
         cwd=project,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -42,7 +44,10 @@ def interrupted(project: Path, after_seconds: float, *arguments: str) -> tuple[i
     ) as running:
         time.sleep(after_seconds)
         os.killpg(running.pid, signal.SIGINT)
-        _, said = running.communicate(timeout=120)
+        try:
+            _, said = running.communicate(timeout=120)
+        finally:
+            running.kill()  # if it never ended
     return running.returncode, said
 
 
