@@ -39,7 +39,7 @@ def test_it_says_so_and_the_proof_lists_it(unisolated: UnisolatedSystem) -> None
     """Channels are sealed all the same; what isolation would give comes out broken."""
     try:
         unisolated.start()
-        assert "not isolated" in unisolated.output()
+        unisolated.wait_for_output("not isolated")
         unisolated.drive_traffic()
         done = subprocess.run(
             unisolated.command("verify", str(unisolated.project), "-o", "json"),

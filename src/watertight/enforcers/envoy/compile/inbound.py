@@ -195,7 +195,10 @@ def _route(door: Door, lives: Lifetimes, peer: str, way: app.Way) -> Json:
                 "grpc_timeout_header_max": seconds(lives.stream),
             },
             "retry_policy": retries.by_callee(
-                door.listens.protocol, door.retries, safe=way.again and http
+                door.listens.protocol,
+                # Every answer to an upgrade but 101 has a status of ours (ADR 33).
+                0 if way.cluster == app.UPGRADES else door.retries,
+                safe=way.again and http,
             ),
         },
         "typed_per_filter_config": rbac.policies(
