@@ -17,6 +17,7 @@ Message = Callable[[int], bytes]
 """The n-th operation that a flood sends."""
 AT_ONCE = 1000
 WAIT_SECONDS = 60
+PAUSE_SECONDS = 0.05
 LONGEST_SECONDS = 120
 """A flood ends by itself then."""
 
@@ -42,6 +43,11 @@ def ids(number: int) -> bytes:
     """A message with a long id, which is remembered for two minutes."""
     head = f"NATS/1.0\r\nNats-Msg-Id: {number:060000d}\r\n\r\n"
     return f"HPUB orders.same {len(head)} {len(head)}\r\n{head}\r\n".encode()
+
+
+def bulk(number: int) -> bytes:
+    """A message of 8 kB into a stream, which nobody acknowledges."""
+    return f"PUB named.two 8000\r\n{number:08000d}\r\n".encode()
 
 
 @contextlib.contextmanager
@@ -91,4 +97,18 @@ def flood(rig: Rig, message: Message, most: int, stop: threading.Event | None = 
                 wire.sendall(b"".join(message(sent + n) for n in range(at_once)) + b"PING\r\n")
                 sent += at_once
                 ponged(wire)
+    return sent
+
+
+def trickle(rig: Rig, service: str, message: Message, rate: int, stop: threading.Event) -> int:
+    """Sends so many a second, in one session; how many went out. Raises OSError where the server
+    ends it."""
+    sent, start = 0, time.monotonic()
+    with session(rig, service) as wire:
+        while not stop.is_set() and time.monotonic() < start + LONGEST_SECONDS:
+            due = int((time.monotonic() - start) * rate)
+            wire.sendall(b"".join(map(message, range(sent, due))) + b"PING\r\n")
+            ponged(wire)
+            sent = max(sent, due)
+            time.sleep(PAUSE_SECONDS)
     return sent

@@ -1,10 +1,12 @@
 """Whatever one service has a server remember, it stays within its memory, and others go on."""
 
 import asyncio
+import re
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from watertight.enforcers.contract import Placement, Verdict
 from watertight.enforcers.nats import watch
 from watertight.enforcers.nats.compile import CONFIGURATION
 from watertight.enforcers.nats.enforcer import NATSEnforcer
+from watertight.enforcers.nats.held import REQUEST_BYTES, Held
 from watertight.enforcers.nats.operator import operator
 from watertight.enforcers.nats.shown_out import show_out, shown_out, without_users
 from watertight.enforcers.nats.watch import Guard
@@ -49,6 +52,8 @@ channels:
   - {{from: bob, to: events, subscribe: [ask.*], reply: true}}
   - {{from: carol, to: events, publish: [named.two]}}
 """
+CAROLS_RATE, ALICES_RATE = 2500, 5000
+"""Messages a second."""
 KEPT = (MEMORY_MIB << 20) // 4 // 3072 - 100
 """By ORDERS: what the others leave of a quarter of the memory."""
 
@@ -64,14 +69,19 @@ def streams(system: System) -> Mapping[str, Mapping[str, Any]]:
 
 
 @asynccontextmanager
-async def small_server(*, watched: bool = True) -> AsyncIterator[tuple[Rig, Sequence[str]]]:
-    """In a control group of its declared memory, and looked after as ``up`` does."""
+async def small_server(
+    *, watched: bool = True, counted: bool = True
+) -> AsyncIterator[tuple[Rig, Sequence[str]]]:
+    """In a control group of its declared memory, and looked after as ``up`` does; or by a guard to
+    which no requests are told."""
     with budget(MEMORY_MIB << 20) as groups:
         async with running_server(NATSEnforcer(), SYSTEM) as rig:
             await rig.host.stop()
             rig.host.groups = groups
             await rig.host.start()
-            guard = asyncio.ensure_future(watch.watch(rig.plan, rig.host)) if watched else None
+            blind = replace(rig.plan, grants=replace(rig.plan.grants, ways_back=()))
+            watching = watch.watch(rig.plan if counted else blind, rig.host) if watched else None
+            guard = asyncio.ensure_future(watching) if watching else None
             try:
                 yield rig, groups
                 assert killed(groups) == 0
@@ -156,6 +166,100 @@ async def test_who_takes_the_memory_is_shown_out_and_others_go_on(
         await until(lambda: shown_out(rig.plan, rig.host) == frozenset())
         async with connected(rig, "alice") as alice:
             await alice.nats.jetstream().publish("named.one", b"is back")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("message", "counted", "out"),
+    [
+        pytest.param(floods.requests, True, "alice", id="requests"),
+        pytest.param(floods.fetches, True, "alice", marks=pytest.mark.slow, id="fetches"),
+        pytest.param(floods.requests, False, "carol", marks=pytest.mark.slow, id="not counted"),
+    ],
+)
+async def test_who_holds_the_memory_is_shown_out_and_not_who_sends_most(
+    message: floods.Message, counted: bool, out: str
+) -> None:
+    """Carol's messages go into a stream and stay on the disk; alice's requests, a fraction of them,
+    stay in memory. A guard that does not count those shows carol out."""
+    stop = threading.Event()
+    seen: set[str] = set()
+    async with small_server(counted=counted) as (rig, _):
+
+        def send(service: str, each: floods.Message, rate: int) -> asyncio.Future[int]:
+            sending = asyncio.to_thread(floods.trickle, rig, service, each, rate, stop)
+            return asyncio.ensure_future(sending)
+
+        def is_over() -> bool:
+            seen.update(shown_out(rig.plan, rig.host) or ())
+            return bool(seen) or hearing.done()
+
+        hearing = asyncio.ensure_future(asyncio.to_thread(floods.hear, rig, stop))
+        alice = send("alice", message, ALICES_RATE)
+        carol = send("carol", floods.bulk, CAROLS_RATE)
+        try:
+            await until(is_over)
+        finally:
+            stop.set()
+            await asyncio.gather(hearing, alice, carol, return_exceptions=True)
+        assert seen == {out}
+        assert hearing.exception() is None
+        if out == "alice":
+            assert carol.result() > 0
+
+
+def as_before(text: str) -> str:
+    """A configuration as versions wrote it whose guard counted no requests."""
+    for name in ("$SYS.OPERATOR.SUBSZ", "$SYS.REQ.SERVER.PING.SUBSZ"):
+        assert name in text
+    text = re.sub(r'\n *{ service: { account: "SYSTEM", subject: "[^"]*SUBSZ" }.*', "", text)
+    text = text.replace('{ service: "$SYS.REQ.SERVER.PING.SUBSZ", accounts: [SERVICES] }, ', "")
+    text = text.replace('"$SYS.OPERATOR.SUBSZ", ', "")
+    assert "SUBSZ" not in text
+    return text
+
+
+def asked(rig: Rig, count: int) -> None:
+    with floods.session(rig, "alice") as wire:
+        wire.sendall(b"".join(map(floods.requests, range(count))) + b"PING\r\n")
+        floods.ponged(wire)
+
+
+@pytest.mark.asyncio
+async def test_a_server_that_runs_as_before_is_guarded_and_brought_up_to_date() -> None:
+    stop = threading.Event()
+    async with small_server(watched=False) as (rig, _):
+        await rig.host.stop()
+        await rig.host.write({CONFIGURATION: as_before(rig.plan.files[CONFIGURATION])})
+        await rig.host.start()
+        guard = Guard(MEMORY_MIB << 20, Held(rig.plan.grants.ways_back))
+        clock = asyncio.get_running_loop()
+
+        async def guarded() -> None:
+            async with operator(rig.plan, rig.host) as session:
+                while not guard.out:
+                    await watch.look(session, guard, clock.time(), rig.resource)
+                    await asyncio.sleep(watch.NEAR_SECONDS)
+
+        hearing = asyncio.ensure_future(asyncio.to_thread(floods.hear, rig, stop))
+        args = (rig, floods.requests, MANY, stop)
+        flood = asyncio.ensure_future(asyncio.to_thread(floods.flood, *args))
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                await guarded()
+        finally:
+            stop.set()
+            await asyncio.gather(hearing, flood, return_exceptions=True)
+        assert guard.out.keys() == {"alice"}
+        assert guard.held.by_service().get("alice", 0.0) < MEMORY_MIB << 10, "none were counted"
+
+        assert (await rig.enforcer.apply(rig.plan, rig.host)).changed == (CONFIGURATION,)
+        counted = Guard(MEMORY_MIB << 20, Held(rig.plan.grants.ways_back))
+        async with operator(rig.plan, rig.host) as session:
+            await watch.look(session, counted, 0.0, rig.resource)
+            await asyncio.to_thread(asked, rig, 1000)
+            await watch.look(session, counted, watch.COUNT_SECONDS, rig.resource)
+        assert counted.held.by_service()["alice"] >= 1000 * REQUEST_BYTES
 
 
 @pytest.mark.slow
@@ -249,28 +353,3 @@ def test_only_the_user_goes_from_the_configuration() -> None:
     assert "shop.internal/bob" in out
     assert '\n  "alice" {\n' in out
     assert without_users(text, []) == text
-
-
-def _connection(cid: int, account: str, messages: int, size: int = 0) -> dict[str, Any]:
-    counts = {"in_msgs": messages, "in_bytes": size, "subscriptions": 0}
-    return {"cid": cid, "account": account, **counts}
-
-
-def test_the_guard_blames_who_sent_most_and_lately() -> None:
-    guard = Guard(1 << 30)
-    full = 700 << 20
-    guard.note([_connection(1, "alice", 10**9), _connection(2, "bob", 5)], 1.0)
-    assert guard.judge(full, 1.0) is None, "nothing is known yet of who took it"
-    later = [_connection(1, "alice", 10**9), _connection(2, "bob", 50_000)]
-    guard.note(later, 2.0)
-    assert guard.judge(600 << 20, 2.0) is None, "there is room"
-    assert guard.judge(full, 2.0) == "bob"
-    guard.note(later, 3.0)
-    assert guard.judge(full, 3.0) is None, "it does not grow"
-    assert guard.judge(full + (64 << 20), 3.0) is None, "alice has sent nothing since"
-    guard.let_in(12.5)
-    assert guard.out == {}
-    again = [_connection(3, "bob", 50_000)]
-    guard.note(again, 13.0)
-    assert guard.judge(full + (64 << 20), 13.0) == "bob"
-    assert guard.out["bob"] == 13.0 + 2 * watch.FIRST_SECONDS

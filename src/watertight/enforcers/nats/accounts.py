@@ -43,6 +43,8 @@ ASKED = {
 every account has without an import: nats-server 2.9 loses those as it reloads."""
 _KICK, _KICK_THERE = "$SYS.OPERATOR.KICK.*", "$SYS.REQ.SERVER.*.KICK"
 """Ends one connection; since 2.10.9. The star stands for the server's id."""
+SUBSZ, _SUBSZ_THERE = "$SYS.OPERATOR.SUBSZ", "$SYS.REQ.SERVER.PING.SUBSZ"
+"""Tells how many messages an import has taken. For the guard, so not where it can end nothing."""
 REPLY_SECONDS = 60
 FETCH_SECONDS = 300
 """How long a fetch may wait for its next message or heartbeat."""
@@ -87,6 +89,17 @@ class Member:
     def inward(self) -> str:
         """What stands before what it hears as that comes into its account."""
         return f"{_IN}." if self.hears_itself else ""
+
+
+@dataclass(frozen=True, slots=True)
+class WayBack:
+    """An import by which requests of a service go, whose ways back last: no answer is the last."""
+
+    service: str
+    subject: str
+    """As it is called in the account of the service, where nothing else has that name."""
+    seconds: int
+    """For how long each stands, unless something comes back by it."""
 
 
 @dataclass(slots=True)
@@ -154,10 +167,10 @@ def accounts(
 
     ``operator``: the resource whose own SVID provisions; None where somebody else does.
     """
-    kept = [s for stream in said.streams.values() for s in stream.subjects]
-    layout = _Layout(members_of(system, resource), kept, bool(said.streams), said)
+    layout = _layout(system, resource, said)
     yield "accounts {"
-    asked = {**ASKED, **({_KICK: _KICK_THERE} if said.tls_first else {})} if operator else {}
+    guarded = {SUBSZ: _SUBSZ_THERE, _KICK: _KICK_THERE} if said.tls_first else {}
+    asked = {**ASKED, **guarded} if operator else {}
     exports = [f"{{ service: {quoted(name)}, accounts: [{ACCOUNT}] }}" for name in asked.values()]
     yield f"  {SYSTEM_ACCOUNT} {{ users: [], exports: [{', '.join(exports)}] }}"
     yield f"  {ACCOUNT} {{"
@@ -185,6 +198,21 @@ def accounts(
         yield from _own(system, one, layout)
     yield "}"
     yield f"system_account: {SYSTEM_ACCOUNT}"
+
+
+def ways_back(system: System, resource: Resource, said: Server) -> Sequence[WayBack]:
+    """What the server keeps of requests for longer than until the first answer."""
+    return [
+        WayBack(service, one.subject, one.seconds)
+        for one in _between(_layout(system, resource, said))
+        if one.streamed
+        for service in one.accounts
+    ]
+
+
+def _layout(system: System, resource: Resource, said: Server) -> _Layout:
+    kept = [s for stream in said.streams.values() for s in stream.subjects]
+    return _Layout(members_of(system, resource), kept, bool(said.streams), said)
 
 
 def members_of(system: System, resource: Resource) -> Sequence[Member]:

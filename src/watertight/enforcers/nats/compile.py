@@ -6,12 +6,12 @@ knows no other way in. The server's own SVID maps to the operator: the user by w
 streams and count sessions. Only the server and we hold its key.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from watertight.enforcers.contract import Placement
-from watertight.enforcers.nats.accounts import accounts, quoted
+from watertight.enforcers.nats.accounts import WayBack, accounts, quoted, ways_back
 from watertight.enforcers.nats.bounds import MAX_LINE_BYTES
 from watertight.enforcers.nats.declaration import KIND, Server, max_pending_bytes, server
 from watertight.enforcers.nats.storage import consumers, streams
@@ -41,6 +41,8 @@ class NATSGrants:
     """Stream → the services that read it, each by a durable consumer of its own name."""
     memory_bytes: int
     """What the server may have."""
+    ways_back: Sequence[WayBack]
+    """By which services can have it remember requests, where a guard counts them."""
 
 
 def compile_plans(system: System, placement: Placement) -> Mapping[str, ServerPlan]:
@@ -82,6 +84,7 @@ def _plan(system: System, resource: Resource, placement: Placement) -> ServerPla
             streams(system, resource, said),
             consumers(system, resource, said),
             resource.limits.memory_bytes,
+            ways_back(system, resource, said) if said.tls_first else (),
         ),
         at=resource.at,
     )

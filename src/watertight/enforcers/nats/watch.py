@@ -3,9 +3,10 @@
 No setting bounds all that a client can have nats-server remember: the way back for each request
 that nobody has answered yet (0.6 to 4 kB, for a minute; for five, of a fetch), message ids, what
 waits to be written, sent or judged. So once more memory is in use than Go's garbage can explain
-(``GOMEMLIMIT`` is half of what the server may have), the service that has sent most loses its
-connections, and for a while each new one. What it had the server remember goes with them, or at
-the latest when its time is up.
+(``GOMEMLIMIT`` is half of what the server may have), the service that holds most of it (``held``)
+loses its connections, and for a while each new one. What it had the server remember goes with them,
+or at the latest when its time is up. Nobody may be seen to hold much: of message ids and of what is
+not written yet the server tells nothing. Then it is the service that has sent most.
 """
 
 import asyncio
@@ -15,9 +16,10 @@ from typing import Any
 
 import structlog
 
-from watertight.enforcers.nats.accounts import ACCOUNT, CONNZ, VARZ, kick
+from watertight.enforcers.nats.accounts import ACCOUNT, CONNZ, SUBSZ, VARZ, WayBack, kick
 from watertight.enforcers.nats.compile import NATSGrants
-from watertight.enforcers.nats.operator import Operator, operator
+from watertight.enforcers.nats.held import SUBSCRIPTION_BYTES, Held
+from watertight.enforcers.nats.operator import Operator, Refused, operator
 from watertight.enforcers.nats.shown_out import show_out, shown_out
 from watertight.enforcers.resource import ServerHost, ServerPlan
 
@@ -32,9 +34,15 @@ GROWN = 1 / 64
 """Of the memory: by so much it must have grown since somebody was shown out, for another to be."""
 LEAST = 1 / 128
 """Of the memory: who has taken less is not to blame."""
+MUCH = 1 / 4
+"""Of what is in use: who holds that much is to blame, whoever sends more."""
+LAST = 13 / 16
+"""Of the memory: below, nobody is shown out for what he sends while one who is out holds much."""
+COUNT_SECONDS, NOTED_COUNT_SECONDS = 5.0, 0.5
+"""Between two counts of requests: as long as there is room, and once there is little."""
 HALF_LIFE_SECONDS = 5.0
 """What a service has sent counts half after that."""
-MESSAGE_BYTES, SUBSCRIPTION_BYTES = 2 << 10, 4 << 10
+MESSAGE_BYTES = 2 << 10
 """What one may cost besides its own bytes."""
 FIRST_SECONDS, LONGEST_SECONDS = 10.0, 320.0
 """For how long a service is shown out; twice as long each time."""
@@ -50,6 +58,7 @@ class Guard:
     """Who took how much, and who is shown out. Knows no server; times are those of one clock."""
 
     memory_bytes: int
+    held: Held = field(default_factory=Held)
     taken: dict[str, float] = field(default_factory=dict)
     """Service → bytes, lately."""
     out: dict[str, float] = field(default_factory=dict)
@@ -88,20 +97,30 @@ class Guard:
         """Those whose time is up."""
         self.out = {service: until for service, until in self.out.items() if until > now}
 
-    def judge(self, used_bytes: int, now: float) -> str | None:
-        """The service that is now shown out, if one is."""
+    def judge(self, used_bytes: int, now: float) -> tuple[str, str] | None:
+        """The service that is now shown out, and why; if one is."""
         grown = used_bytes >= self._full_bytes + GROWN * self.memory_bytes
         if used_bytes < FULL * self.memory_bytes or (self._full_bytes and not grown):
             return None
-        present = {s: held for s, held in self.taken.items() if s not in self.out}
-        most = max(present, key=lambda service: present[service], default=None)
-        if most is None or present[most] < LEAST * self.memory_bytes:
+        found = self._to_blame(used_bytes)
+        if found is not None:
+            times = self._times.get(found[0], 0)
+            self._times[found[0]] = times + 1
+            self.out[found[0]] = now + min(LONGEST_SECONDS, FIRST_SECONDS * 2**times)
+            self._full_bytes = used_bytes
+        return found
+
+    def _to_blame(self, used_bytes: int) -> tuple[str, str] | None:
+        much = MUCH * used_bytes
+        holding = {s: held for s, held in self.held.by_service().items() if held >= much}
+        if present := {s: held for s, held in holding.items() if s not in self.out}:
+            return max(present, key=lambda service: present[service]), "it held most"
+        if holding and used_bytes < LAST * self.memory_bytes:
             return None
-        times = self._times.get(most, 0)
-        self._times[most] = times + 1
-        self.out[most] = now + min(LONGEST_SECONDS, FIRST_SECONDS * 2**times)
-        self._full_bytes = used_bytes
-        return most
+        least = LEAST * self.memory_bytes
+        sent = {s: held for s, held in self.taken.items() if s not in self.out and held >= least}
+        most = max(sent, key=lambda service: sent[service], default=None)
+        return None if most is None else (most, "it had sent most")
 
 
 def _cost(connection: Mapping[str, Any]) -> float:
@@ -117,7 +136,7 @@ def _cost(connection: Mapping[str, Any]) -> float:
 async def watch(plan: ServerPlan, host: ServerHost) -> None:
     """See ``Watches``. Raises WatertightError when the server ends or lets us in no more."""
     grants: NATSGrants = plan.grants
-    guard = Guard(grants.memory_bytes)
+    guard = Guard(grants.memory_bytes, Held(grants.ways_back))
     clock = asyncio.get_running_loop()
     async with operator(plan, host) as session:
         for service in shown_out(plan, host) or ():
@@ -139,25 +158,43 @@ async def _connections(session: Operator, asked: Mapping[str, Any]) -> Sequence[
     return found
 
 
+async def _count(session: Operator, way: WayBack) -> int | None:
+    """How many messages an import has taken; None: the server does not let us ask, for it runs with
+    a configuration that was changed by hand, or written by an earlier version."""
+    named = ("watertight" if part in ("*", ">") else part for part in way.subject.split("."))
+    asked = {"subscriptions": True, "account": way.service, "test": ".".join(named)}
+    try:
+        answer = await session.ask(SUBSZ, asked)
+    except Refused:
+        return None
+    listed = answer["data"].get("subscriptions_list") or ()
+    counts: list[int] = [one["msgs"] for one in listed if one["subject"] == way.subject]
+    return sum(counts)
+
+
 async def look(session: Operator, guard: Guard, now: float, resource: str) -> int:
     """Shows out who must be; how many bytes the server uses."""
     answer = await session.ask(VARZ)
     used: int = answer["data"]["mem"]
+    every_seconds = NOTED_COUNT_SECONDS if guard.is_noted(used) else COUNT_SECONDS
+    for way in guard.held.due(every_seconds, now):
+        guard.held.note_requests(way, await _count(session, way), now)
     if not guard.is_noted(used):
         guard.forget()
         return used
     connections = await _connections(session, {"limit": _MOST})
     ended = await _connections(session, {"state": _CLOSED, "sort": "stop", "limit": _MOST_ENDED})
     guard.note([*ended, *connections], now)
-    service = guard.judge(used, now)
-    if service is not None:
+    guard.held.note_connections(c for c in connections if c.get("account", ACCOUNT) != ACCOUNT)
+    found = guard.judge(used, now)
+    if found is not None:
+        service, why = found
         log.warning(
             "service_shown_out",
             resource=resource,
             service=service,
             seconds=guard.out[service] - now,
-            reason=f"{used >> 20} MiB of {guard.memory_bytes >> 20} were in use, and it had sent "
-            "most",
+            reason=f"{used >> 20} MiB of {guard.memory_bytes >> 20} were in use, and {why}",
         )
     for one in connections:
         if one.get("account") in guard.out:
