@@ -48,6 +48,9 @@ SUBSZ, _SUBSZ_THERE = "$SYS.OPERATOR.SUBSZ", "$SYS.REQ.SERVER.PING.SUBSZ"
 REPLY_SECONDS = 60
 FETCH_SECONDS = 300
 """How long a fetch may wait for its next message or heartbeat."""
+ACK_SECONDS = 5
+"""How long the server keeps the way back for its word on an acknowledgement. That comes at once, or
+never: of what is acknowledged already, or was not delivered, it says nothing (seen on 2.15)."""
 UNANSWERED_SECONDS = 1
 """How long the server keeps the way back for a message that nobody may answer."""
 _JETSTREAM_INFO = "$JS.API.INFO"
@@ -243,7 +246,8 @@ def _between(layout: _Layout) -> Sequence[_Export]:
             found.offer(one.service, _Export("service", name, streamed=many, seconds=seconds))
         for subject in layout.api(one):
             fetch = ".MSG.NEXT." in subject
-            seconds = FETCH_SECONDS if fetch else REPLY_SECONDS
+            ack = subject.startswith("$JS.ACK.")
+            seconds = FETCH_SECONDS if fetch else ACK_SECONDS if ack else REPLY_SECONDS
             found.offer(one.service, _Export("service", subject, streamed=fetch, seconds=seconds))
         if layout.jetstream:
             found.offer(one.service, _Export("service", _NOWHERE, seconds=UNANSWERED_SECONDS))
