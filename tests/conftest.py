@@ -11,6 +11,8 @@ import hypothesis.internal.observability  # noqa: F401 - its plugin does so at t
 import pytest  # Python 3.11.7 cannot compile any more after a test of deeply nested answers
 import structlog
 
+from tests.exhaustive import is_exhaustive
+
 LONGEST_FIRST = (
     "tests/system/test_shop",
     "tests/system/test_endings",
@@ -29,7 +31,10 @@ LONGEST_FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Orders the tests."""
+    """Orders the tests, and leaves out what :mod:`tests.exhaustive` names."""
+    for item in items:
+        if is_exhaustive(item.nodeid):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: _turn(item.nodeid))
 
 

@@ -1,0 +1,81 @@
+"""Tests that take long, and whose kind a shorter one tries too: `make test-all` runs them.
+
+Most others of that sort are marked `slow` where they stand; these are single cases of many.
+"""
+
+import os
+from collections.abc import Iterable
+
+CASES = {
+    # All kinds of channel are proven by the shop, and these are programs of others.
+    "tests/examples/test_proven.py": "tests/system/test_shop.py::test_the_proof_holds",
+    # Two more proofs of whole systems; the tutorial's is one.
+    "tests/docs/test_pages.py::test_the_page_does_what_it_shows"
+    "[docs/how-to/prove-with-tokens.md]": ("tests/system/test_key_sets.py"),
+    "tests/docs/test_pages.py::test_the_page_does_what_it_shows[docs/how-to/use-in-ci.md]": (
+        "tests/docs/test_pages.py::test_the_page_does_what_it_shows[docs/how-to/read-the-proof.md]"
+    ),
+    "tests/envoy/probes/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
+    "[nothing permitted]": "the other weakenings",
+    "tests/envoy/probes/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
+    "[also in the clear]": "… [HTTP in the clear]",
+    "tests/envoy/probes/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
+    "[any name, judged by RBAC alone]": "… [any name]",
+    "tests/envoy/probes/test_witness.py::test_a_request_that_nobody_saw_arrive_is_not_held"
+    "[Proxy.DROPS]": "… [Proxy.HASTY_AND_DROPS]",
+    "tests/envoy/probes/test_forged.py::test_nor_does_a_silence[without one]": (
+        "… [with a witness]"
+    ),
+    "tests/envoy/probes/test_forged.py::test_an_absent_app_proves_nothing[without one]": (
+        "… [with a witness]"
+    ),
+    "tests/resources/test_revoked_server.py::test_a_server_is_revoked_and_trusted_again"
+    "[postgresql]": "… [nats]",
+    "tests/resources/test_under_load.py::test_every_key_is_replaced_under_load_and_nothing_is_lost"
+    "[jobs]": "tests/sdk/test_rabbitmq.py::test_rotation_under_load_loses_nothing",
+    "tests/rabbitmq/test_grant.py::test_a_broker_that_cannot_hold_routing_keys_is_given_nothing": (
+        "test_a_broker_of_others_is_given_what_channels_grant_and_nothing_else"
+    ),
+    "tests/rabbitmq/test_guard.py::test_what_it_was_started_with_by_hand_is_taken_back": (
+        "test_a_file_that_is_changed_by_hand_is_never_in_force"
+    ),
+    "tests/rabbitmq/test_memory.py::test_another_budget_is_another_watermark": (
+        "test_who_holds_the_brokers_memory_is_shown_out"
+    ),
+    "tests/rabbitmq/test_memory.py::test_without_the_guard_whoever_vanishes_keeps_the_memory": (
+        "test_who_took_the_memory_and_vanished_is_forgotten"
+    ),
+    "tests/rabbitmq/test_deep.py::test_no_message_is_lost_and_none_comes_that_no_grant_explains": (
+        "test_nothing_is_done_that_no_grant_names"
+    ),
+    "tests/rabbitmq/test_sabotage.py::test_passwords_are_found": "the other weakenings",
+    "tests/nats/test_sabotage.py::test_all_probes_hold_on_an_older_server": (
+        "test_all_probes_hold_on_the_server_as_it_is_compiled"
+    ),
+}
+"""How a test's id begins → what tries its kind in less time."""
+AS_ROOT = (
+    "tests/system/test_shop.py::test_the_proof_holds[no-root",
+    "tests/runtime/test_rootless.py::test_the_same_without_root[test_control_dies]",
+    *(
+        f"tests/system/test_without_control.py::{test}[False"
+        for test in (
+            "test_every_command_says_what_still_runs_and_down_ends_it",
+            "test_the_port_of_an_earlier_run_is_told_with_a_command_that_ends_it",
+            "test_an_earlier_run_in_another_place_is_refused_and_ended",
+            "test_no_second_control_process_beside_one_whose_lock_was_removed",
+            "test_another_file_of_the_folder_takes_over_the_same_system",
+        )
+    ),
+)
+"""Without root, what root runs beside it with root."""
+
+
+def is_exhaustive(nodeid: str) -> bool:
+    """Whether `make test` leaves it to `make test-all`."""
+    return any(nodeid.startswith(start) for start in beginnings())
+
+
+def beginnings() -> Iterable[str]:
+    """Of the ids of all that is left out, for whoever runs the tests."""
+    return (*CASES, *(AS_ROOT if os.geteuid() == 0 else ()))
