@@ -198,6 +198,7 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc, unused-ignore]
         return {
             "Unary": grpc.unary_unary_rpc_method_handler(self._unary),
             "Told": grpc.unary_unary_rpc_method_handler(self._told),
+            "Large": grpc.unary_unary_rpc_method_handler(self._large),
             "Left": grpc.unary_unary_rpc_method_handler(self._left),
             "Down": grpc.unary_stream_rpc_method_handler(self._down),
             "Up": grpc.stream_unary_rpc_method_handler(self._up),
@@ -213,6 +214,19 @@ class Rpc(grpc.GenericRpcHandler):  # type: ignore[misc, unused-ignore]
         """The call's metadata, as JSON."""
         told = [(key, value) for key, value in context.invocation_metadata() if "-bin" not in key]
         return json.dumps(told).encode()
+
+    async def _large(self, request: bytes, context: Any) -> bytes:
+        """``where count size`` asks for so many fields of so many bytes before or after a message.
+
+        Of ``~``, which HPACK's Huffman code makes no shorter.
+        """
+        where, count, size = request.split()
+        fields = [(f"x-large-{number}", "~" * int(size)) for number in range(int(count))]
+        if where == b"before":
+            await context.send_initial_metadata(fields)
+        else:
+            context.set_trailing_metadata(fields)
+        return b"whole"
 
     async def _left(self, _request: bytes, context: Any) -> bytes:
         """How many seconds the client still waits, as the server is told."""

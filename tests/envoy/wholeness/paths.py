@@ -70,7 +70,10 @@ def system(ports: Mapping[str, int]) -> System:
         ),
         gateway=Gateway(
             "shop.example",
-            (Route("/**", "web", ("GET", "POST"), timeout_seconds=DEADLINE_SECONDS),),
+            (
+                Route("/shop.Catalogue/*", "catalogue", ("POST",)),
+                Route("/**", "web", ("GET", "POST"), timeout_seconds=DEADLINE_SECONDS),
+            ),
             port=free_port("127.0.0.1"),
             max_request_bytes=1 << 30,
         ),

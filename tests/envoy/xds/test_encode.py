@@ -77,6 +77,31 @@ def test_what_is_wrong_is_refused_with_its_line(body: dict[str, object], detail:
     assert "\n" not in str(error.value)
 
 
+def _with_options(**options: object) -> Resource:
+    key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    config = {
+        "@type": f"type.googleapis.com/{key}",
+        "explicit_http_config": {"http2_protocol_options": options},
+    }
+    body = {"name": "a", "typed_extension_protocol_options": {key: config}}
+    return Resource(CLUSTER, "a", body, LINE)
+
+
+def test_what_is_newer_than_the_published_protos_travels_as_json() -> None:
+    sent = encode(_with_options(max_header_field_size_kb=256)).body.value
+    assert b"xds.type.v3.TypedStruct" in sent
+    assert b"max_header_field_size_kb" in sent
+    assert b"TypedStruct" not in encode(_with_options(max_concurrent_streams=5)).body.value
+
+
+def test_what_stands_beside_it_is_checked_all_the_same() -> None:
+    with pytest.raises(Unencodable, match="colour"):
+        encode(_with_options(max_header_field_size_kb=256, colour="red"))
+    newer = {"name": "a", "max_header_field_size_kb": 256}
+    with pytest.raises(Unencodable, match="max_header_field_size_kb"):
+        encode(Resource(CLUSTER, "a", newer, LINE))
+
+
 def test_no_secret_is_quoted() -> None:
     body = {"name": "default", "tls_certificate": {"private_key": {"hunter2": ""}}}
     with pytest.raises(Unencodable) as error:

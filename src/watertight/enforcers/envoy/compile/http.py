@@ -52,11 +52,20 @@ NO_HOST: Json = {
 """Matches what is not sent to one host and port (RFC 9112 section 3.2). Envoy joins two ``Host``
 headers by a comma; which of them an app would take, nobody knows."""
 
+MAX_FIELD_KIB = 256
+"""Of one header over HTTP/2, as it is encoded. The codec cannot read past a longer one, and ends
+the connection with all streams on it; so this is the most that Envoy allows (64 KiB unless stated).
+A shorter one, if it is more than a message may have in all, ends its own stream only
+(docs/adr/0036)."""
+
 HTTP2: Json = {
     "max_concurrent_streams": 1024,
     "initial_stream_window_size": STREAM_WINDOW_BYTES,
     "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
+    "max_header_field_size_kb": MAX_FIELD_KIB,
 }
+"""Between proxies, and towards apps: not at the gateway, where each of many strangers could have us
+keep so much."""
 POOLED_HTTP2: Json = {**HTTP2, "max_concurrent_streams": POOLED_STREAMS}
 """Where we are the client."""
 HTTP1: Json = {
@@ -104,7 +113,7 @@ def manager(name: str, codec: str, filters: Sequence[Json], **rest: Any) -> Json
             "rds": {"route_config_name": name, "config_source": dict(ADS)},
             "http_filters": list(filters),
             "http_protocol_options": dict(HTTP1),
-            "http2_protocol_options": dict(HTTP2),
+            **({"http2_protocol_options": dict(HTTP2)} if codec == "HTTP2" else {}),
             "normalize_path": True,
             "merge_slashes": True,
             "max_request_headers_kb": MAX_HEADERS_KIB,

@@ -128,17 +128,18 @@ def _bound(door: Door) -> Json:
 
 
 def _manager(door: Door, lives: Lifetimes, *, delayed_close_timeout: str) -> Json:
+    grpc = door.listens.protocol is Protocol.GRPC
     return manager(
         door.name,
-        "HTTP2" if door.listens.protocol is Protocol.GRPC else "HTTP1",
+        "HTTP2" if grpc else "HTTP1",
         [
             rbac.remember_peer(),
             rbac.deny_all(),
-            *([hidden_body_filter()] if door.listens.protocol is Protocol.HTTP else []),
+            *([] if grpc else [hidden_body_filter()]),
             mutation_filter(),
             router(silent=True),
         ],
-        http2_protocol_options=dict(POOLED_HTTP2),
+        **({"http2_protocol_options": dict(POOLED_HTTP2)} if grpc else {}),
         upgrade_configs=[{"upgrade_type": "websocket"}],
         common_http_protocol_options=common_options(
             # None shorter: to Envoy a connection is idle whose answer's tail nobody takes.

@@ -23,6 +23,10 @@ from watertight.errors import WatertightError
 from watertight.model.system import NOWHERE, Position
 
 TYPE_URL_PREFIX = "type.googleapis.com/"
+TYPED_STRUCT = f"{TYPE_URL_PREFIX}xds.type.v3.TypedStruct"
+NEWER_FIELDS = frozenset({"max_header_field_size_kb"})
+"""What our Envoy knows and the published protos do not yet. What holds one travels as JSON in a
+``TypedStruct``, which Envoy reads by its own protos; all the rest of it is checked here first."""
 OUR_PACKAGES = ("envoy", "xds", "udpa")
 """The roots of the Python packages that ``xds-protos`` brings; nothing else is imported by name."""
 
@@ -110,13 +114,17 @@ def encode_all(
 
 def _parse(resource: Resource) -> Message:
     try:
-        for type_url in (resource.type.value, *_type_urls(resource.body)):
+        for type_url in (resource.type.value, TYPED_STRUCT, *_type_urls(resource.body)):
             _load_package(type_url)
         name = resource.type.value.removeprefix(TYPE_URL_PREFIX)
         message_class = message_factory.GetMessageClass(
             descriptor_pool.Default().FindMessageTypeByName(name)
         )
-        return json_format.ParseDict(dict(resource.body), message_class())
+        body = dict(resource.body)
+        if _has_newer(body):
+            json_format.ParseDict(_without_newer(body), message_class())
+            body = _as_json(body)
+        return json_format.ParseDict(body, message_class())
     except (json_format.ParseError, ImportError, TypeError, ValueError) as error:
         if resource.type is ResourceType.SECRET:
             # The parser quotes values; a secret's must not reach a log.
@@ -124,6 +132,33 @@ def _parse(resource: Resource) -> Message:
             raise Unencodable(resource.type, resource.name, resource.at, detail) from None
         detail = str(error).partition("\n")[0]
         raise Unencodable(resource.type, resource.name, resource.at, detail) from error
+
+
+def _has_newer(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(key in NEWER_FIELDS or _has_newer(inner) for key, inner in value.items())
+    return isinstance(value, list | tuple) and any(map(_has_newer, value))
+
+
+def _without_newer(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        kept = {key: inner for key, inner in value.items() if key not in NEWER_FIELDS}
+        return {key: _without_newer(inner) for key, inner in kept.items()}
+    return list(map(_without_newer, value)) if isinstance(value, list | tuple) else value
+
+
+def _as_json(value: Any) -> Any:
+    """With a ``TypedStruct`` for each outermost ``Any`` that holds a newer field."""
+    if isinstance(value, list | tuple):
+        return list(map(_as_json, value))
+    if not isinstance(value, Mapping):
+        return value
+    if "@type" not in value:
+        return {key: _as_json(inner) for key, inner in value.items()}
+    if not _has_newer(value):
+        return dict(value)
+    fields = {key: inner for key, inner in value.items() if key != "@type"}
+    return {"@type": TYPED_STRUCT, "type_url": value["@type"], "value": fields}
 
 
 def _type_urls(value: object) -> Iterator[str]:
