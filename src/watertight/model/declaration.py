@@ -84,6 +84,7 @@ class Shape(BaseModel):
         frozen=True,
         use_attribute_docstrings=True,
         arbitrary_types_allowed=True,
+        defer_build=True,  # of most there is none in a declaration
     )
 
 
