@@ -76,7 +76,9 @@ async def kept_alive(mesh: Mesh, caller: str) -> AsyncIterator[httpx.AsyncClient
     """A client that has one connection to orders, and must not need a second one."""
     host, port = mesh.address(caller, "orders")
     limits = httpx.Limits(max_connections=1)
-    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", limits=limits) as client:
+    base = f"http://{host}:{port}"
+    # More than a request waits for an app that is not there (docs/adr/0034).
+    async with httpx.AsyncClient(base_url=base, limits=limits, timeout=30.0) as client:
         yield client
 
 
