@@ -29,6 +29,7 @@ from watertight.errors import WatertightError
 TIMEOUT_SECONDS = 5.0
 RECOVERY_SECONDS = 60.0
 """How long a server that was killed may take to read in what it keeps, and to answer again."""
+RELOAD_SECONDS = 2.0
 POLL_SECONDS = 0.05
 _MAX_LINE_BYTES = 1 << 16
 _MAX_ANSWER_BYTES = 64 << 20
@@ -56,6 +57,10 @@ class Refused(WatertightError):
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
+
+
+class NobodyAnswers(Refused):
+    """Nobody listens on the subject, the server says (a status without a body)."""
 
 
 class Operator:
@@ -96,7 +101,7 @@ class Operator:
         """One request and its answer. Raises :class:`Refused`, :class:`ServerUnreachable`."""
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                answer = await self._answer(subject, self.tell(subject, body))
+                answer = await self._asked(subject, body)
         except _BROKEN as error:
             raise _unreachable(self._plan, error) from error
         fault = answer.get("error")
@@ -105,6 +110,18 @@ class Operator:
             code = fault.get("err_code", 0) if isinstance(fault, dict) else 0
             raise Refused(str(said), code)
         return answer
+
+    async def _asked(self, subject: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        """While a server takes up a new configuration, JetStream is not there for a moment."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + RELOAD_SECONDS
+        while True:
+            try:
+                return await self._answer(subject, self.tell(subject, body))
+            except NobodyAnswers:
+                if loop.time() > until:
+                    raise
+            await asyncio.sleep(POLL_SECONDS)
 
     def tell(self, subject: str, body: Mapping[str, Any] | None = None) -> str:
         """A request whose answer nobody need wait for: where it will come."""
@@ -121,7 +138,7 @@ class Operator:
                 raise Refused(f"{subject}: {rest}")
             if verb in ("MSG", "HMSG") and rest.split(" ", 1)[0] == reply:
                 if verb == "HMSG":  # a status without a body: nobody answers there
-                    raise Refused(f"{subject}: {payload.decode(errors='replace').strip()}")
+                    raise NobodyAnswers(f"{subject}: {payload.decode(errors='replace').strip()}")
                 answer: dict[str, Any] = json.loads(payload)
                 return answer
 
