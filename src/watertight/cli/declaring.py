@@ -105,7 +105,8 @@ def explain(
 ) -> None:
     """Say whether a call is allowed, and why, with the line that decides it.
 
-    It speaks of the declaration, and of who is revoked in the system that runs for it.
+    It speaks of the declaration, and of who is revoked in the system that runs for it. Exit status
+    1: denied; 2: what was asked names something that is not declared.
     """
     system, _ = load_checked(file)
     decision = decide_use(system, source, target, method, path)
@@ -122,6 +123,7 @@ def explain(
             {
                 "allowed": decision.allowed,
                 "reason": decision.reason,
+                "answered": decision.answered,
                 "revocations_known": not unknown,
                 "at": str(decision.at) if decision.at else None,
                 "limits": {
@@ -131,12 +133,14 @@ def explain(
         )
     else:
         word = "[green]allowed[/green]" if decision.allowed else "[red]denied[/red]"
-        stdout.print(word, end=": ")
+        stdout.print(word if decision.answered else "[red]unknown[/red]", end=": ")
         stdout.print(decision.reason, markup=False)
         if decision.at:
             stdout.print(f"  {decision.at}", markup=False)
-        for name, limits in _limits(system, source, target):
+        for name, limits in _limits(system, source, target) if method is None else ():
             stdout.print(f"  {name} may use {limits_text(limits)}.", markup=False)
+    if not decision.answered:
+        raise typer.Exit(ExitCode.MISUSE)
     if not decision.allowed:
         raise typer.Exit(ExitCode.FOUND_WRONG)
 

@@ -179,12 +179,12 @@ class ControlPlane:
             await self._change_to(await self._examine(before))
         except WatertightError as again:
             return WatertightError(
-                f"{failure.message} Going back to the declaration before failed too: "
+                f"{failure.message}\nGoing back to the declaration before failed too: "
                 f"{again.message} Its grants are in force, as far as that says.",
                 remedy=f"{failure.remedy} `watertight status` says what is down.".strip(),
             )
         return WatertightError(
-            f"{failure.message} The declaration before is in force again, and its programs run.",
+            f"{failure.message}\nThe declaration before is in force again, and its programs run.",
             remedy=failure.remedy,
         )
 

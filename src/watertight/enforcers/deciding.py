@@ -53,7 +53,7 @@ def decide_use(
         reason = (
             f"{quoted(method)} is no use of a resource of kind {quoted(resource.kind)}: {uses}."
         )
-        return Decision(False, reason, channel.at)
+        return Decision(False, reason, channel.at, answered=False)
     if path is None:
         raise HalfAsked(
             f"{quoted(method)} what? The channel {quoted(channel.name)} grants {listed}.",

@@ -6,7 +6,7 @@ granted. It reads the declaration alone, so it also answers for systems that do 
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watertight.model import codes
 from watertight.model.claims import claim_texts
@@ -52,6 +52,8 @@ class Decision:
     at: Position | None = None
     """The line that decides it; None: the absence of a line does."""
     channel: Channel | None = None
+    answered: bool = True
+    """False: what was asked names something that there is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,17 @@ def decide(
         call = _call(system, source, target, method, path, routes)
     except RefusedPath as refusal:
         return Decision(False, str(refusal))
+    decision = _decided(system, source, target, call, routes)
+    asked = (path or "").partition("?")[0]
+    if asked.startswith("/") and call.path not in {"", asked}:
+        read = f"The path {quoted(asked)} is read as {quoted(call.path)}. "
+        return replace(decision, reason=read + decision.reason)
+    return decision
+
+
+def _decided(
+    system: System, source: str, target: str, call: _Call, routes: tuple[Route, ...]
+) -> Decision:
     if source in {OUTSIDE, GATEWAY}:
         return _through_gateway(system, source, target, call, routes)
     if target == GATEWAY:
@@ -105,7 +118,8 @@ def _unknown(system: System, source: str, target: str) -> Decision | None:
     for name, known in ((source, sources), (target, targets)):
         if name not in known:
             hint = did_you_mean_or_list(name, known)
-            return Decision(False, f"Nothing is declared as {quoted(name)}. {hint}")
+            said = f"Nothing is declared as {quoted(name)}. {hint}"
+            return Decision(False, said, answered=False)
     return None
 
 

@@ -58,17 +58,18 @@ def _channels(evidence: Evidence) -> Table:
     return table
 
 
-def _gaps(evidence: Evidence) -> Table:
-    """What no probe tried: an empty list here would be the best proof, and never is one."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("not attacked", "on", "by"):
-        table.add_column(column, overflow="fold")
+def _gaps(evidence: Evidence) -> Text:
+    """What no probe tried: an empty list here would be the best proof, and never is one.
+
+    No table: where a line has no end, as in a file, its cells would be as wide as the longest.
+    """
+    text = Text("not attacked", style="bold")
     for (enforcer, what), channels in evidence.gaps_by_reason().items():
         shown = ", ".join(channels[:CHANNELS_SHOWN])
         if more := len(channels) - CHANNELS_SHOWN:
             shown += f" and {more} more" if more > 0 else ""
-        table.add_row(*(Text(printable(cell)) for cell in (what, shown, enforcer)))
-    return table
+        text.append(printable(f"\n  {shown} ({enforcer}): {what}"), style="not bold")
+    return text
 
 
 def _summary(evidence: Evidence) -> Text:

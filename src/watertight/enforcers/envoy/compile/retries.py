@@ -18,9 +18,10 @@ REFUSED = "connect-failure"
 UNREAD = "refused-stream,reset-before-request"
 """When a request may be tried again whatever its method: nobody has seen anything of it. That the
 app refuses a connection is for the caller's proxy to wait out, which has all of a body still."""
-UNSEEN_TRIES = 20
-"""Of a request that no app has seen. With the back-off 4 to 5 s: an app or a callee's Envoy starts
-again, or a door is made anew. Longer, and the callers of a dead app would pile up."""
+UNSEEN_TRIES = 36
+"""Of a request that no app has seen. With the back-off some 8 s: an app or a callee's Envoy starts
+again, or a door is made anew. A program has five seconds to end, in which it may listen no more
+and go on working; longer than need be, and the callers of a dead one would pile up."""
 SAFE_TRIES = 2
 """Of a request that the app may have seen, and may see again (RFC 9110 section 9.2.2)."""
 IDEMPOTENT = "GET|HEAD|OPTIONS|TRACE|PUT|DELETE"
