@@ -114,7 +114,7 @@ async def test_what_is_too_long_to_be_kept_is_refused_as_unavailable(length: int
 
 
 @asynccontextmanager
-async def answering(answer: bytes) -> AsyncIterator[tuple[int, list[str]]]:
+async def answering(answer: bytes, port: int = 0) -> AsyncIterator[tuple[int, list[str]]]:
     """An app that answers each request so and hangs up; its port, and the methods that it saw."""
     seen: list[str] = []
 
@@ -124,7 +124,7 @@ async def answering(answer: bytes) -> AsyncIterator[tuple[int, list[str]]]:
         writer.write(answer)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
     try:
         yield server.sockets[0].getsockname()[1], seen
     finally:
@@ -156,3 +156,35 @@ async def test_what_an_app_has_seen_it_sees_again_only_if_it_may(
                 assert await ask(mesh, caller, method) in {502, 503}
             counted[caller] = tuple(seen.count(method) for method in ("GET", "PUT", "POST"))
     assert counted == times
+
+
+async def dies(port: int) -> None:
+    """Reads one request and ends without an answer."""
+    read = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.close()
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+        read.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    await read.wait()
+
+
+@pytest.mark.parametrize(
+    ("caller", "method"),
+    [("plain", "GET"), ("retrier", "GET"), ("retrier", "PUT"), (GATEWAY, "GET")],
+)
+async def test_what_an_app_has_seen_before_it_went_is_not_unseen(caller: str, method: str) -> None:
+    """The next tries are refused, and whoever asks it again in a second may end it once more."""
+    port = free_port()
+    async with running_mesh(system(port), apps=False) as mesh:
+        ending = asyncio.ensure_future(dies(port))
+        await asyncio.sleep(0.1)
+        asked = asyncio.ensure_future(ask(mesh, caller, method))
+        await ending
+        await asyncio.sleep(1.0)
+        async with answering(UNAVAILABLE, port) as (_, seen):
+            assert await asked == 503
+        assert seen == []

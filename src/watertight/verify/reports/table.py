@@ -68,7 +68,7 @@ def _gaps(evidence: Evidence) -> Text:
         shown = ", ".join(channels[:CHANNELS_SHOWN])
         if more := len(channels) - CHANNELS_SHOWN:
             shown += f" and {more} more" if more > 0 else ""
-        text.append(printable(f"\n  {shown} ({enforcer}): {what}"), style="not bold")
+        text.append("\n  " + printable(f"{shown} ({enforcer}): {what}"), style="not bold")
     return text
 
 

@@ -22,6 +22,8 @@ UNSEEN_TRIES = 36
 """Of a request that no app has seen. With the back-off some 8 s: an app or a callee's Envoy starts
 again, or a door is made anew. A program has five seconds to end, in which it may listen no more
 and go on working; longer than need be, and the callers of a dead one would pile up."""
+SENT = "%UPSTREAM_WIRE_BYTES_SENT%"
+"""In all tries, also one before the last."""
 SAFE_TRIES = 2
 """Of a request that the app may have seen, and may see again (RFC 9110 section 9.2.2)."""
 IDEMPOTENT = "GET|HEAD|OPTIONS|TRACE|PUT|DELETE"
@@ -32,7 +34,7 @@ def by_caller() -> Json:
     """``retry_policy`` of each route towards a callee's door. A declared timeout bounds it all."""
     return {
         "retry_on": f"{REFUSED},{UNREAD},retriable-headers",
-        "retriable_headers": [{"name": UNSEEN_HEADER, "present_match": True}],
+        "retriable_headers": [{"name": UNSEEN_HEADER, "string_match": {"exact": "0"}}],
         "num_retries": UNSEEN_TRIES,
         "retry_back_off": {"base_interval": "0.05s", "max_interval": "0.5s"},
     }
@@ -70,14 +72,15 @@ def _soon(retry_on: str, tries: int) -> Json:
 
 
 def told_to_caller() -> Json:
-    """``local_reply_config`` of a door: that nobody listens where the app should.
+    """``local_reply_config`` of a door: that nobody listens where the app should, and how many
+    bytes of the request an app has been sent before that. It may have read them, and ended.
 
     Not where nobody accepts: that was tried for ten seconds (:data:`.app.CONNECT_SECONDS`).
     """
     refused = details("remote_connection_failure")
     return {
         "mappers": [
-            {"filter": refused, "headers_to_add": [overwrite(UNSEEN_HEADER, "1")]},
+            {"filter": refused, "headers_to_add": [overwrite(UNSEEN_HEADER, SENT)]},
             too_long(),
         ],
     }
