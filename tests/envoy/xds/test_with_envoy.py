@@ -287,3 +287,25 @@ async def test_a_secret_that_does_not_exist_is_named() -> None:
             await mesh.xds.wait_in_force("orders", deadline_seconds=2)
         mesh.xds.set_secrets("orders", held)
         await mesh.xds.wait_in_force("orders", deadline_seconds=20)
+
+
+async def test_a_proxy_that_pings_keeps_its_stream() -> None:
+    """A server's own patience is three pings in five minutes; a loss is a change that waits."""
+
+    def pinging(plan: EnvoyPlan) -> EnvoyPlan:
+        often = {
+            name: replace(
+                proxy,
+                bootstrap=json.loads(
+                    json.dumps(proxy.bootstrap).replace('"interval": "30s"', '"interval": "0.1s"')
+                ),
+            )
+            for name, proxy in plan.proxies.items()
+        }
+        assert often != plan.proxies
+        return replace(plan, proxies=often)
+
+    async with running_mesh(SHOP, sabotage=pinging) as mesh:
+        await asyncio.sleep(2.0)  # twenty pings
+        seen = await mesh.admin("orders", "/stats?filter=keepalive|xds.*upstream_cx_total|cx_total")
+        assert "cluster.xds.upstream_cx_total: 1\n" in seen, seen

@@ -37,6 +37,10 @@ CONFIGURATION = frozenset(ResourceType) - SECRETS
 
 _Desired: TypeAlias = dict[tuple[ResourceType, str], Encoded]
 
+PATIENT = (("grpc.http2.max_ping_strikes", 0),)
+"""A proxy pings now and then, to know of a control process that has hung. By default a gRPC server
+takes that for abuse after three times, and ends the stream by which a revocation would come."""
+
 
 @dataclass(slots=True)
 class _Stream:
@@ -205,7 +209,7 @@ class XDSServer:
         owner: tuple[int, int] | None,
         identify: Callable[[str], str],
     ) -> None:
-        server = grpc.aio.server()
+        server = grpc.aio.server(options=PATIENT)
         stream.serve_on(server, self.serve, lambda node: self._known(identify(node)))
         unix.bind(server, socket, owner)
         await server.start()
