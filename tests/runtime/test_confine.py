@@ -63,6 +63,9 @@ tries = {
     "io_uring_setup": (4, zeros),
     "io_setup": (1, zeros),
     "keyctl": (0, 0xFFFFFFFD, 0),
+    "seccomp": (1, 0, zeros),
+    "setsockopt": (0, 1, 26, zeros, 16),
+    "prctl": (22, 2, zeros, 0, 0),
     "personality": (0x0040000,),
 }
 print(json.dumps({name: call(name, *arguments) for name, arguments in tries.items()}))
@@ -114,6 +117,7 @@ async def test_what_no_service_needs_is_refused(home: Path, capabilities: HostCa
     async with running(home, system_of(idler("orders")), capabilities) as host:
         await host.up("orders", "app")
         found = await _inside(host, _CALLS, numbers)
+    assert found.pop("prctl") == "Permission denied"
     refused = {name: ABSENT_WORDS if name in ABSENT else FORBIDDEN_WORDS for name in found}
     assert found == refused
 
@@ -147,6 +151,8 @@ async def test_without_the_filter_the_check_would_say_so(
     async with running(home, system_of(idler("orders")), capabilities) as host:
         await host.up("orders", "app")
         found = await _inside(host, _CALLS, json.dumps(_NUMBERS))
+    # Zeros are no filter, and that was looked at.
+    assert found["setsockopt"] == found["seccomp"] == found["prctl"] == "Invalid argument"
     assert found["unshare"] == found["ptrace"] == found["personality"] == "done"
 
 

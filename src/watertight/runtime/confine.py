@@ -30,6 +30,12 @@ IP_PROTOCOLS = (0, 1, 6, 17, 58)
 _NETLINK_ROUTE = 0
 """What getifaddrs(3) and getaddrinfo(3) ask; the other protocols are administration."""
 _PERSONALITIES = (0, 8, 0xFFFFFFFF)  # Linux, Linux 32-bit, "which is it?"
+_SOL_SOCKET = 1
+_SOCKET_FILTERS = (26, 50, 51, 52)
+"""SO_ATTACH_FILTER, _BPF, _REUSEPORT_CBPF, _REUSEPORT_EBPF: most of their memory is charged to
+nobody, and once they have reached ``net.core.bpf_jit_limit``, no process of the host gets another
+filter, this one included."""
+_PR_SET_SECCOMP = 22
 _NEW_NAMESPACE = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
 _NEW_TIME_NAMESPACE = 0x80  # in clone(2) the same bit belongs to the exit signal
@@ -74,6 +80,8 @@ ABSENT: Numbers = {
     "clone3": (435, 435),
     # one table for the whole host (/proc/sys/fs/aio-max-nr), which one process can fill
     "io_setup": (206, 0),
+    # filters have one bound for the whole host, too (net.core.bpf_jit_limit)
+    "seccomp": (317, 277),
 }
 """As if the kernel did not know them."""
 
@@ -134,6 +142,8 @@ _JUDGED: Numbers = {
     "clone": (56, 220),
     "unshare": (272, 97),
     "personality": (135, 92),
+    "setsockopt": (54, 208),
+    "prctl": (157, 167),
 }
 """Refused for some arguments."""
 
@@ -178,6 +188,13 @@ def _judges() -> dict[str, list[Step]]:
         "personality": [_argument(0), *_only(_PERSONALITIES, errno.EPERM)],
         "socketpair": [_argument(0), *_only((AF_UNIX,), errno.EAFNOSUPPORT)],
         "socket": _judge_socket(),
+        "setsockopt": [
+            _argument(1),
+            *_unless(_SOL_SOCKET, [_allow()]),
+            _argument(2),
+            *_none_of(_SOCKET_FILTERS, errno.EPERM),
+        ],
+        "prctl": [_argument(0), *_none_of((_PR_SET_SECCOMP,), errno.EACCES)],
     }
 
 
@@ -208,6 +225,16 @@ def _refuse(number: int) -> Step:
 def _when(value: int | None, steps: Sequence[Step]) -> list[Step]:
     """``steps``, which return, if what was loaded last is ``value``."""
     return [] if value is None else [(_EQUAL, 0, len(steps), value), *steps]
+
+
+def _unless(value: int, steps: Sequence[Step]) -> list[Step]:
+    """``steps``, which return, if what was loaded last is another one."""
+    return [(_EQUAL, len(steps), 0, value), *steps]
+
+
+def _none_of(values: Sequence[int], answer: int) -> list[Step]:
+    refused = [step for value in values for step in _when(value, [_refuse(answer)])]
+    return [*refused, _allow()]
 
 
 def _if_any(bits: int, answer: int) -> list[Step]:
