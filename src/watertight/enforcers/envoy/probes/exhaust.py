@@ -10,6 +10,7 @@ from pathlib import Path
 from watertight.enforcers.attack.http import exchange, request_bytes
 from watertight.enforcers.attack.http2 import HTTP2, connect
 from watertight.enforcers.attack.inside import dial_socket
+from watertight.enforcers.attack.patience import patience
 from watertight.enforcers.attack.places import idle
 from watertight.enforcers.contract import Arena, Inside, Observation, Probe, refused, served
 from watertight.enforcers.contract import not_run as cannot
@@ -223,7 +224,9 @@ async def _unread(arena: Arena, services: Iterable[str]) -> Observation:
         beside = await arena.inside(name)
         async with arena.alone(name) as inside:
             with suppress(WatertightError):  # who takes so much may be ended for it
-                await inside.call("unread", most=UNREAD_BYTES)
+                answer = await inside.call("unread", most=UNREAD_BYTES)
+                if "error" in answer:
+                    raise _Untried(answer["error"])
             held = await _held_later(beside)
         return f"{size_text(held)} of the kernel's memory" if held > UNREAD_MAY_BE_BYTES else ""
 
@@ -237,7 +240,7 @@ async def _held_later(beside: Inside) -> int:
         answer = await beside.call("netlink")
         if "error" in answer:
             raise _Untried(answer["error"])
-        if answer["unread"] <= UNREAD_MAY_BE_BYTES or seconds >= FREED_SECONDS:
+        if answer["unread"] <= UNREAD_MAY_BE_BYTES or seconds >= patience(FREED_SECONDS):
             return int(answer["unread"])
         with idle():
             await asyncio.sleep(POLL_SECONDS)
