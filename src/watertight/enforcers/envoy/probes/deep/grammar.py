@@ -15,7 +15,7 @@ from watertight.enforcers.envoy.probes.desync.shapes import (
     FORGED,
     IDENTITY,
     LENGTHS,
-    LOOK_ALIKES,
+    TOLD,
 )
 from watertight.enforcers.envoy.probes.ways import FORBIDDEN, METHODS, fill
 from watertight.model.system import HTTPGrant
@@ -119,7 +119,7 @@ def _any_field(choices: Choices, sender: Sender) -> tuple[str, str]:
     if kind == 0:
         return choices.one(NAMES) or "x", choices.one(VALUES)
     if kind == 1:
-        return choices.one(IDENTITY + LOOK_ALIKES), _forged(sender)
+        return choices.one(TOLD), _forged(sender)
     if kind == 2:
         return choices.one(("te", "connection", "keep-alive", "upgrade")), choices.one(HOP)
     if kind == 3:
@@ -200,7 +200,7 @@ def _header(choices: Choices, sender: Sender) -> bytes:
     if kind == 0:
         return f"{choices.one(NAMES)}: {choices.one(VALUES)}".encode("latin-1")
     if kind == 1:
-        return f"{choices.one(IDENTITY + LOOK_ALIKES)}: {_forged(sender)}".encode()
+        return f"{choices.one(TOLD)}: {_forged(sender)}".encode()
     if kind == 2:
         return f"connection: {', '.join(choices.some(HOP + IDENTITY, 3))}".encode()
     if kind == 3:

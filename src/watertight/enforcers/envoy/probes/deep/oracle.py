@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
 
 from watertight.enforcers.attack.overheard import Heard, beyond, requests_in
-from watertight.enforcers.envoy.probes.desync.shapes import FORGED, IDENTITY, LOOK_ALIKES
+from watertight.enforcers.envoy.probes.desync.shapes import FORGED, TOLD
 from watertight.enforcers.envoy.probes.ways import covers
 from watertight.enforcers.witness import Conversation
 from watertight.model.system import HTTPGrant
@@ -87,7 +87,7 @@ def _complaints(grants: Sequence[HTTPGrant], heard: Heard) -> Iterator[str]:
     if not may_arrive(grants, heard.method, heard.target):
         yield f"{heard.method} {heard.target} reached the app"
     for name, value in heard.headers:
-        if name in IDENTITY + LOOK_ALIKES and FORGED in value:
+        if name in TOLD and FORGED in value:
             yield f"{name} reached the app as the attacker wrote it"
     if sum(name == "host" for name, _ in heard.headers) > 1:
         yield "two Host headers reached the app"

@@ -17,7 +17,7 @@ from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.talk import Talk, play
 from watertight.enforcers.attack.wire import Closed
 from watertight.enforcers.envoy.probes.desync.framed import Framed
-from watertight.enforcers.envoy.probes.desync.shapes import FORGED, IDENTITY, LOOK_ALIKES, Shape
+from watertight.enforcers.envoy.probes.desync.shapes import FORGED, IDENTITY, TOLD, Shape
 from watertight.enforcers.envoy.probes.desync.sides import Side
 from watertight.enforcers.envoy.probes.replies import (
     app_is_absent,
@@ -277,7 +277,7 @@ class Duel:
         head = f"{heard.method} {heard.target} {heard.headers}"
         if self.forbidden and self.marks.hidden in head:
             raise Disturbed(f"a request that nobody judged reached the app: {heard.method}")
-        told = {name: value for name, value in heard.headers if name in IDENTITY + LOOK_ALIKES}
+        told = {name: value for name, value in heard.headers if name in TOLD}
         if any(FORGED in value for value in told.values()):
             raise Disturbed("an identity of the attacker's writing reached the app")
         if self._is_by(heard, self.marks.victim):

@@ -87,6 +87,8 @@ IDENTITY = (
 """What an app may be told of who asks."""
 LOOK_ALIKES = tuple(name.replace("-", "_") for name in IDENTITY)
 """The same to a program that makes variables of names (RFC 3875 section 4.1.18)."""
+TOLD = (*IDENTITY, *LOOK_ALIKES)
+"""Whatever an app may take for one of them."""
 
 
 def length(body: bytes) -> bytes:
@@ -274,8 +276,7 @@ def _old() -> Iterator[Shape]:
 
 
 def _trailers(base: Base, hidden: bytes) -> Pieces:
-    names = (*IDENTITY, *LOOK_ALIKES)
-    lines = "".join(f"{name}: {FORGED}{base.lines[-1][1]}\r\n" for name in names).encode()
+    lines = "".join(f"{name}: {FORGED}{base.lines[-1][1]}\r\n" for name in TOLD).encode()
     lines += b"content-length: 0\r\ntransfer-encoding: identity\r\nhost: watertight.example\r\n"
     head = base.head(
         b"te: trailers\r\ntrailer: x-forwarded-client-cert\r\ntransfer-encoding: chunked\r\n"
