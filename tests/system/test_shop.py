@@ -171,6 +171,7 @@ async def test_revocation_ends_live_sessions_at_once(running_shop: RunningSystem
         await asyncio.to_thread(running_shop.on, "revoke", "orders", "--output", "json")
     )
     assert cut["sessions"] >= 1
+    assert cut["was_revoked"] is False
     assert cut["seconds"] < 5  # on a busy machine; `make bench` measures it
     assert _open_connections(running_shop, "orders", "stock") == 0
     result = await loaded
@@ -178,6 +179,9 @@ async def test_revocation_ends_live_sessions_at_once(running_shop: RunningSystem
     assert running_shop.status()["channels"][0]["path"] == "revoked"
     said = running_shop.on("explain", "storefront", "orders", "GET", "/orders/7", expect=1)
     assert "`orders` is revoked in the running system" in " ".join(said.split())
+    assert json.loads(running_shop.on("revoke", "orders", "-o", "json"))["was_revoked"] is True
+    restarted = json.loads(running_shop.on("restart", "orders", "-o", "json"))["restarted"]
+    assert [one["revoked"] for one in restarted] == [True]
     running_shop.on("restore", "orders")
     assert json.loads(running_shop.on("restore", "orders", "-o", "json"))["was_revoked"] is False
     running_shop.drive_traffic()

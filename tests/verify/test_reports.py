@@ -96,10 +96,10 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_everything() -> None:
         (ALL_HELD, "Everything that was declared works, and nothing else does"),
         (MIXED, "1 of 3 probes are broken"),
         (EMPTY, "0 of 0 probes could not be run"),
-        (replace(ALL_HELD, selection="tls.*"), "Part of a proof: all 2 probes of tls.* held"),
+        (replace(ALL_HELD, selection="tls.*"), "Part of a proof (only tls.*): all 2 probes held"),
         (
             replace(ALL_HELD, sample="--sample 3 --seed 4"),
-            "Part of a proof: all 2 probes of *, --sample 3 --seed 4 held",
+            "Part of a proof (--sample 3 --seed 4): all 2 probes held",
         ),
     ],
 )
@@ -109,10 +109,11 @@ def test_the_page_says_the_verdict_first(evidence: Evidence, words: str) -> None
 
 def test_part_of_a_proof_says_so_everywhere() -> None:
     some = replace(ALL_HELD, sample="--sample 3 --seed 4")
-    assert json.loads(to_json(some))["selection"] == "*, --sample 3 --seed 4"
+    assert json.loads(to_json(some))["part"] == "--sample 3 --seed 4"
+    assert "Part of a proof: --sample 3 --seed 4." in printed(some)
     part = replace(ALL_HELD, selection="tls.*")
     assert json.loads(to_json(part))["selection"] == "tls.*"
-    assert "selection" not in json.loads(to_json(ALL_HELD))
+    assert not {"selection", "part"} & json.loads(to_json(ALL_HELD)).keys()
     assert "Part of a proof: only tls.*" in printed(part)
 
 

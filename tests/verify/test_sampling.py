@@ -1,6 +1,7 @@
 """``verify --sample``: costly attacks on some channels, and each that was left out is named."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,29 @@ def test_a_seed_draws_the_same_and_another_draws_others() -> None:
     drawn = {str(seed): channels(sampled(PROBES, Sample(3, seed))[0]) for seed in range(20)}
     assert drawn["4"] == channels(sampled(PROBES[::-1], Sample(3, 4))[0])
     assert set().union(*drawn.values()) == set(CHANNELS)
+
+
+def of_many(pairs: Collection[str]) -> Probe:
+    made = probe("exhaust.host", "* -> host", costly=True).standing_for(pairs)
+    return replace(made, narrowed=of_many)
+
+
+def test_one_look_at_many_is_narrowed_to_some_of_them() -> None:
+    every = of_many(CHANNELS)
+    (kept,), left = sampled([every], Sample(4, 7))
+    assert (kept.id, len(kept.pairs), kept.costly) == (every.id, 4, True)
+    assert {*kept.pairs, *(gap.channel for gap in left)} == set(CHANNELS)
+    assert len(left) == len(CHANNELS) - 4
+
+
+def test_each_attack_is_tried_on_so_many_and_those_of_a_family_on_the_same() -> None:
+    few = probe("desync.rare", CHANNELS[0], costly=True)
+    kept, _ = sampled([*PROBES, few], Sample(4, 7))
+    tried = {
+        name: {p.channel for p in kept if p.id == name} for name in ("desync.cl-0", "desync.te-0")
+    }
+    assert tried["desync.cl-0"] == tried["desync.te-0"]
+    assert few in kept
 
 
 def test_nothing_is_left_out_where_there_are_few() -> None:

@@ -43,6 +43,8 @@ def revoke(
     cut = admin_client(file).post("/revoke", {"workload": service})
     if output is Output.JSON:
         print_json(cut)
+    elif cut["was_revoked"]:
+        say(f"{cut['spiffe_id']} was revoked already, and still is.")
     else:
         say(
             f"{cut['spiffe_id']} is revoked: {counted(cut['sessions'], 'session')} ended, "

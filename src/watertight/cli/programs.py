@@ -26,5 +26,7 @@ def restart(
         restarted.append(client.post("/restart", {"service": service}))
         if output is Output.TEXT:
             say(f"{service} runs again, after {restarted[-1]['seconds']:.1f} s.")
+            if restarted[-1]["revoked"]:
+                say(f"It is still revoked: `watertight restore {service}` trusts it again.")
     if output is Output.JSON:
         print_json({"restarted": restarted})

@@ -154,7 +154,10 @@ def _attack_with_progress(  # noqa: PLR0913 - each is an option of the command
 ) -> Proof:
     columns = (TextColumn("Attacking"), BarColumn(), MofNCompleteColumn())
     with (
-        Progress(*columns, console=stderr, transient=True) as progress,
+        # Where there is no terminal it would only leave an empty line.
+        Progress(
+            *columns, console=stderr, transient=True, disable=not stderr.is_terminal
+        ) as progress,
         _told_in_lines(progress),
     ):
         task = progress.add_task("attack", total=None)

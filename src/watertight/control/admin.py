@@ -61,11 +61,13 @@ def admin_app(
     async def do_restart(body: Body) -> Body:
         service, began = str(body.get("service")), time.monotonic()
         await restart(plane, service)
-        return {"service": service, "seconds": round(time.monotonic() - began, 3)}
+        seconds, revoked = round(time.monotonic() - began, 3), service in plane.revoked
+        return {"service": service, "seconds": seconds, "revoked": revoked}
 
     async def do_revoke(body: Body) -> Body:
-        cut = await revoke(plane, str(body.get("workload")))
-        return {"spiffe_id": cut.spiffe_id, "sessions": cut.sessions, "seconds": cut.seconds}
+        workload = str(body.get("workload"))
+        was_revoked = workload in plane.revoked
+        return {**asdict(await revoke(plane, workload)), "was_revoked": was_revoked}
 
     async def do_restore(body: Body) -> Body:
         workload = str(body.get("workload"))

@@ -4,7 +4,7 @@ A new enforcer is one folder that implements :class:`Enforcer` and registers its
 entry point ``watertight.enforcers``.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -104,6 +104,9 @@ class Probe:
 
     costly: bool = False
     """Whether it takes so much work that ``verify --sample`` may try it on a few channels only."""
+
+    narrowed: Callable[[Collection[str]], "Probe"] | None = field(default=None, repr=False)
+    """The same for some of its ``pairs``; where it is costly and stands for many."""
 
     def waiting(self) -> "Probe":
         """The same probe, as one that waits."""

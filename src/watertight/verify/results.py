@@ -84,8 +84,9 @@ class Evidence:
 
     @property
     def part(self) -> str:
-        """What it is of, if it is not whole."""
-        return ", ".join(text for text in (self.selection, self.sample) if text)
+        """What it is, if it is not whole; for people."""
+        chosen = f"only {self.selection}" if self.selection != "*" else ""
+        return ", ".join(text for text in (chosen, self.sample) if text)
 
     def count(self, verdict: Verdict) -> int:
         """How many probes ended so."""
@@ -118,7 +119,7 @@ class Evidence:
         return {
             "trust_domain": self.trust_domain,
             "seconds": round(self.seconds, 3),
-            **({} if self.is_whole else {"selection": self.part}),
+            **({} if self.is_whole else {"selection": self.selection, "part": self.part}),
             "summary": dict(self.summary),
             "not_attacked": [asdict(gap) for gap in self.gaps],
             "findings": [

@@ -29,27 +29,33 @@ def sampled(probes: Sequence[Probe], sample: Sample) -> tuple[Sequence[Probe], S
     Uses, and attacks that cost little, are all run.
     """
     channels: dict[str, set[str]] = {}
-    names: dict[str, set[str]] = {}
     for probe in probes:
         if probe.costly:
-            channels.setdefault(_family(probe), set()).add(probe.channel)
-            names.setdefault(_family(probe), set()).add(probe.id)
-    drawn = {family: _drawn(family, among, sample) for family, among in channels.items()}
-    kept, left = [], dict[tuple[str, str, str], None]()
+            channels.setdefault(probe.id, set()).update(_channels(probe))
+    # By one lot for a family, so that its attacks are tried on the same channels.
+    drawn = {name: _drawn(_family(name), among, sample) for name, among in channels.items()}
+    kept, left = list[Probe](), dict[tuple[str, str, str], set[str]]()
     for probe in probes:
-        if not probe.costly or probe.channel in drawn[_family(probe)]:
-            kept.append(probe)
-        else:
-            left[probe.enforcer, probe.channel, _family(probe)] = None
+        among = drawn[probe.id] if probe.costly else frozenset(_channels(probe))
+        if chosen := among.intersection(_channels(probe)):
+            kept.append(probe.narrowed(chosen) if probe.costly and probe.narrowed else probe)
+        for channel in _channels(probe):
+            if channel not in among:
+                left.setdefault((probe.enforcer, channel, _family(probe.id)), set()).add(probe.id)
     gaps = [
-        Gap(enforcer, channel, f"{', '.join(sorted(names[family]))}: left out by {sample}")
-        for enforcer, channel, family in left
+        Gap(enforcer, channel, f"{', '.join(sorted(names))}: left out by {sample}")
+        for (enforcer, channel, _), names in left.items()
     ]
     return kept, gaps
 
 
-def _family(probe: Probe) -> str:
-    return probe.id.partition(".")[0]
+def _channels(probe: Probe) -> Collection[str]:
+    """Each of which it may be tried on without the others."""
+    return probe.pairs if probe.narrowed else (probe.channel,)
+
+
+def _family(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _drawn(family: str, channels: Collection[str], sample: Sample) -> frozenset[str]:

@@ -285,6 +285,12 @@ async def test_another_scheme_is_no_bearer(client: Outside, scheme: str) -> None
     assert (await client.bearing("/api", scheme)).status == 401
 
 
+@pytest.mark.parametrize("value", ["Basic YTpi", "DPoP a.b.c", "Bearers a.b.c", "YTpi"])
+async def test_what_is_no_bearer_token_at_all_is_asked_for_one(client: Outside, value: str) -> None:
+    seen = await client.get("/api", f"Authorization: {value}")
+    assert (seen.status, seen.headers["www-authenticate"]) == (401, f'Bearer realm="{HOST}"')
+
+
 @pytest.mark.parametrize(
     ("claims", "status"),
     [

@@ -56,7 +56,7 @@ def _banner(evidence: Evidence, made_at: str) -> str:
         kind, words = "held", "Everything that was declared works, and nothing else does"
     else:
         kind = "not_run"
-        words = f"Part of a proof: all {s['probes']} probes of {evidence.part} held"
+        words = f"Part of a proof ({evidence.part}): all {s['probes']} probes held"
     tiles = "".join(
         f'<div class="tile {name if s[name] else "none"}"><b>{s[name]}</b>'
         f"{name.replace('_', ' ')}</div>"

@@ -79,6 +79,6 @@ def _summary(evidence: Evidence) -> Text:
         f"{s['held']} held, {s['broken']} broken, {s['not_run']} not run."
     )
     if not evidence.is_whole:
-        text.append(f" Part of a proof: only {printable(evidence.part)}.")
+        text.append(f" Part of a proof: {printable(evidence.part)}.")
     text.stylize("green" if s["held"] == s["probes"] and s["probes"] else "bold red")
     return text

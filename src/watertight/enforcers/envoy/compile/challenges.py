@@ -12,6 +12,8 @@ from watertight.model.system import Limit, Per, Requirement
 
 MALFORMED = "malformed token"
 """The policy that refuses what is no compact JWS; RBAC would answer it 403."""
+OTHER_SCHEME = "another scheme"
+"""That which refuses what is no bearer token at all: to RFC 6750 section 3.1 there is none."""
 METADATA = "watertight.challenge"
 WHY = "why"
 """Under which the script that looks at a verified token leaves its sentence (:mod:`.tokens`)."""
@@ -53,9 +55,10 @@ def local_replies(realm: str) -> Json:
     judged = f"%DYNAMIC_METADATA({METADATA}:{WHY})%"
     return {
         "mappers": [
-            # Envoy calls these two 403; RFC 6750 section 3.1 has 401 for whatever is wrong with the
-            # token.
-            _mapper(details(f"matched_policy[{MALFORMED.replace(' ', '_')}]"))
+            # Envoy calls these three 403; RFC 6750 section 3.1 has 401 for whatever is wrong with
+            # the token.
+            _mapper(_refused_by(OTHER_SCHEME)) | _challenge(bearer) | {"status_code": 401},
+            _mapper(_refused_by(MALFORMED))
             | _challenge(invalid + _described(_FORM))
             | {"status_code": 401},
             _mapper(details(_AUDIENCE_REFUSED))
@@ -108,6 +111,10 @@ def _mapper(condition: Json) -> Json:
 def _challenge(value: str) -> Json:
     header = {"key": "www-authenticate", "value": value}
     return {"headers_to_add": [{"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]}
+
+
+def _refused_by(policy: str) -> Json:
+    return details(f"matched_policy[{policy.replace(' ', '_')}]")
 
 
 def _requires_token() -> Json:

@@ -30,7 +30,8 @@ OVERRIDES = (
 ``x-middleware-subrequest`` one that its own middleware does not judge (CVE-2025-29927)."""
 
 FORWARDING = (
-    *("cf-connecting-ip", "client-ip", "fastly-client-ip", "forwarded", "front-end-https"),
+    *("cf-connecting-ip", "client-ip", "fastly-client-ip", "fly-client-ip", "forwarded"),
+    *("front-end-https",),
     *("proxy", "proxy-client-ip", "true-client-ip", "wl-proxy-client-ip", "x-azure-clientip"),
     *("x-azure-socketip", "x-client-ip", "x-cluster-client-ip", "x-host"),
     *("x-original-forwarded-for", "x-original-host", "x-original-proto", "x-originating-ip"),
@@ -49,13 +50,15 @@ CERTIFICATES = (
 """By which proxies say which certificate a client has shown (RFC 9440, and older ones)."""
 
 USERS = (
-    *("cf-access-authenticated-user-email", "remote-email", "remote-groups", "remote-name"),
-    *("remote-user", "x-authenticated-user", "x-authenticated-userid", "x-ms-client-principal"),
+    *("cf-access-authenticated-user-email", "cf-access-jwt-assertion", "remote-email"),
+    *("remote-groups", "remote-name", "remote-user", "x-authenticated-user"),
+    *("x-authenticated-userid", "x-goog-iap-jwt-assertion", "x-ms-client-principal"),
     *("x-remote-group", "x-remote-user"),
 )
 SERVED_USERS = (
     *("x-amzn-mtls-", "x-amzn-oidc-", "x-appengine-", "x-auth-request-", "x-authentik-"),
     *("x-goog-authenticated-", "x-ms-client-principal-", "x-pomerium-", "x-webauth-"),
+    *("tailscale-user-", "x-tailscale-user-"),
 )
 """By which proxies that log users in say who asks, and how such names begin. Nobody outside may; a
 service that does so for another one may."""

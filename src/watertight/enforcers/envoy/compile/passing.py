@@ -2,13 +2,10 @@
 
 from typing import Any
 
-from watertight.enforcers.envoy.compile import app, rbac
+from watertight.enforcers.envoy.compile import app, rbac, retries
 from watertight.enforcers.envoy.compile.blocks import Json, extension, seconds, typed
 from watertight.enforcers.envoy.compile.lifetimes import Lifetimes
 
-CONNECT_ATTEMPTS = 15
-"""With the back-off about 3 s: a callee's Envoy restarts, or its door is made anew, and no new
-connection is lost."""
 EARLY_BYTES = 65_536
 """What a client may send before we have reached its callee."""
 
@@ -37,8 +34,8 @@ def proxy(name: str, to: str, **rest: Any) -> Json:
         stat_prefix=name,
         cluster=to,
         idle_timeout="0s",
-        max_connect_attempts=CONNECT_ATTEMPTS,
-        backoff_options={"base_interval": "0.05s", "max_interval": "0.5s"},
+        max_connect_attempts=retries.UNSEEN_TRIES,
+        backoff_options=retries.BACK_OFF,
         **rest,
     )
 

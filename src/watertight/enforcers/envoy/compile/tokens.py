@@ -33,7 +33,8 @@ _SCOPE_CLAIMS = ("scope", "scp")
 _SUBJECT_KEY = "subject"
 _AUDIENCES_KEY = "audiences"
 _JUDGED: Json = {"string_match": {"exact": "yes"}}
-_COMPACT = r"[Bb][Ee][Aa][Rr][Ee][Rr] +[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
+_BEARER = "[Bb][Ee][Aa][Rr][Ee][Rr]"
+_COMPACT = _BEARER + r" +[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
 
 _JUDGE = f"""
 local TYPES = {{jwt = true, ["at+jwt"] = true, ["application/jwt"] = true,
@@ -134,28 +135,27 @@ def form_filter() -> Json:
     """Before verification: what is in ``Authorization`` is a bearer token, in exactly three
     base64url parts, unpadded; the scheme in any case (RFC 9110 section 11.1)."""
     given = {"header": {"name": "authorization", "present_match": True}}
+    bearer = _authorization(_regex(f"{_BEARER}([ \t].*)?"))
     return extension(
         TOKEN_FORM,
         f"{_RBAC_KIND}.RBAC",
         rules={
             "action": "DENY",
             "policies": {
-                challenges.MALFORMED: {
-                    "permissions": [
-                        {
-                            "and_rules": {
-                                "rules": [
-                                    given,
-                                    {"not_rule": _authorization(_regex(_COMPACT))},
-                                ]
-                            }
-                        }
-                    ],
-                    "principals": [{"any": True}],
-                }
+                challenges.OTHER_SCHEME: _anyone(given, {"not_rule": bearer}),
+                challenges.MALFORMED: _anyone(
+                    bearer, {"not_rule": _authorization(_regex(_COMPACT))}
+                ),
             },
         },
     )
+
+
+def _anyone(*rules: Json) -> Json:
+    return {
+        "permissions": [{"and_rules": {"rules": list(rules)}}],
+        "principals": [{"any": True}],
+    }
 
 
 def verification_filter() -> Json:

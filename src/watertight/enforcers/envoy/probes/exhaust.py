@@ -2,10 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from watertight.enforcers.attack.http import exchange, request_bytes
 from watertight.enforcers.attack.http2 import HTTP2, connect
@@ -19,7 +20,7 @@ from watertight.enforcers.envoy.probes.edge import CHANNEL
 from watertight.enforcers.envoy.probes.make import attack
 from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS
 from watertight.errors import WatertightError
-from watertight.model.system import Gateway, Limits, System
+from watertight.model.system import Gateway, Limits, Service, System
 from watertight.model.units import size_text
 
 MEBIBYTE = 1 << 20
@@ -56,29 +57,52 @@ RESOURCE_EXHAUSTED = "8"
 """gRPC status codes."""
 LONG_AUDIENCE = "x" * 30_000
 
+Services: TypeAlias = Mapping[str, Service]
+
 
 def probes(system: System) -> Iterator[Probe]:
     """For every service that runs here, and for the gateway. All take their time."""
     services = {name: s for name, s in system.services.items() if s.run}
     if services:
-        every = attack(
-            "exhaust.host",
-            "* -> host",
-            "more memory, processes, temporary and open files than a service may use, from inside",
-            _hosts,
-            {name: service.limits for name, service in services.items()},
-        ).standing_for(f"{name} -> host" for name in services)
-        yield replace(every, patience=PATIENCE + len(services))
-        unread = attack(
-            "exhaust.netlink",
-            "* -> host",
-            f"{size_text(UNREAD_BYTES)} of the kernel's answers on netlink sockets, left unread",
-            _unread,
-            tuple(services),
-        ).standing_for(f"{name} -> host" for name in services)
-        yield replace(unread, patience=PATIENCE + len(services))
+        for what in (_host, _kernel):
+            yield _by_host(what, services)
     for probe in _shared(services, system.gateway):
-        yield replace(probe, patience=PATIENCE)
+        yield replace(probe, patience=PATIENCE, costly=probe.channel != CHANNEL)
+
+
+def _by_host(what: Callable[[Services], Probe], services: Services) -> Probe:
+    """One probe for all of these, since together they must not take what the host has."""
+    pairs = {f"{name} -> host": name for name in services}
+
+    def narrowed(chosen: Collection[str]) -> Probe:
+        return _by_host(what, {pairs[pair]: services[pairs[pair]] for pair in sorted(chosen)})
+
+    return replace(
+        what(services).standing_for(pairs),
+        patience=PATIENCE + len(services),
+        costly=True,
+        narrowed=narrowed,
+    )
+
+
+def _host(services: Services) -> Probe:
+    return attack(
+        "exhaust.host",
+        "* -> host",
+        "more memory, processes, temporary and open files than a service may use, from inside",
+        _hosts,
+        {name: service.limits for name, service in services.items()},
+    )
+
+
+def _kernel(services: Services) -> Probe:
+    return attack(
+        "exhaust.netlink",
+        "* -> host",
+        f"{size_text(UNREAD_BYTES)} of the kernel's answers on netlink sockets, left unread",
+        _unread,
+        tuple(services),
+    )
 
 
 def _shared(services: Iterable[str], gateway: Gateway | None) -> Iterator[Probe]:

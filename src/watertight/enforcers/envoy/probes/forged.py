@@ -40,6 +40,8 @@ OUTSIDE = (
     *("x-appengine-user-email", "x-goog-authenticated-user-email", "x-ms-client-principal-name"),
     *("x-original-url", "x-original-uri", "x-rewrite-url", "x-http-method-override"),
     *("x-middleware-subrequest", "x-script-name", "x-azure-clientip", "x-request-id"),
+    *("cf-access-jwt-assertion", "x-goog-iap-jwt-assertion", "tailscale-user-login"),
+    *("fly-client-ip",),
 )
 """And what nobody outside may say."""
 
