@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tests.envoy.probes.shop import SHOP
-from watertight.enforcers.envoy.probes.exhaust import MOST
+from watertight.enforcers.envoy.probes.exhaust.host import MOST
 from watertight.enforcers.envoy.probes.gaps import (
     EARLY,
     GRPC,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from watertight.enforcers.contract import Gap
 from watertight.enforcers.envoy.probes.desync.shapes import PAUSE_SECONDS
 from watertight.enforcers.envoy.probes.edge import CHANNEL
-from watertight.enforcers.envoy.probes.exhaust import budgets
+from watertight.enforcers.envoy.probes.exhaust.host import budgets
 from watertight.enforcers.envoy.probes.make import ENFORCER
 from watertight.enforcers.envoy.probes.ways import Way, ways
 from watertight.model.system import Protocol, System
