@@ -28,9 +28,8 @@ from watertight.runtime.accesslog import AccessLog
 from watertight.runtime.child import Child
 from watertight.runtime.linux import SystemCallError
 from watertight.runtime.logfile import RotatingLog
-from watertight.runtime.memory import MemoryWatch
-from watertight.runtime.netlink import NetlinkWatch
-from watertight.runtime.sandbox import describe_exit, spawn, watch_of
+from watertight.runtime.overuse import Overuse
+from watertight.runtime.sandbox import describe_exit, spawn
 from watertight.runtime.wire import PROXY, PodWire, ProcessWire
 
 CONTROL_SOCKET = "pod.sock"
@@ -79,14 +78,7 @@ class Init:
         """Answers owed: a function that gives the answer once there is one."""
         self._starting: dict[int, tuple[int, _Told]] = {}
         """Pid → the descriptor that tells of its exec, and who wants to know."""
-        self._watches: dict[int, MemoryWatch] = {}
-        """Pid → who looks after its children's memory; where it has a warden, that does."""
-        self._look_at = 0.0
-        most_bytes = pod["unread_bytes"]
-        self._netlink = NetlinkWatch(most_bytes) if most_bytes is not None else None
-        self._look_at_netlink = 0.0
-        self._taking_netlink = -1
-        """Pid of who was ended for it last."""
+        self._overuse = Overuse(pod)
         self._selector = selectors.DefaultSelector()
         self._leaving = False
         self._terminated = False
@@ -103,8 +95,7 @@ class Init:
             if self._leaving:
                 self._let_the_proxy_go()
             self._do_what_is_due(time.monotonic())
-            self._look_after_memory(time.monotonic())
-            self._look_after_netlink(time.monotonic())
+            self._act_on_overuse()
             self._settle()
         self._settle()
         for log in self._logs.values():
@@ -344,47 +335,16 @@ class Init:
             elif child.state == "backing-off" and not self._leaving:
                 self._start(child)
 
-    def _look_after_memory(self, now: float) -> None:
-        if now < self._look_at or self._pod["isolate_processes"]:
-            return
-        running = {child.pid: child for child in self._children.values() if child.pid}
-        for gone in self._watches.keys() - running.keys():
-            self._watches.pop(gone).close()
-        for pid, child in running.items():
-            watch = self._watches.get(pid) or watch_of(child.wire, pid)
-            if watch is not None:
-                self._watches[pid] = watch
-                self._look_at = now + watch.look()
-                for line in watch.said:
-                    self._log(child.wire).write(f"watertight: {line}\n".encode())
-                watch.said.clear()
-
-    def _look_after_netlink(self, now: float) -> None:
-        """Ends one after the other until it is little again: whose it is no table says.
-
-        Guests first, the newest before others, since the proof tries this by one of its own.
-        """
-        if self._netlink is None or now < self._look_at_netlink:
-            return
-        pause, too_much = self._netlink.look()
-        self._look_at_netlink = now + pause
-        if not too_much:
-            return
-        apps = sorted(self._children.values(), key=lambda child: child.wire["name"] == PROXY)
-        running = [*reversed(self._guests.items())]
-        running += [(child.pid, child.wire) for child in apps if child.pid]
-        if self._taking_netlink in dict(running):
-            return  # it takes its time to end
-        for pid, wire in running[:1]:
-            self._taking_netlink = pid
-            self._log(wire).write(f"watertight: ended for {too_much}\n".encode())
-            self._kill(pid, signal.SIGKILL)
+    def _act_on_overuse(self) -> None:
+        children = [(c.pid, c.wire) for c in self._children.values() if c.pid]
+        for wire, line, pid in self._overuse.look(children, [*self._guests.items()]):
+            self._log(wire).write(f"watertight: {line}\n".encode())
+            if pid:
+                self._kill(pid, signal.SIGKILL)
 
     def _patience(self) -> float | None:
-        waiting = (*self._children.values(), *self._logs.values())
+        waiting = (*self._children.values(), *self._logs.values(), self._overuse)
         due = [each.due for each in waiting if each.due is not None]
-        due += [self._look_at] if self._watches else []
-        due += [self._look_at_netlink] if self._netlink else []
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _settle(self) -> None:
