@@ -63,12 +63,10 @@ async def test_a_full_proxy_refuses_obeys_and_recovers(monkeypatch: pytest.Monke
         held: list[asyncio.StreamWriter] = []
         try:
             async with asyncio.timeout(4 * DEADLINE_SECONDS):
-                while not await refusing(mesh):
+                # Until it stays so: what is freed meanwhile may let one more in.
+                while await refusing(mesh) != set(REFUSALS) or await status(mesh, "bob") == 200:
                     assert len(held) < MOST_ANSWERS
                     await status(mesh, "alice", held)
-
-            assert await refusing(mesh) == set(REFUSALS)
-            assert await status(mesh, "bob") in {0, 503}
 
             # A revocation arrives at a proxy that takes nothing from anybody else.
             whole = mesh.plan

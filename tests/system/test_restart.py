@@ -166,3 +166,14 @@ def test_who_cannot_be_restarted_is_told_why(system: System) -> None:
     # The other one went on, and the right code mends it.
     system.write("worker", "three")
     assert "worker runs again" in system.watertight("restart", "worker")
+
+
+def test_who_is_revoked_is_told_so(system: System) -> None:
+    system.watertight("revoke", "worker")
+    assert "was revoked already" in system.watertight("revoke", "worker")
+    assert "watertight restore worker" in system.watertight("restart", "worker")
+    (system.folder / "worker.py").write_text("raise SystemExit('no SVID to be had')")
+    said = system.watertight("restart", "worker", expect=3)
+    assert "no SVID to be had" in said
+    assert "It is revoked" in said
+    assert "watertight restore worker" in said

@@ -180,8 +180,6 @@ async def test_revocation_ends_live_sessions_at_once(running_shop: RunningSystem
     said = running_shop.on("explain", "storefront", "orders", "GET", "/orders/7", expect=1)
     assert "`orders` is revoked in the running system" in " ".join(said.split())
     assert json.loads(running_shop.on("revoke", "orders", "-o", "json"))["was_revoked"] is True
-    restarted = json.loads(running_shop.on("restart", "orders", "-o", "json"))["restarted"]
-    assert [one["revoked"] for one in restarted] == [True]
     running_shop.on("restore", "orders")
     assert json.loads(running_shop.on("restore", "orders", "-o", "json"))["was_revoked"] is False
     running_shop.drive_traffic()

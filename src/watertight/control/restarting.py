@@ -32,4 +32,17 @@ async def restart(plane: ControlPlane, service: str) -> None:
     if not declared.run:
         raise NoProgram(f"{service} has no `run`: its program is started by others.")
     async with plane.changing.by(f"restart of {service}"):
-        await Apps(plane.supervisor, plane.say).restart(plane.declared, declared)
+        try:
+            await Apps(plane.supervisor, plane.say).restart(plane.declared, declared)
+        except WatertightError as error:
+            if service in plane.revoked:
+                raise _is_revoked(service, error) from error
+            raise
+
+
+def _is_revoked(service: str, error: WatertightError) -> WatertightError:
+    """A program that asks for its channels or its SVID does not come up without."""
+    return WatertightError(
+        f"{error.message} It is revoked: it has no SVID, and no channel to anybody.",
+        remedy=f"`watertight restore {service}` trusts it again.",
+    )

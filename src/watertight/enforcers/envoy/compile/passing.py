@@ -6,6 +6,9 @@ from watertight.enforcers.envoy.compile import app, rbac, retries
 from watertight.enforcers.envoy.compile.blocks import Json, extension, seconds, typed
 from watertight.enforcers.envoy.compile.lifetimes import Lifetimes
 
+CONNECT_ATTEMPTS = 15
+"""With the back-off about 3 s: a callee's Envoy restarts, or its door is made anew, and no new
+connection is lost. No longer: what drivers wait for a connection is often five."""
 EARLY_BYTES = 65_536
 """What a client may send before we have reached its callee."""
 
@@ -34,7 +37,7 @@ def proxy(name: str, to: str, **rest: Any) -> Json:
         stat_prefix=name,
         cluster=to,
         idle_timeout="0s",
-        max_connect_attempts=retries.UNSEEN_TRIES,
+        max_connect_attempts=CONNECT_ATTEMPTS,
         backoff_options=retries.BACK_OFF,
         **rest,
     )

@@ -19,10 +19,9 @@ UNREAD = "refused-stream,reset-before-request"
 """When a request may be tried again whatever its method: nobody has seen anything of it. That the
 app refuses a connection is for the caller's proxy to wait out, which has all of a body still."""
 UNSEEN_TRIES = 36
-"""Of a request that no app has seen, or of a connection that none has accepted. With the back-off
-some 8 s: an app or a callee's Envoy starts again, or a door is made anew. A program has five
-seconds to end, in which it may listen no more and go on working; longer than need be, and the
-callers of a dead one would pile up."""
+"""Of a request that no app has seen. With the back-off some 8 s: an app or a callee's Envoy starts
+again, or a door is made anew. A program has five seconds to end, in which it may listen no more
+and go on working; longer than need be, and the callers of a dead one would pile up."""
 BACK_OFF = {"base_interval": "0.05s", "max_interval": "0.5s"}
 SENT = "%UPSTREAM_WIRE_BYTES_SENT%"
 """In all tries, also one before the last."""
