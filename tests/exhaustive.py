@@ -9,12 +9,15 @@ from collections.abc import Iterable
 CASES = {
     # All kinds of channel are proven by the shop, and these are programs of others.
     "tests/examples/test_proven.py": "tests/system/test_shop.py::test_the_proof_holds",
-    # Two more proofs of whole systems; the tutorial's is one.
+    # More proofs of whole systems; the tutorial's is one.
     "tests/docs/test_pages.py::test_the_page_does_what_it_shows"
     "[docs/how-to/prove-with-tokens.md]": ("tests/system/test_key_sets.py"),
-    "tests/docs/test_pages.py::test_the_page_does_what_it_shows[docs/how-to/use-in-ci.md]": (
-        "tests/docs/test_pages.py::test_the_page_does_what_it_shows[docs/how-to/read-the-proof.md]"
-    ),
+    **{
+        f"tests/docs/test_pages.py::test_the_page_does_what_it_shows[docs/how-to/{page}.md]": (
+            "tests/docs/test_pages.py::test_the_page_does_what_it_shows[docs/tutorial.md]"
+        )
+        for page in ("use-in-ci", "read-the-proof")
+    },
     "tests/envoy/probes/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
     "[nothing permitted]": "the other weakenings",
     "tests/envoy/probes/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
