@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import hypothesis.internal.observability  # noqa: F401 - its plugin does so at the very end, where
 import pytest  # Python 3.11.7 cannot compile any more after a test of deeply nested answers
 import structlog
+from hypothesis import settings
 
 from tests.exhaustive import is_exhaustive
 
@@ -28,6 +29,10 @@ LONGEST_FIRST = (
     "tests/nats",
     "tests/envoy",
 )
+
+# How long one example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

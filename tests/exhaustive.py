@@ -32,6 +32,18 @@ CASES = {
     "tests/envoy/probes/test_forged.py::test_an_absent_app_proves_nothing[without one]": (
         "… [with a witness]"
     ),
+    "tests/envoy/probes/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
+    "[a hundred connections for all callers]": "the other weakenings",
+    "tests/rabbitmq/test_guard.py::test_no_service_reaches_another_past_its_grants": (
+        "tests/rabbitmq/test_deep.py::test_nothing_is_done_that_no_grant_names"
+    ),
+    "tests/resources/test_under_load.py::test_every_key_is_replaced_under_load_and_nothing_is_lost"
+    "[events]": "… [orders-db]",
+    **{
+        "tests/resources/test_under_load.py::test_a_session_from_before_it_was_revoked_is_of_no_use"
+        f"[{server}]": "… [orders-db]"
+        for server in ("events", "jobs")
+    },
     "tests/resources/test_revoked_server.py::test_a_server_is_revoked_and_trusted_again"
     "[postgresql]": "… [nats]",
     "tests/resources/test_under_load.py::test_every_key_is_replaced_under_load_and_nothing_is_lost"
@@ -68,6 +80,11 @@ AS_ROOT = (
             "test_an_earlier_run_in_another_place_is_refused_and_ended",
             "test_no_second_control_process_beside_one_whose_lock_was_removed",
             "test_another_file_of_the_folder_takes_over_the_same_system",
+            "test_what_nothing_is_known_of_is_swept_away_by_up",
+            "test_a_copy_of_the_folder_leaves_the_original_alone",
+            "test_two_that_stop_it_at_once_both_succeed",
+            "test_who_stops_waiting_leaves_nothing",
+            "test_down_ends_what_is_coming_up",
         )
     ),
 )

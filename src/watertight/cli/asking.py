@@ -67,19 +67,26 @@ def _stop_control(client: AdminClient, state: Path) -> int | None:
     if answering is not None:
         with contextlib.suppress(NotRunning):  # somebody else has stopped it meanwhile
             client.post("/stop", {})
-    else:  # it is coming up, or stopping already
+    else:  # it is coming up or stopping already, or it hangs
         own_directory(state)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGTERM)
+        _signal(process, signal.SIGTERM, signal.SIGCONT)
     deadline = time.monotonic() + STOP_DEADLINE_SECONDS
     while started is not None and start_time(process) == started:
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline and answering is not None:
             raise WatertightError(
                 f"It did not stop within {STOP_DEADLINE_SECONDS:.0f} s.",
                 remedy="See .watertight/logs/control.log.",
             )
+        if time.monotonic() > deadline:
+            _signal(process, signal.SIGKILL)  # the programs are ended by whoever called
         time.sleep(POLL_SECONDS)
     return process
+
+
+def _signal(process: int, *numbers: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        for number in numbers:
+            os.kill(process, number)
 
 
 def _end_what_is_left(project: Path) -> tuple[str, ...]:
@@ -109,7 +116,8 @@ def status(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.T
 
 def _is_well(service: dict[str, Any]) -> bool:
     running = all(process["state"] == "running" for process in service["processes"])
-    return running and service["proxy"]["connected"] and not service["renewal_failure"]
+    proxy = service["proxy"]
+    return running and proxy["connected"] and proxy["answers"] and not service["renewal_failure"]
 
 
 def _print_status(document: dict[str, Any]) -> None:
@@ -146,6 +154,12 @@ def _print_status(document: dict[str, Any]) -> None:
                     f"[yellow]{escape(service['name'])}[/yellow]: its {process['name']} is "
                     f"{process['state']}{escape(last)}. What it said: {escape(log)}"
                 )
+        if service["proxy"]["connected"] and not service["proxy"]["answers"]:
+            log = f"{STATE_DIRECTORY}/logs/{service['name']}.proxy.log"
+            stderr.print(
+                f"[yellow]{escape(service['name'])}[/yellow]: its proxy runs, but does not answer: "
+                f"it hangs, or was stopped. Once it is ended it starts again. What it said: {log}"
+            )
     if document["changing"]:
         stderr.print(
             f"[yellow]A change is under way ({escape(document['changing'])}):[/yellow] "
@@ -185,9 +199,13 @@ def _service_row(service: dict[str, Any]) -> tuple[str, ...]:
     left = service["svid_expires_in_seconds"]
     expiry = "revoked" if service["revoked"] else "none" if left is None else _duration(left)
     proxy = processes.get("proxy", {"state": "gone"})["state"]
+    if not service["proxy"]["connected"]:
+        proxy = f"{proxy}, not connected"
+    elif not service["proxy"]["answers"]:
+        proxy = f"{proxy}, does not answer"
     return (
         service["name"],
-        proxy if service["proxy"]["connected"] else f"{proxy}, not connected",
+        proxy,
         app["state"] if (app := processes.get("app") or processes.get("server")) else "-",
         str(sum(process["restarts"] for process in processes.values())),
         expiry,

@@ -18,6 +18,8 @@ ADMIN_SOCKET = "admin.sock"
 TIMEOUT_SECONDS = 120.0
 """An apply waits for every proxy and every new service; nothing here waits for ever."""
 PING_SECONDS = 2.0
+ANSWER_SECONDS = 15.0
+"""Within which a control process says that it is there, whatever else it does."""
 
 
 class NotRunning(WatertightError):
@@ -128,9 +130,17 @@ class AdminClient:
         finally:
             connection.close()
 
+    def _greet(self) -> None:
+        """Raises NotRunning if the control process takes connections and says nothing."""
+        try:
+            self._exchange("GET", "/healthz", None, ANSWER_SECONDS)
+        except TimeoutError as error:
+            raise _hangs(self._project) from error
+
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         sent = None if body is None else json.dumps(body).encode()
         try:
+            self._greet()
             status, content = self._exchange(method, path, sent, TIMEOUT_SECONDS)
         except _Unreachable as error:
             raise self.silence(method) from error
@@ -161,6 +171,19 @@ class AdminClient:
             refusal = DeclarationError([_finding(finding) for finding in found])
         refusal.exit_code = ExitCode(document.get("exit_code", ExitCode.COULD_NOT))
         raise refusal
+
+
+def _hangs(project: Path | None) -> NotRunning:
+    from watertight.runtime.runs import holder  # noqa: PLC0415 - seldom needed
+
+    process = holder(project / STATE_DIRECTORY) if project is not None else None
+    return NotRunning(
+        f"The control process ({process or 'unknown'}) has not answered for {ANSWER_SECONDS:.0f} s:"
+        " it hangs, or was stopped. The programs go on without it.",
+        remedy=f"`kill -CONT {process or 'PID'}` wakes one that was stopped. Else `watertight down`"
+        f" ends it by force; or `kill -KILL {process or 'PID'}`, and `watertight up --detach` takes"
+        " over what runs.",
+    )
 
 
 def _why_nobody_answers(project: Path | None, method: str) -> NotRunning:

@@ -7,7 +7,12 @@ from typing import Any
 from watertight.control import modes
 from watertight.control.issuers import facts
 from watertight.control.plane import ControlPlane
-from watertight.enforcers.envoy.admin import ListenerFacts, ProxyUnreachable, listener_facts
+from watertight.enforcers.envoy.admin import (
+    ListenerFacts,
+    ProxyUnreachable,
+    answers,
+    listener_facts,
+)
 from watertight.model.paths import data_path
 from watertight.model.system import GATEWAY, Channel
 
@@ -18,8 +23,12 @@ async def snapshot(plane: ControlPlane) -> dict[str, Any]:
     pods = {pod.name: pod for pod in await plane.supervisor.status()}
     versions = plane.deployment.versions()
     failures = plane.keeper.failures()
+    workloads = tuple(system.workloads())
+    answering = await asyncio.gather(
+        *(answers(plane.placement.admin_socket(name)) for name in workloads)
+    )
     services = []
-    for name in system.workloads():
+    for name, proxy_answers in zip(workloads, answering, strict=True):
         svid = plane.keeper.x509_svid(name)
         pod = pods.get(name)
         services.append(
@@ -32,6 +41,7 @@ async def snapshot(plane: ControlPlane) -> dict[str, Any]:
                 "renewal_failure": failures.get(name),
                 "proxy": {
                     "connected": plane.xds.connected(name),
+                    "answers": proxy_answers,
                     "version": versions.get(name),
                 },
                 "processes": [

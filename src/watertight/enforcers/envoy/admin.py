@@ -10,6 +10,8 @@ from watertight.errors import WatertightError
 from watertight.unix_http import async_transport
 
 TIMEOUT_SECONDS = 2.0
+HANGS_SECONDS = 5.0
+"""Who says nothing for so long hangs; a proxy that is only busy answers sooner."""
 CIPHER = ".ssl.ciphers."
 GROUP = ".ssl.curves."
 
@@ -27,12 +29,23 @@ class ListenerFacts:
     groups: tuple[str, ...] = ()
 
 
-async def stats(socket: Path, pattern: str) -> dict[str, int]:
+async def answers(socket: Path) -> bool:
+    """Whether a proxy says anything at all: one that hangs keeps its connections."""
+    try:
+        await stats(socket, "^server.uptime$", timeout_seconds=HANGS_SECONDS)
+    except ProxyUnreachable:
+        return False
+    return True
+
+
+async def stats(
+    socket: Path, pattern: str, *, timeout_seconds: float = TIMEOUT_SECONDS
+) -> dict[str, int]:
     """Counters and gauges whose name matches ``pattern``. Raises :class:`ProxyUnreachable`."""
     transport = async_transport(socket)
     try:
         async with httpx.AsyncClient(
-            transport=transport, base_url="http://envoy", timeout=TIMEOUT_SECONDS
+            transport=transport, base_url="http://envoy", timeout=timeout_seconds
         ) as client:
             answer = await client.get("/stats", params={"filter": pattern, "format": "json"})
             answer.raise_for_status()
