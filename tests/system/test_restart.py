@@ -1,6 +1,9 @@
 """`watertight restart`: new code for one service, and nothing else is touched."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -10,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from watertight.runtime.files import STATE_DIRECTORY
+from watertight.runtime.proc import process_ids
+from watertight.runtime.runs import holder, run_directory, still_run
 
 SERVER = """
 import http.server, sys, time
@@ -166,6 +173,39 @@ def test_who_cannot_be_restarted_is_told_why(system: System) -> None:
     # The other one went on, and the right code mends it.
     system.write("worker", "three")
     assert "worker runs again" in system.watertight("restart", "worker")
+
+
+def test_a_proxy_that_hangs_is_told(system: System) -> None:
+    (proxy,) = (
+        pid
+        for pid in process_ids()
+        if f"{run_directory(system.folder.resolve())}/xds/worker/".encode() in command_line(pid)
+    )
+    os.kill(proxy, signal.SIGSTOP)
+    try:
+        said = system.watertight("status", expect=1)
+        assert "worker: its proxy runs, but does not answer" in " ".join(said.split())
+    finally:
+        os.kill(proxy, signal.SIGCONT)
+    assert all(service["proxy"]["answers"] for service in system.status()["services"])
+
+
+def test_a_control_process_that_hangs_is_told_and_ended(system: System) -> None:
+    process = holder(system.folder.resolve() / STATE_DIRECTORY)
+    assert process is not None
+    os.kill(process, signal.SIGSTOP)
+    said = system.watertight("status", expect=3)
+    assert f"The control process ({process}) has not answered" in said
+    assert f"kill -CONT {process}" in said
+    system.watertight("down")
+    assert not still_run(system.folder.resolve())
+    system.watertight("up", "--detach")  # for the fixture, which ends it
+
+
+def command_line(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def test_who_is_revoked_is_told_so(system: System) -> None:

@@ -265,6 +265,8 @@ def _through_gateway(
     if call.method is None:
         return _any_route(gateway, target)
     for number, route in enumerate(routes):
+        if not inner and (withheld := _withheld(gateway, number, call)):
+            return withheld
         template = parse_template(route.target_path if inner else route.path)
         takes = call.method in route.methods and template.claims(call.path)
         if takes and _takes_slashes(route, call.path, routes):
@@ -272,6 +274,8 @@ def _through_gateway(
             if refused is None and not template.matches(call.path):
                 refused = _nothing_left(route, call.path)
             return refused or _by_route(route, target)
+    if not inner and (withheld := _withheld(gateway, len(routes), call)):
+        return withheld
     return Decision(
         False,
         f"No route of the gateway takes `{call}`"
@@ -279,6 +283,16 @@ def _through_gateway(
         + f". {_route_advice(call)}",
         gateway.at,
     )
+
+
+def _withheld(gateway: Gateway, before: int, call: _Call) -> Decision | None:
+    for route in gateway.withheld.get(before, ()):
+        if call.method in route.methods and parse_template(route.path).claims(call.path):
+            taken = f"The route {quoted(_route_text(route))} takes it"
+            return Decision(
+                False, f"{taken}, and leads to {quoted(route.target)}, which is revoked.", route.at
+            )
+    return None
 
 
 def _dressed_up(routes: tuple[Route, ...], number: int, method: str, path: str) -> Decision | None:

@@ -293,6 +293,26 @@ class Gateway:
     """Of all headers of one request together."""
     max_headers: int = 100
     at: Position = NOWHERE
+    withheld: Mapping[int, tuple[Route, ...]] = field(default_factory=dict)
+    """Routes of revoked identities, by how many of ``routes`` stand before them. They answer 404:
+    their requests are not for a route behind them, which may be open to anyone."""
+
+    def in_order(self) -> Iterator[tuple[Route, bool]]:
+        """All that are declared, as the first that fits is taken, and whether each is in force."""
+        for number, route in enumerate((*self.routes, None)):
+            yield from ((withheld, False) for withheld in self.withheld.get(number, ()))
+            if route is not None:
+                yield route, True
+
+    def without_identities(self, revoked: frozenset[str]) -> "Gateway":
+        """With the routes withheld that lead to these, or all if the gateway is one of them."""
+        routes, withheld = list[Route](), dict[int, tuple[Route, ...]]()
+        for route, in_force in self.in_order():
+            if in_force and not {route.target, GATEWAY} & revoked:
+                routes.append(route)
+            else:
+                withheld[len(routes)] = (*withheld.get(len(routes), ()), route)
+        return replace(self, routes=tuple(routes), withheld=withheld)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,12 +383,7 @@ class System:
         The services stay declared, so that their processes and their refusals stay visible; no
         channel from or to them does: those are ``withheld``.
         """
-        gateway = self.gateway
-        if gateway is not None:
-            routes = tuple(
-                r for r in gateway.routes if r.target not in revoked and GATEWAY not in revoked
-            )
-            gateway = replace(gateway, routes=routes)
+        gateway = self.gateway.without_identities(revoked) if self.gateway else None
         channels = tuple(
             c for c in self.channels if c.source not in revoked and c.target not in revoked
         )

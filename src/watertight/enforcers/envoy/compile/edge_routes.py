@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
 
 from watertight.enforcers.envoy.compile import (
     challenges,
@@ -70,16 +69,6 @@ TALKATIVE_HEADERS = (
 
 def route_configuration(system: System, gateway: Gateway) -> Json:
     """All of the gateway's routes, in declared order: the first that fits is taken."""
-    guards = Guards(gateway.routes)
-    declared = chain.from_iterable(
-        chain(
-            _spelt_like(gateway, guards, number),
-            _nothing_left(gateway, route),
-            _steps(gateway, route),
-            _routes(system, gateway, number, route),
-        )
-        for number, route in enumerate(gateway.routes)
-    )
     return {
         "name": ROUTES,
         "ignore_port_in_host_matching": True,
@@ -94,7 +83,7 @@ def route_configuration(system: System, gateway: Gateway) -> Json:
                     _refusal(CHUNKED_HTTP_1_0, 400),
                     _refusal(AMBIGUOUS_PATH, 400),
                     *_never(gateway),
-                    *declared,
+                    *_declared(system, gateway),
                     *_slashes_that_no_route_takes(gateway),
                     *_wrong_methods(gateway),
                     _refusal({"prefix": "/"}, 404),
@@ -112,6 +101,26 @@ def route_configuration(system: System, gateway: Gateway) -> Json:
         ],
         "response_headers_to_remove": [*TALKATIVE_HEADERS, *_not_theirs(gateway)],
     }
+
+
+def _declared(system: System, gateway: Gateway) -> Iterator[Json]:
+    guards, number = Guards(gateway.routes), 0
+    for route, in_force in gateway.in_order():
+        if not in_force:
+            yield from _withheld(route)
+            continue
+        yield from _spelt_like(gateway, guards, number)
+        yield from _nothing_left(gateway, route)
+        yield from _steps(gateway, route)
+        yield from _routes(system, gateway, number, route)
+        number += 1
+
+
+def _withheld(route: Route) -> Iterator[Json]:
+    """What led to a revoked service is not found, whoever else would take it."""
+    methods = [_methods(route.methods)]
+    for headers in (methods, _preflight_headers(route)) if route.cors else (methods,):
+        yield _refusal({**_match(route), "headers": headers}, 404)
 
 
 def _not_theirs(gateway: Gateway) -> tuple[str, ...]:
@@ -141,11 +150,7 @@ def _preflight(gateway: Gateway, number: int, route: Route) -> Json:
 
     No direct response: of its route that filter learns nothing.
     """
-    asks = [
-        _header(":method", "OPTIONS"),
-        {"name": cors.PREFLIGHT[0], "present_match": True},
-        _header(cors.PREFLIGHT[1], _any_of(route.methods)),
-    ]
+    asks = _preflight_headers(route)
     return {
         "name": f"route {number} preflight",
         "match": {**_match(route), "headers": [*asks, *_without_slashes(gateway, route)]},
@@ -157,6 +162,14 @@ def _preflight(gateway: Gateway, number: int, route: Route) -> Json:
             **cors.per_route(route.cors, route.methods),
         },
     }
+
+
+def _preflight_headers(route: Route) -> list[Json]:
+    return [
+        _header(":method", "OPTIONS"),
+        {"name": cors.PREFLIGHT[0], "present_match": True},
+        _header(cors.PREFLIGHT[1], _any_of(route.methods)),
+    ]
 
 
 def _pause_seconds(route: Route) -> float:

@@ -124,6 +124,9 @@ def _requests(gateway: Gateway) -> Iterator[Probe]:
             ),
             "gateway.dot-dot": ("dot-dot", Edge(gateway, right.method, escape)),
         }
+    for route, request in _withheld(gateway):
+        what = f"{request.method} {request.path}, which led to the revoked {route.target}"
+        yield attack("gateway.revoked-route", CHANNEL, what, _refused_though, request, first)
     for identifier, (what, request) in tries.items():
         attempt = f"{what}: {request.method} {request.path[:80]}"
         yield attack(identifier, CHANNEL, attempt, _refused_though, request, first)
@@ -154,6 +157,18 @@ def _requests(gateway: Gateway) -> Iterator[Probe]:
             size = gateway.max_request_bytes + 1
             what = f"{large} {request.path} with {size} bytes"
             yield attack("gateway.large-body", CHANNEL, what, _large, gateway, route, large)
+
+
+def _withheld(gateway: Gateway) -> Iterator[tuple[Route, Edge]]:
+    """A request for each route of a revoked service, where none before it takes that."""
+    earlier: list[Route] = []
+    for route, in_force in gateway.in_order():
+        request = to_route(gateway, route)
+        taken = (r for r in earlier if request.method in r.methods)
+        if in_force:
+            earlier.append(route)
+        elif not any(covers(r.path, request.path) for r in taken):
+            yield route, request
 
 
 def unrouted_path(gateway: Gateway) -> str | None:
