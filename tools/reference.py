@@ -16,6 +16,7 @@ from watertight.cli.app import app, load
 from watertight.enforcers.contract import Deep, Probe
 from watertight.enforcers.registry import enforcers
 from watertight.model.declaration import Shape
+from watertight.model.described import descriptions
 from watertight.model.load import load_text
 from watertight.model.schema import json_schema
 
@@ -89,7 +90,7 @@ def _keys(kind: str, part: str, shape: type[Shape]) -> Iterator[str]:
     yield f"{' '.join((shape.__doc__ or '').split())}{also}\n"
     yield "| key | |\n|---|---|"
     for name, field in shape.model_fields.items():
-        text = " ".join((field.description or "").split()).replace("|", "\\|")
+        text = " ".join(descriptions(shape).get(name, "").split()).replace("|", "\\|")
         star = " (required)" if field.is_required() else ""
         yield f"| `{field.alias or name}`{star} | {text} |"
     yield ""

@@ -76,13 +76,13 @@ Text = Annotated[str, *_by(values.parse_nonempty, minLength=1)]
 
 
 class Shape(BaseModel):
-    """Strict: no unknown key, no guessed type."""
+    """Strict: no unknown key, no guessed type. What stands below a key says what it means
+    (:mod:`.described`)."""
 
     model_config = ConfigDict(
         strict=True,
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
         arbitrary_types_allowed=True,
         defer_build=True,  # of most there is none in a declaration
     )

@@ -4,17 +4,36 @@ It is generated from the same shapes that the loader reads with; what it cannot 
 target exist?) only the loader says.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
-from watertight.model.declaration import DeclarationShape
+from watertight.model.declaration import DeclarationShape, Shape
+from watertight.model.described import descriptions
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
     """The schema, with a description for every key."""
-    generated: dict[str, Any] = _tidy(DeclarationShape.model_json_schema(by_alias=True))
-    return {"$schema": DIALECT, **generated, "title": "watertight.yaml"}
+    generated = DeclarationShape.model_json_schema(by_alias=True)
+    definitions = generated.get("$defs", {})
+    for shape in _shapes(Shape):
+        whole = generated if shape is DeclarationShape else definitions.get(shape.__name__, {})
+        _describe(shape, whole.get("properties", {}))
+    return {"$schema": DIALECT, **_tidy(generated), "title": "watertight.yaml"}
+
+
+def _shapes(above: type[Shape]) -> Iterator[type[Shape]]:
+    for shape in above.__subclasses__():
+        yield shape
+        yield from _shapes(shape)
+
+
+def _describe(shape: type[Shape], properties: dict[str, Any]) -> None:
+    for name, text in descriptions(shape).items():
+        key = shape.model_fields[name].alias or name
+        if key in properties:
+            properties[key]["description"] = text
 
 
 def _tidy(schema: Any) -> Any:

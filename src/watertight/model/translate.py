@@ -18,6 +18,7 @@ from watertight.model.declaration import (
     ServiceShape,
     Shape,
 )
+from watertight.model.described import descriptions
 from watertight.model.document import DocumentPath, path_text, quoted
 from watertight.model.flow import as_list
 from watertight.model.nearest import did_you_mean, one_of
@@ -139,7 +140,7 @@ def no_value(path: DocumentPath) -> Flaw:
 
 
 def _missing_key(shape: type[Shape], path: DocumentPath, key: str) -> Flaw:
-    field = next(f for name, f in shape.model_fields.items() if (f.alias or name) == key)
+    name, field = next((n, f) for n, f in shape.model_fields.items() if (f.alias or n) == key)
     place = f" in {quoted(path_text(path))}" if path else ""
     schemas = (m.json_schema or {} for m in field.metadata if isinstance(m, WithJsonSchema))
     example = next((s["examples"][0] for s in schemas if s.get("examples")), None)
@@ -147,7 +148,7 @@ def _missing_key(shape: type[Shape], path: DocumentPath, key: str) -> Flaw:
         codes.MISSING_KEY,
         path,
         f"The key {quoted(key)} is missing{place}.",
-        f"It says: {' '.join((field.description or '').split())}"
+        f"It says: {' '.join(descriptions(shape).get(name, '').split())}"
         + (f" For example {quoted(f'{key}: {example}')}." if example else ""),
         on_key=True,
     )
