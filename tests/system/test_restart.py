@@ -176,11 +176,7 @@ def test_who_cannot_be_restarted_is_told_why(system: System) -> None:
 
 
 def test_a_proxy_that_hangs_is_told(system: System) -> None:
-    (proxy,) = (
-        pid
-        for pid in process_ids()
-        if f"{run_directory(system.folder.resolve())}/xds/worker/".encode() in command_line(pid)
-    )
+    proxy = proxy_of(system, "worker")
     os.kill(proxy, signal.SIGSTOP)
     try:
         said = system.watertight("status", expect=1)
@@ -188,6 +184,21 @@ def test_a_proxy_that_hangs_is_told(system: System) -> None:
     finally:
         os.kill(proxy, signal.SIGCONT)
     assert all(service["proxy"]["answers"] for service in system.status()["services"])
+
+
+@pytest.mark.slow
+def test_a_proxy_that_hangs_is_ended_and_starts_again(system: System) -> None:
+    proxy = proxy_of(system, "worker")
+    os.kill(proxy, signal.SIGSTOP)
+    deadline = time.monotonic() + 200
+    while Path(f"/proc/{proxy}").exists():
+        assert time.monotonic() < deadline, "it still hangs"
+        time.sleep(1)
+    while not all(s["proxy"]["connected"] for s in system.status()["services"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    log = (system.folder / ".watertight/logs/control.log").read_text()
+    assert "hanging_proxy_ended" in log
 
 
 def test_a_control_process_that_hangs_is_told_and_ended(system: System) -> None:
@@ -200,6 +211,12 @@ def test_a_control_process_that_hangs_is_told_and_ended(system: System) -> None:
     system.watertight("down")
     assert not still_run(system.folder.resolve())
     system.watertight("up", "--detach")  # for the fixture, which ends it
+
+
+def proxy_of(system: System, name: str) -> int:
+    directory = f"{run_directory(system.folder.resolve())}/xds/{name}/".encode()
+    (proxy,) = (pid for pid in process_ids() if directory in command_line(pid))
+    return proxy
 
 
 def command_line(pid: int) -> bytes:

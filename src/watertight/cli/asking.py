@@ -158,7 +158,7 @@ def _print_status(document: dict[str, Any]) -> None:
             log = f"{STATE_DIRECTORY}/logs/{service['name']}.proxy.log"
             stderr.print(
                 f"[yellow]{escape(service['name'])}[/yellow]: its proxy runs, but does not answer: "
-                f"it hangs, or was stopped. Once it is ended it starts again. What it said: {log}"
+                f"it hangs, or was stopped. After two minutes it is started again. Its log: {log}"
             )
     if document["changing"]:
         stderr.print(

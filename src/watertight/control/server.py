@@ -21,6 +21,7 @@ import uvicorn
 from watertight.control import modes
 from watertight.control.admin import admin_app
 from watertight.control.client import ADMIN_SOCKET, AdminClient
+from watertight.control.hanging import Hanging
 from watertight.control.keys import kek_for
 from watertight.control.plane import ControlPlane
 from watertight.control.requests import Options
@@ -42,6 +43,8 @@ log = structlog.get_logger(__name__)
 
 KEY_SETS_EVERY_SECONDS = 60.0
 FILES_EVERY_SECONDS = 1.0
+PROXIES_EVERY_SECONDS = 30.0
+"""Who is silent at two looks in a row hangs, and is ended."""
 PODS_EVERY_SECONDS = 1.0
 MODES_EVERY_SECONDS = 5.0
 GC_THRESHOLD = 10_000
@@ -217,6 +220,7 @@ class _Background:
     def watch(self) -> None:
         """Looks after files and key sets, once the system is up."""
         self._start(self._watch_pods())
+        self._start(self._watch_proxies())
         self._start(self._watch_key_sets())
         self._start(self._watch_files())
         self._start(self._watch_modes())
@@ -248,6 +252,16 @@ class _Background:
                     log.warning("pod_made_anew", pod=name)
             except (WatertightError, OSError) as error:
                 log.warning("pod_not_mended", reason=str(error))
+
+    async def _watch_proxies(self) -> None:
+        hanging = Hanging.of(self._plane)
+        while True:
+            await asyncio.sleep(PROXIES_EVERY_SECONDS)
+            try:
+                for name in await hanging.look():
+                    log.warning("hanging_proxy_ended", workload=name)
+            except (WatertightError, OSError) as error:
+                log.warning("hanging_proxy_not_ended", reason=str(error))
 
     async def _watch_key_sets(self) -> None:
         while True:
