@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready
-# Tests wait for servers and deadlines most of their time; a file's tests stay together (tests/conftest.py).
-PROCESSES ?= $(shell echo $$(( $$(nproc) * 4 )))
+# As many as keep the processors busy; each has to collect all tests. A file's tests stay together (tests/conftest.py).
+PROCESSES ?= $(shell echo $$(( $$(nproc) * 3 )))
 SHARED_OUT = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo servers check test test-all bench reference lock clean

@@ -44,6 +44,41 @@ CASES = {
         f"[{server}]": "… [orders-db]"
         for server in ("events", "jobs")
     },
+    # The whole of what is proven elsewhere, once more on the servers that get weakened next.
+    "tests/envoy/probes/test_sabotage.py::test_all_probes_hold_on_the_mesh_as_it_is_compiled": (
+        "tests/system/test_shop.py::test_the_proof_holds"
+    ),
+    **{
+        f"tests/{test}": "tests/resources/test_under_load.py::test_all_of_it_is_proven"
+        for test in (
+            "rabbitmq/test_sabotage.py::test_every_probe_holds_on_the_broker_as_it_is_applied",
+            "postgresql/test_sabotage.py::test_every_probe_holds_on_the_database_as_it_is_applied",
+            "postgresql/test_newer.py::test_every_probe_holds",
+            "nats/test_shared.py::test_all_probes_hold_with_buckets_and_wildcards[old]",
+        )
+    },
+    **{
+        "tests/rabbitmq/test_sabotage.py::test_a_weakened_broker_turns_exactly_these_probes_red"
+        f"[{weakening}]": "the other weakenings"
+        for weakening in (
+            "configure",
+            "write, also with a line end",
+            "write, for whoever may write nothing",
+            "other virtual hosts",
+        )
+    },
+    "tests/rabbitmq/test_memory.py::test_who_holds_the_brokers_memory_is_shown_out[transaction]": (
+        "… [transactions]"
+    ),
+    **{
+        f"tests/resources/test_under_load.py::test_a_revoked_service_is_cut_at_once[{server}]": (
+            "… [orders-db]"
+        )
+        for server in ("events", "jobs")
+    },
+    "tests/enforcers/test_write_an_enforcer.py::test_who_is_revoked_is_out_until_restored": (
+        "tests/system/test_shop.py::test_revocation_ends_live_sessions_at_once"
+    ),
     "tests/resources/test_revoked_server.py::test_a_server_is_revoked_and_trusted_again"
     "[postgresql]": "… [nats]",
     "tests/resources/test_under_load.py::test_every_key_is_replaced_under_load_and_nothing_is_lost"
