@@ -52,7 +52,10 @@ while time.monotonic() < until:
 """
 ASKS = """
 for _ in range(8):
-    print(session("4MB").execute(f"SELECT count(*) {JOIN}").fetchone()[0], flush=True)
+    try:
+        print(session("4MB").execute(f"SELECT count(*) {JOIN}").fetchone()[0], flush=True)
+    except psycopg.Error as error:
+        print(f"{type(error).__name__}:{error}".replace(" ", "_"), flush=True)
     time.sleep(0.7)
 """
 

@@ -75,4 +75,5 @@ async def test_the_server_is_told_the_client_s_deadline(
 ) -> None:
     """Or that of the stream, which lives no longer than an SVID."""
     told = await channel.unary_unary("/shop.Catalogue/Left")(b"", timeout=asked_seconds)
-    assert 0 < float(told) <= (50 if asked_seconds == 50 else 3_600)
+    # A client may round its deadline up (gRPC over HTTP2, "Timeout": eight digits of one unit).
+    assert 0 < float(told) <= (51 if asked_seconds == 50 else 3_600)
