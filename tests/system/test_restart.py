@@ -66,6 +66,9 @@ services:
 channels:
   - {from: web, to: worker, allow: [GET /]}
 """
+SLOW = """\
+  slow: {run: [python3, slow.py, "8002"], listens: {http: 8002}}
+channels:"""
 
 
 class System:
@@ -223,6 +226,42 @@ def command_line(pid: int) -> bytes:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""
+
+
+def test_a_revocation_waits_for_no_other_change(system: System) -> None:
+    """What is slow may be the doing of who is to be revoked."""
+    system.write("slow", "one")
+    (system.folder / "asking.py").write_text(ASKING)
+    declared = DECLARATION.replace("channels:", SLOW).replace(
+        'run: [python3, web.py, "8000"], listens: {http: 8000}', "run: [python3, -u, asking.py]"
+    )
+    (system.folder / "watertight.yaml").write_text(declared)
+    system.watertight("apply")
+    system.write("slow", "two", slow=20)
+    log = system.folder / ".watertight/logs/web.app.log"
+    restarting = subprocess.Popen(system.argv("restart", "slow"), cwd=system.folder)
+    with restarting:
+        while system.status()["changing"] != "restart of slow":
+            assert restarting.poll() is None
+        revoking = subprocess.Popen(system.argv("revoke", "web"), cwd=system.folder)
+        with revoking:
+            while last_answer(log) in {None, "200"}:
+                assert restarting.poll() is None, "it waited for the other change"
+            # Nothing opens again until all of it is done, nor then.
+            refused = len(log.read_text())
+            assert revoking.wait(120) == 0
+        assert restarting.wait(120) == 0
+    assert " 200\n" not in log.read_text()[refused:]
+    system.watertight("restore", "web")
+    while last_answer(log) != "200":
+        time.sleep(0.1)
+
+
+def last_answer(log: Path) -> str | None:
+    """To a GET of :data:`ASKING`."""
+    whole = log.read_text().rpartition("\n")[0].splitlines()
+    said = [line.split(" ", 2)[2] for line in whole if line.startswith("GET ")]
+    return said[-1] if said else None
 
 
 def test_who_is_revoked_is_told_so(system: System) -> None:

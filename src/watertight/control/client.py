@@ -146,8 +146,10 @@ class AdminClient:
             raise self.silence(method) from error
         except TimeoutError as error:
             raise Refused(
-                f"The control plane did not answer within {TIMEOUT_SECONDS:.0f} s.",
-                remedy="See .watertight/logs/control.log.",
+                f"The control plane has not answered within {TIMEOUT_SECONDS:.0f} s. "
+                "What was asked for goes on.",
+                remedy="`watertight status` says what is under way; "
+                ".watertight/logs/control.log says more.",
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise NotRunning(

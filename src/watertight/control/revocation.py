@@ -16,16 +16,18 @@ async def revoke(plane: ControlPlane, workload: str) -> Cut:
     """Distrusts a workload; returns when every proxy and every server has acknowledged that.
 
     Its doors at its callees are removed, which cuts its live connections (docs/adr/0001); so are
-    its own doors, its SVID, and whatever it could ask the authority for. The seconds told are
-    those until then. Databases and brokers take its role away behind that. Raises NoSuchWorkload.
+    its own doors, its SVID, and whatever it could ask the authority for: at once, also while
+    another change is under way. The seconds told are those until then. Databases and brokers take
+    its role away behind that. Raises NoSuchWorkload.
     """
     plane.require(workload)
     sessions = await _live_sessions(plane, workload)
+    began = time.monotonic()
+    plane.keeper.revoke(workload)
+    wrong = await _failed(plane.deployment.cut(workload))
+    seconds = time.monotonic() - began
     async with plane.changing.by(f"revoke of {workload}"):
-        began = time.monotonic()
-        plane.keeper.revoke(workload)
-        wrong = await _failed(plane.enforce())
-        seconds = time.monotonic() - began
+        wrong += await _failed(plane.enforce())
         # No door leads to a server any more; now the servers themselves forget who it was.
         wrong += await _failed(_revoke_at_servers(plane, workload))
         wrong += await _failed(plane.enforce_at_servers())
@@ -64,6 +66,7 @@ async def restore(plane: ControlPlane, workload: str) -> bool:
     async with plane.changing.by(f"restore of {workload}"):
         was_revoked = workload in plane.revoked
         plane.keeper.restore(workload)
+        plane.deployment.allow(workload)
         await plane.keeper.refresh()
         plane.secrets.push()
         await plane.enforce()

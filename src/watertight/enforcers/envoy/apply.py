@@ -7,11 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 
 from watertight.enforcers.contract import Applied
-from watertight.enforcers.envoy.resources import EnvoyPlan, ProxyPlan
+from watertight.enforcers.envoy.compile.door import door_name
+from watertight.enforcers.envoy.resources import EnvoyPlan, ProxyPlan, Resource, ResourceType
 from watertight.enforcers.envoy.xds.server import XDSServer
 from watertight.errors import WatertightError
 
 ACK_DEADLINE_SECONDS = 15.0
+_OF_DOORS = {ResourceType.LISTENER, ResourceType.ROUTE, ResourceType.EXTENSION}
 
 
 class Deployment:
@@ -20,7 +22,10 @@ class Deployment:
     def __init__(self, xds: XDSServer) -> None:
         self._xds = xds
         self._in_force: dict[str, ProxyPlan] = {}
+        self._set_now: dict[str, ProxyPlan] = {}
+        """What each proxy was handed last, in force or not."""
         self._versions: dict[str, str] = {}
+        self._cut: frozenset[str] = frozenset()
 
     def offer(self, plan: EnvoyPlan) -> tuple[str, ...]:
         """Hands each proxy its part of the plan; says which proxies have something new."""
@@ -47,6 +52,39 @@ class Deployment:
         self._versions = {name: new.get(name) or self._versions[name] for name in plan.proxies}
         return Applied(self.versions(), changed)
 
+    async def cut(self, workload: str) -> None:
+        """Closes the doors of a workload and those that await it, whatever plan is under way.
+
+        No plan opens them again before :meth:`allow`. Returns when every proxy has ACKed that;
+        raises as :meth:`apply` does, and they stay closed.
+        """
+        self._cut |= {workload}
+        affected = [name for name, proxy in self._set_now.items() if self._closes(name, proxy)]
+        for name in affected:
+            self._hand(name, self._set_now[name])
+        await self._wait(affected)
+
+    def allow(self, workload: str) -> None:
+        """The next plan may open its doors again."""
+        self._cut -= {workload}
+
+    def _closes(self, name: str, proxy: ProxyPlan) -> bool:
+        return len(self._open(name, proxy)) < len(proxy.resources)
+
+    def _open(self, name: str, proxy: ProxyPlan) -> Sequence[Resource]:
+        """Without the doors of those who are cut, and what a proxy asks for because of them."""
+        doors = {door_name(workload) for workload in self._cut}
+        return tuple(
+            resource
+            for resource in proxy.resources
+            if resource.type not in _OF_DOORS
+            or (name not in self._cut and resource.name not in doors)
+        )
+
+    def _hand(self, name: str, proxy: ProxyPlan) -> None:
+        self._set_now[name] = proxy
+        self._xds.set_resources(name, self._open(name, proxy))
+
     def _changed(self, plan: EnvoyPlan) -> tuple[str, ...]:
         return tuple(
             name for name, proxy in plan.proxies.items() if self._in_force.get(name) != proxy
@@ -54,7 +92,7 @@ class Deployment:
 
     def _set(self, plan: EnvoyPlan, workloads: Sequence[str]) -> None:
         for name in workloads:
-            self._xds.set_resources(name, plan.proxies[name].resources)
+            self._hand(name, plan.proxies[name])
 
     async def _wait(self, workloads: Sequence[str]) -> None:
         await asyncio.gather(
@@ -67,13 +105,14 @@ class Deployment:
     async def _roll_back(self, changed: Sequence[str]) -> None:
         known = [name for name in changed if name in self._in_force]
         for name in known:
-            self._xds.set_resources(name, self._in_force[name].resources)
+            self._hand(name, self._in_force[name])
         with contextlib.suppress(WatertightError):  # what was refused is the news, not this
             await self._wait(known)
 
     def forget(self, workload: str) -> None:
         """A proxy that is gone has nothing in force."""
         self._in_force.pop(workload, None)
+        self._set_now.pop(workload, None)
         self._versions.pop(workload, None)
 
     def versions(self) -> Mapping[str, str]:

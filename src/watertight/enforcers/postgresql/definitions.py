@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from watertight.enforcers.postgresql.admin import Connection
-from watertight.enforcers.postgresql.compile import DatabasePlan
+from watertight.enforcers.postgresql.compile import NOBODY, DatabasePlan
 from watertight.enforcers.postgresql.declaration import OUR_SCHEMA
 from watertight.enforcers.postgresql.fence import EVENT_TRIGGER
 
@@ -45,7 +45,8 @@ class Definitions:
 
 async def definitions(connection: Connection, plan: DatabasePlan) -> Definitions:
     """Reads them; our sessions' search path is always the same, so the words are, too."""
-    owners = [role.name for role in plan.roles if role.creates]
+    # What a service has made and may own no more was given to nobody by `apply` itself.
+    owners = [*(role.name for role in plan.roles if role.creates), NOBODY]
     rows = await connection.execute(
         _NOW.encode(), {"owners": owners, "ours": OUR_SCHEMA, "fence": EVENT_TRIGGER}
     )

@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from watertight.model.system import Grant, Listen, Position, Route
 
 
+def door_name(caller: str) -> str:
+    """Of the listener at a callee that awaits one caller."""
+    return f"in|{caller}"
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """What is known of a door before it is compiled."""
@@ -24,4 +29,4 @@ class Door:
     @property
     def name(self) -> str:
         """Name of the mTLS listener and of its route configuration."""
-        return f"in|{self.caller}"
+        return door_name(self.caller)

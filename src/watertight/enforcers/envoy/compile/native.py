@@ -17,6 +17,7 @@ from watertight.enforcers.envoy.compile.blocks import (
     pipe_address,
     tcp_address,
 )
+from watertight.enforcers.envoy.compile.door import door_name
 from watertight.enforcers.envoy.compile.outbound import name
 from watertight.enforcers.envoy.resources import Resource as EnvoyResource
 from watertight.enforcers.envoy.resources import ResourceType
@@ -41,7 +42,7 @@ def resource_proxy(
         (
             ResourceType.LISTENER,
             _passing(
-                f"in|{channel.source}",
+                door_name(channel.source),
                 pipe_address(placement.door(resource.name, channel.source), mode=0o660),
                 SERVER_CLUSTER,
                 bounds.get(channel.source, passing.MOST_CONNECTIONS),
