@@ -15,6 +15,7 @@ from tests.postgresql.shop import SCHEMA, SHOP
 from tests.servers import Rig, running_server
 from watertight.enforcers.postgresql.admin import administer
 from watertight.enforcers.postgresql.enforcer import PostgreSQLEnforcer
+from watertight.enforcers.postgresql.fence import EVENT_TRIGGER, FENCE
 from watertight.enforcers.postgresql.reload import reload
 
 DEBIAN = Path("/usr/lib/postgresql")
@@ -71,6 +72,16 @@ async def as_operator(rig: Rig, *statements: str, database: str = "orders") -> l
             cursor = await connection.execute(statement.encode())
             rows = await cursor.fetchall() if cursor.description else []
     return rows
+
+
+@asynccontextmanager
+async def unfenced(rig: Rig) -> AsyncIterator[None]:
+    """As a database was before services were kept from giving things away, or is elsewhere."""
+    await as_operator(rig, f"DROP EVENT TRIGGER {EVENT_TRIGGER}")
+    try:
+        yield
+    finally:
+        await as_operator(rig, FENCE)
 
 
 def connect(rig: Rig, service: str) -> psycopg.Connection[tuple[object, ...]]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 TLS = ("tls.", "identity.", "sessions.", "login.", "reach.", "ports.", "use.login")
 CHANNELS = ("orders -> orders-db",)
+UNFENCED = "DROP EVENT TRIGGER watertight"
+"""What it refuses, nobody else does."""
 BILLING = ("billing -> orders-db",)
 USES = ("use.function", "use.login", "use.schema", "use.sequence", "use.table")
 
@@ -166,13 +168,13 @@ SABOTAGES = (
     sql("no-login", "ALTER ROLE orders NOLOGIN", *USES),
     sql(
         "member-of-owner",
-        "GRANT watertight_owner TO orders",
+        f"GRANT watertight_owner TO orders; {UNFENCED}",
         "escalation.set-role",
         "escalation.default-privileges",
     ),
     sql(
         "member-with-admin",
-        "GRANT billing TO orders WITH ADMIN OPTION",
+        f"GRANT billing TO orders WITH ADMIN OPTION; {UNFENCED}",
         "escalation.set-role",
         "escalation.default-privileges",
         "escalation.membership",
@@ -246,12 +248,12 @@ SABOTAGES = (
     sql("trigger", "GRANT TRIGGER ON orders TO orders", "grants.trigger"),
     sql(
         "grant-option",
-        "GRANT SELECT ON orders TO orders WITH GRANT OPTION",
+        f"GRANT SELECT ON orders TO orders WITH GRANT OPTION; {UNFENCED}",
         "grants.passed-on",
     ),
     sql(
         "ownership",
-        "ALTER TABLE orders OWNER TO orders",
+        f"ALTER TABLE orders OWNER TO orders; {UNFENCED}",
         "grants.alter-table",
         "grants.drop-table",
         "grants.passed-on",
@@ -266,8 +268,9 @@ SABOTAGES = (
     ),
     sql(
         "foreign-key",
-        "DROP EVENT TRIGGER watertight",
+        UNFENCED,
         "escalation.foreign-key",
+        "escalation.give-away",
         channels=("migrator -> orders-db",),
     ),
     sql("sequence", "GRANT UPDATE ON SEQUENCE tickets TO orders", "grants.sequence"),

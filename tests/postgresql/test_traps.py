@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.postgresql.rig import as_operator, connect, shop_database
+from tests.postgresql.rig import as_operator, connect, shop_database, unfenced
 from tests.postgresql.shop import SHOP
 from tests.servers import Rig, not_held
 from watertight.enforcers.contract import Deep
@@ -101,16 +101,17 @@ async def spread(rig: Rig) -> None:
     functions = sorted(str(name) for (name,) in names)
     assert {"unnest", "has_table_privilege", "nextval", "pg_backend_pid"} <= set(functions)
     await as_operator(rig, "GRANT CREATE ON SCHEMA public TO migrator")
-    with closing(connect(rig, "migrator")) as session:
-        session.execute("SET search_path = pg_catalog")
-        session.execute("ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC")
-        session.execute("CREATE SEQUENCE public.sprung")
-        for statement in THINGS:
-            session.execute(statement.encode())
-    made = traps(functions)
-    for first in range(0, len(made), AT_ONCE):
+    async with unfenced(rig):
         with closing(connect(rig, "migrator")) as session:
-            session.execute(";".join(made[first : first + AT_ONCE]).encode())
+            session.execute("SET search_path = pg_catalog")
+            session.execute("ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC")
+            session.execute("CREATE SEQUENCE public.sprung")
+            for statement in THINGS:
+                session.execute(statement.encode())
+        made = traps(functions)
+        for first in range(0, len(made), AT_ONCE):
+            with closing(connect(rig, "migrator")) as session:
+                session.execute(";".join(made[first : first + AT_ONCE]).encode())
     await as_operator(rig, "REVOKE CREATE ON SCHEMA public FROM migrator")
 
 

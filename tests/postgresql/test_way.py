@@ -18,6 +18,7 @@ from tests.postgresql.rig import (
     run,
     schema_file,
     shop_database,
+    unfenced,
 )
 from tests.postgresql.shop import SCHEMA, SHOP
 from tests.servers import Rig, with_channels
@@ -89,7 +90,8 @@ def compiled(rig: Rig, text: str) -> ServerPlan:
 
 async def test_temporary_things_of_a_session_are_its_own(rig: Rig) -> None:
     with closing(connect(rig, "migrator")) as session:
-        run(session, *TEMPORARY)
+        async with unfenced(rig):
+            run(session, *TEMPORARY)
         assert await drift(rig) == []
         assert await apply(rig) == ()
         run(session, "BEGIN", "INSERT INTO mine (note) VALUES ('x')", "LOCK TABLE mine")
@@ -101,7 +103,8 @@ async def test_temporary_things_of_a_session_are_its_own(rig: Rig) -> None:
 
 async def test_temporary_things_that_a_crash_left_are_nobodys_drift(rig: Rig) -> None:
     with closing(connect(rig, "migrator")) as session:
-        run(session, *TEMPORARY)
+        async with unfenced(rig):
+            run(session, *TEMPORARY)
         os.kill(session.info.backend_pid, signal.SIGKILL)
         with pytest.raises(psycopg.OperationalError):
             run(session, "SELECT 1")
@@ -160,7 +163,8 @@ AND NOT (classid = 'pg_type'::regclass AND objid = 'stock.span_multirange'::regt
 
 async def test_whatever_a_service_has_made_it_is_put_right(rig: Rig) -> None:
     with closing(connect(rig, "migrator")) as session:
-        run(session, *OWNED)
+        async with unfenced(rig):
+            run(session, *OWNED)
         assert await drift(rig) != []
         assert await apply(rig) != ()
         assert await drift(rig) == []

@@ -1,6 +1,12 @@
-"""What no service may build with what it is granted: a foreign key that has its code run by others.
+"""What no service may build with what it is granted, though PostgreSQL has no privilege for it.
 
-Who may `create` in a schema and has `references` on another's table could otherwise
+**Grants of its own.** Whoever owns a thing may give it to anybody: a channel that nobody declared,
+until the next `apply` takes it back; and very many of these keep that busy for minutes.
+
+**Very many things**, for the same reason.
+
+**A foreign key that has its code run by others.** Who may `create` in a schema and has
+`references` on another's table could otherwise
 
 - refer to it by a column of a type of its own. Each check of the key then casts the value, by a
   function of the service's, with the rights of the *referenced* table's owner
@@ -8,13 +14,16 @@ Who may `create` in a schema and has `references` on another's table could other
 - have its rows changed by ON DELETE CASCADE and the like. Before PostgreSQL 18 the triggers of its
   table then run as whoever deletes, deferred ones as whoever commits.
 
-An event trigger of the operator's refuses both, in the statement that makes the key.
+An event trigger of the operator's refuses all of it, in the statement that would do it. What his
+schema file says, and what his functions do as himself, is his.
 """
 
 from watertight.enforcers.postgresql.compile import OWNER
 from watertight.enforcers.postgresql.declaration import OUR_SCHEMA
 
 EVENT_TRIGGER = "watertight"
+MOST_THINGS = 10_000
+"""Tables, views, sequences, types, functions of one service; indexes and columns do not count."""
 TRIGGERS_RUN_AS_THEIR_CAUSE_SINCE = 180_000
 
 KEYS = f"""
@@ -35,8 +44,25 @@ AND (
 """Such keys; those of the partitions of a table have its own as parent."""
 
 BODY = f"""
-DECLARE key text;
+DECLARE key text; me oid; things bigint;
 BEGIN
+    SELECT oid INTO me FROM pg_roles
+    WHERE rolname = current_user AND rolname <> '{OWNER}' AND NOT rolsuper;
+    IF me IS NOT NULL AND tg_tag IN ('GRANT', 'ALTER DEFAULT PRIVILEGES') THEN
+        RAISE EXCEPTION '% may give nothing to others', current_user
+        USING ERRCODE = 'insufficient_privilege',
+        HINT = 'Who may use what is declared in watertight.yaml: a channel, and what it grants.';
+    END IF;
+    IF me IS NOT NULL AND tg_tag NOT LIKE 'DROP %' THEN
+        SELECT count(*) INTO things FROM (
+            SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = me
+            AND deptype = 'o' LIMIT {MOST_THINGS + 1}) t;
+        IF things > {MOST_THINGS} THEN
+            RAISE EXCEPTION '% has more than {MOST_THINGS} tables, functions and the like',
+                current_user
+            USING ERRCODE = 'program_limit_exceeded', HINT = 'Drop what it does not need.';
+        END IF;
+    END IF;
     SELECT conname INTO key FROM ({KEYS}) k WHERE relowner = current_user::regrole LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'the foreign key "%" would have code of % run by others', key, current_user
@@ -45,7 +71,7 @@ BEGIN
                'and SET DEFAULT.';
     END IF;
 END
-"""  # noqa: S608 - a query of ours
+"""  # noqa: S608 - queries of ours
 _PATH = "pg_catalog, pg_temp"
 
 FENCE = f"""

@@ -229,6 +229,7 @@ def _ways(scope: Scope) -> Mapping[str, tuple[str, Sequence[Attempt]]]:
             ],
         ),
         "load": ("a library, loaded into the server", [Attempt("LOAD 'plpgsql'")]),
+        **(_given_away(identifier(_home(scope))) if scope.creates else {}),
         "catalogs": (
             "password hashes and others' secrets, read; the catalogs, written",
             [
@@ -280,6 +281,24 @@ def _ways(scope: Scope) -> Mapping[str, tuple[str, Sequence[Attempt]]]:
                 Attempt("SELECT pg_switch_wal()"),
             ],
         ),
+    }
+
+
+def _given_away(home: str) -> Mapping[str, tuple[str, list[Attempt]]]:
+    made = f"CREATE TABLE {home}.{PROBE} ()"
+    return {
+        "give-away": (
+            "what it makes itself, given to everybody",
+            [
+                Attempt(f"DO $$BEGIN {made}; GRANT {right} ON {home}.{PROBE} TO PUBLIC; END$$")
+                for right in ("SELECT", "ALL")
+            ]
+            + [
+                Attempt(
+                    f"ALTER DEFAULT PRIVILEGES IN SCHEMA {home} GRANT SELECT ON TABLES TO PUBLIC"
+                )
+            ],
+        )
     }
 
 
