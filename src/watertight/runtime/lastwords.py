@@ -1,5 +1,6 @@
 """The last lines that a process has said since it was started, as an error message shows them."""
 
+import re
 from pathlib import Path
 
 from watertight.runtime.logs import printable
@@ -7,6 +8,8 @@ from watertight.runtime.logs import printable
 MOST_LINES = 12
 _MOST_BYTES = 16 * 1024
 _LONGEST_LINE = 200
+_SAYS_WHY = re.compile(r"\S*(?:error|exception|panic|fatal|caused by)\b.*", re.IGNORECASE)
+"""A line that is not indented, and begins so: ``Error: Cannot find module 'express'``."""
 
 
 def mark(log: Path) -> int:
@@ -20,6 +23,9 @@ def mark(log: Path) -> int:
 def last_words(log: Path, since: int) -> list[str]:
     """At most :data:`MOST_LINES` lines, oldest first; what is repeated at each start, once.
 
+    Where these are a stack alone (Node, Java), the line before it that says what went wrong is
+    the first of them.
+
     ``since``: from :func:`mark`. Of a log that was rotated since, what is there.
     """
     try:
@@ -31,7 +37,12 @@ def last_words(log: Path, since: int) -> list[str]:
     except OSError:
         return []
     lines = [printable(line)[:_LONGEST_LINE] for line in data.splitlines() if line.strip()]
-    return _once(lines)[-MOST_LINES:]
+    said = _once(lines)
+    shown, before = said[-MOST_LINES:], said[:-MOST_LINES]
+    why = [line for line in before if _SAYS_WHY.match(line)]
+    if why and not any(map(_SAYS_WHY.match, shown)):
+        return [why[-1], "…", *shown[2:]]
+    return shown
 
 
 def _once(lines: list[str]) -> list[str]:
