@@ -88,6 +88,10 @@ def measure(services: int) -> dict[str, Any]:
             )
             spent = processor_seconds() - before
     proof = json.loads(output)
+    for probe in proof["probes"]:
+        if probe["verdict"] != "held":
+            said = f"{probe['id']}: {probe['channel']}: {probe['observed'][:300]}"
+            print(f"bench: {probe['verdict']}: {said}", file=sys.stderr)
     return {
         "services": services,
         "channels": services * len(CALLEES),
