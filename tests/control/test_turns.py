@@ -1,6 +1,7 @@
 """Each app starts once what it calls is ready, and waits for nothing else."""
 
 import asyncio
+from contextlib import nullcontext
 from typing import cast
 
 import pytest
@@ -47,7 +48,7 @@ def _no_port_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def apps(programs: Programs) -> Apps:
-    return Apps(cast("Supervisor", programs), lambda _words: None)
+    return Apps(cast("Supervisor", programs), lambda _words: None, lambda _name: nullcontext())
 
 
 def system(*edges: tuple[str, str], names: str) -> System:

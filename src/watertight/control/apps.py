@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 
 from watertight.control.order import Starting, callees
 from watertight.errors import WatertightError
@@ -20,9 +21,16 @@ STEADY_SECONDS = 0.5
 class Apps:
     """The programs of one system's services; their pods run, and know how to start them."""
 
-    def __init__(self, supervisor: Supervisor, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        say: Callable[[str], None],
+        paused: Callable[[str], AbstractAsyncContextManager[None]],
+    ) -> None:
+        """``paused``: keeps new requests from a service's program that is about to end."""
         self._supervisor = supervisor
         self._say = say
+        self._paused = paused
 
     async def converge(
         self, declared: System, before: System, servers: Mapping[str, asyncio.Event]
@@ -50,7 +58,7 @@ class Apps:
                 self._refuse_a_taken_port(service)
                 await _at(service, self._supervisor.start_process(service.name, APP))
             elif _starts_differently(service, before.services.get(service.name)):
-                await _at(service, self._supervisor.restart_process(service.name, APP))
+                await self._start_again(service)
             else:
                 return
             if service.listens is None:  # nobody waits for it: it is looked at below
@@ -76,8 +84,12 @@ class Apps:
 
     async def restart(self, declared: System, service: Service) -> None:
         """Ends one program and starts it. Raises WatertightError, at its line."""
-        await _at(service, self._supervisor.restart_process(service.name, APP))
+        await self._start_again(service)
         await self._wait(service, Starting(declared))
+
+    async def _start_again(self, service: Service) -> None:
+        async with self._paused(service.name):
+            await _at(service, self._supervisor.restart_process(service.name, APP))
 
     def _refuse_a_taken_port(self, service: Service) -> None:
         """On a shared loopback; the program itself would say so in words of its own, or hang."""

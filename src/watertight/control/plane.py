@@ -19,6 +19,7 @@ from watertight.control.certificates import GatewayCertificate
 from watertight.control.changing import Changing
 from watertight.control.ending import SERVER_STOP_SECONDS, stop_in_order
 from watertight.control.issuers import left_out, require_keys, withdrawals
+from watertight.control.pausing import paused
 from watertight.control.secrets import SecretsPump
 from watertight.control.servers import Servers, ServersWanted, want
 from watertight.enforcers.contract import Applied, Placement
@@ -115,6 +116,12 @@ class ControlPlane:
     def revoked(self) -> frozenset[str]:
         """The names of the workloads that are distrusted."""
         return frozenset(spiffe_id.name for spiffe_id in self.keeper.authority.revoked)
+
+    def apps(self) -> Apps:
+        """The programs of what runs."""
+        return Apps(
+            self.supervisor, self.say, lambda name: paused(self.deployment, self.placement, name)
+        )
 
     def require(self, workload: str) -> None:
         """Raises :class:`NoSuchWorkload` unless it is a workload of what is in force."""
@@ -343,7 +350,7 @@ class ControlPlane:
         self, wanted: _Wanted, before: System, ready: Mapping[str, asyncio.Event]
     ) -> None:
         await self._configure(wanted.specs)
-        await Apps(self.supervisor, self.say).converge(wanted.declared, before, ready)
+        await self.apps().converge(wanted.declared, before, ready)
 
     async def _start_pod(self, spec: PodSpec) -> None:
         await self.supervisor.start_pod(spec)

@@ -1,6 +1,5 @@
 """Starting a service's program again, as when its code was replaced."""
 
-from watertight.control.apps import Apps
 from watertight.control.plane import ControlPlane
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.system import GATEWAY
@@ -33,7 +32,7 @@ async def restart(plane: ControlPlane, service: str) -> None:
         raise NoProgram(f"{service} has no `run`: its program is started by others.")
     async with plane.changing.by(f"restart of {service}"):
         try:
-            await Apps(plane.supervisor, plane.say).restart(plane.declared, declared)
+            await plane.apps().restart(plane.declared, declared)
         except WatertightError as error:
             if service in plane.revoked:
                 raise _is_revoked(service, error) from error

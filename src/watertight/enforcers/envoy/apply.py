@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from watertight.enforcers.contract import Applied
 from watertight.enforcers.envoy.compile.door import door_name
+from watertight.enforcers.envoy.compile.inbound import while_away
 from watertight.enforcers.envoy.resources import EnvoyPlan, ProxyPlan, Resource, ResourceType
 from watertight.enforcers.envoy.xds.server import XDSServer
 from watertight.errors import WatertightError
@@ -26,6 +27,7 @@ class Deployment:
         """What each proxy was handed last, in force or not."""
         self._versions: dict[str, str] = {}
         self._cut: frozenset[str] = frozenset()
+        self._paused: frozenset[str] = frozenset()
 
     def offer(self, plan: EnvoyPlan) -> tuple[str, ...]:
         """Hands each proxy its part of the plan; says which proxies have something new."""
@@ -60,13 +62,30 @@ class Deployment:
         """
         self._cut |= {workload}
         affected = [name for name, proxy in self._set_now.items() if self._closes(name, proxy)]
-        for name in affected:
-            self._hand(name, self._set_now[name])
-        await self._wait(affected)
+        await self._hand_again(affected)
 
     def allow(self, workload: str) -> None:
         """The next plan may open its doors again."""
         self._cut -= {workload}
+
+    async def pause(self, workload: str) -> None:
+        """Nothing new reaches its app, and callers' proxies are told that it has not seen it.
+
+        Returns when its proxy has ACKed that; raises as :meth:`apply` does.
+        """
+        self._paused |= {workload}
+        await self._hand_again([workload])
+
+    async def resume(self, workload: str) -> None:
+        """As it was before :meth:`pause`."""
+        self._paused -= {workload}
+        await self._hand_again([workload])
+
+    async def _hand_again(self, workloads: Sequence[str]) -> None:
+        known = [name for name in workloads if name in self._set_now]
+        for name in known:
+            self._hand(name, self._set_now[name])
+        await self._wait(known)
 
     def _closes(self, name: str, proxy: ProxyPlan) -> bool:
         return len(self._open(name, proxy)) < len(proxy.resources)
@@ -83,7 +102,10 @@ class Deployment:
 
     def _hand(self, name: str, proxy: ProxyPlan) -> None:
         self._set_now[name] = proxy
-        self._xds.set_resources(name, self._open(name, proxy))
+        resources = self._open(name, proxy)
+        if name in self._paused:
+            resources = tuple(map(while_away, resources))
+        self._xds.set_resources(name, resources)
 
     def _changed(self, plan: EnvoyPlan) -> tuple[str, ...]:
         return tuple(

@@ -4,10 +4,17 @@ from dataclasses import dataclass
 
 from watertight.model.system import Grant, Listen, Position, Route
 
+_DOOR = "in|"
+
 
 def door_name(caller: str) -> str:
     """Of the listener at a callee that awaits one caller."""
-    return f"in|{caller}"
+    return f"{_DOOR}{caller}"
+
+
+def is_door(name: str) -> bool:
+    """Whether a listener or a route configuration is a door's."""
+    return name.startswith(_DOOR)
 
 
 @dataclass(frozen=True, slots=True)

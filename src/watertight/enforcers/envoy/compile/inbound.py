@@ -4,6 +4,8 @@ The listeners are frozen: they follow from what the callee speaks and from nothi
 timeouts travel in RDS, so changing them cuts nothing (docs/explanation/data-paths.md).
 """
 
+from dataclasses import replace
+
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.envoy.compile import (
     app,
@@ -21,7 +23,7 @@ from watertight.enforcers.envoy.compile.blocks import (
     pipe_address,
     seconds,
 )
-from watertight.enforcers.envoy.compile.door import Door
+from watertight.enforcers.envoy.compile.door import Door, is_door
 from watertight.enforcers.envoy.compile.headers import (
     CERTIFICATES,
     CODING_HEADER,
@@ -73,6 +75,16 @@ def resources(system: System, placement: Placement, door: Door) -> list[Resource
     if door.listens.protocol is not Protocol.TCP:
         made.append((ResourceType.ROUTE, _routes(door, lives, peer)))
     return [Resource(kind, body["name"], body, door.at) for kind, body in made]
+
+
+def while_away(resource: Resource) -> Resource:
+    """A door's routes while the app is stopped: it has seen nothing, which the caller repeats."""
+    if resource.type is not ResourceType.ROUTE or not is_door(resource.name):
+        return resource
+    away = refusal({"prefix": "/"}, 503)
+    away["response_headers_to_add"] = [overwrite(UNSEEN_HEADER, "0")]
+    host = {"name": "all", "domains": ["*"], "routes": [away]}
+    return replace(resource, body={"name": resource.name, "virtual_hosts": [host]})
 
 
 def _listener(placement: Placement, door: Door, lives: Lifetimes, peer: str) -> Json:
