@@ -169,7 +169,7 @@ def _print_status(document: dict[str, Any]) -> None:
         for difference in differences:
             stderr.print(
                 f"[yellow]drift[/yellow] {escape(one_line(f'{resource}: {difference}'))} "
-                "(`watertight apply` takes it back)"
+                "(`watertight apply` puts what is declared in force)"
             )
     if document["finding"]:
         stderr.print(f"[red]{escape(document['finding'])}[/red]")
