@@ -137,7 +137,8 @@ def explain(
         stdout.print(decision.reason, markup=False)
         if decision.at:
             stdout.print(f"  {decision.at}", markup=False)
-        for name, limits in _limits(system, source, target) if method is None else ():
+        asks_nothing = method is None and decision.answered
+        for name, limits in _limits(system, source, target) if asks_nothing else ():
             stdout.print(f"  {name} may use {limits_text(limits)}.", markup=False)
     if not decision.answered:
         raise typer.Exit(ExitCode.MISUSE)

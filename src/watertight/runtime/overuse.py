@@ -75,5 +75,6 @@ class Overuse:
             return []  # it takes its time to end
         for pid, wire in ordered[:1]:
             self._taking = pid
-            return [(wire, f"ended for {too_much}", pid)]
+            who = "ended a command that was run inside, as `verify` does," if guests else "ended"
+            return [(wire, f"{who} for {too_much}", pid)]
         return []
