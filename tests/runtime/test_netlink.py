@@ -68,7 +68,7 @@ async def test_who_takes_the_kernels_memory_is_ended(
         told = await host.inside("orders", PYTHON, "-c", fill(100, 1_000))
         assert "not ended" not in told
         log = (host.layout.logs / "orders.app.log").read_text()
-        assert "watertight: ended for " in log
+        assert "watertight: ended a command that was run inside" in log
         # It was a guest; the app beside it, and the others, go on.
         assert await app(host, "orders") == ("running", 0, "")
         assert await app(host, "payments") == ("running", 0, "")
