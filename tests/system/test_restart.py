@@ -212,12 +212,9 @@ def test_a_proxy_that_hangs_is_told(system: System) -> None:
 def test_a_proxy_that_hangs_is_ended_and_starts_again(system: System) -> None:
     proxy = proxy_of(system, "worker")
     os.kill(proxy, signal.SIGSTOP)
-    deadline = time.monotonic() + 200
-    while Path(f"/proc/{proxy}").exists():
-        assert time.monotonic() < deadline, "it still hangs"
+    while Path(f"/proc/{proxy}").exists():  # pytest-timeout ends what hangs for ever
         time.sleep(1)
     while not all(s["proxy"]["connected"] for s in system.status()["services"]):
-        assert time.monotonic() < deadline
         time.sleep(0.5)
     log = (system.folder / ".watertight/logs/control.log").read_text()
     assert "hanging_proxy_ended" in log

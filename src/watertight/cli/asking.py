@@ -72,12 +72,12 @@ def _stop_control(client: AdminClient, state: Path) -> int | None:
         _signal(process, signal.SIGTERM, signal.SIGCONT)
     deadline = time.monotonic() + STOP_DEADLINE_SECONDS
     while started is not None and start_time(process) == started:
-        if time.monotonic() > deadline and answering is not None:
-            raise WatertightError(
-                f"It did not stop within {STOP_DEADLINE_SECONDS:.0f} s.",
-                remedy="See .watertight/logs/control.log.",
-            )
         if time.monotonic() > deadline:
+            if answering is not None:
+                raise WatertightError(
+                    f"It did not stop within {STOP_DEADLINE_SECONDS:.0f} s.",
+                    remedy="See .watertight/logs/control.log.",
+                )
             _signal(process, signal.SIGKILL)  # the programs are ended by whoever called
         time.sleep(POLL_SECONDS)
     return process

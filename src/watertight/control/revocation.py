@@ -27,6 +27,7 @@ async def revoke(plane: ControlPlane, workload: str) -> Cut:
     wrong = await _failed(plane.deployment.cut(workload))
     seconds = time.monotonic() - began
     async with plane.changing.by(f"revoke of {workload}"):
+        plane.keeper.revoke(workload)  # a restore may have come between
         wrong += await _failed(plane.enforce())
         # No door leads to a server any more; now the servers themselves forget who it was.
         wrong += await _failed(_revoke_at_servers(plane, workload))

@@ -71,10 +71,8 @@ class Overuse:
             return []
         apps = sorted(children, key=lambda child: child[1]["name"] == PROXY)
         ordered = [*reversed(guests), *apps]
-        if self._taking in dict(ordered):
-            return []  # it takes its time to end
-        for pid, wire in ordered[:1]:
-            self._taking = pid
-            who = "ended a command that was run inside, as `verify` does," if guests else "ended"
-            return [(wire, f"{who} for {too_much}", pid)]
-        return []
+        if not ordered or self._taking in dict(ordered):
+            return []  # who was ended takes its time
+        self._taking, wire = ordered[0]
+        who = "ended a command that was run inside, as `verify` does," if guests else "ended"
+        return [(wire, f"{who} for {too_much}", self._taking)]

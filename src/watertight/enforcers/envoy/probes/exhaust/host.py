@@ -10,7 +10,7 @@ from typing import TypeAlias
 from watertight.enforcers.attack.patience import patience
 from watertight.enforcers.contract import Arena, Inside, Observation, Probe, refused, served
 from watertight.enforcers.contract import not_run as cannot
-from watertight.enforcers.envoy.probes.exhaust.watching import seen
+from watertight.enforcers.envoy.probes.exhaust.watching import PATIENCE, seen
 from watertight.enforcers.envoy.probes.make import attack
 from watertight.errors import WatertightError
 from watertight.model.system import Limits, Service
@@ -50,6 +50,7 @@ def _by_host(what: Callable[[Services], Probe], services: Services) -> Probe:
 
     return replace(
         what(services).standing_for(pairs),
+        patience=PATIENCE + len(services),
         costly=True,
         narrowed=narrowed,
     )

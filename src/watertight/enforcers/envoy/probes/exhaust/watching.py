@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 
 from watertight.enforcers.attack.places import idle
 
+PATIENCE = 3.0
+"""Of the prover's deadlines: all that uses something up takes its time."""
 POLL_SECONDS = 0.1
 
 
