@@ -225,6 +225,19 @@ async def test_a_change_drops_nothing_that_both_versions_allow(running_shop: Run
 
 
 @pytest.mark.once
+def test_a_plan_tells_of_an_edited_schema_file(running_shop: RunningSystem) -> None:
+    schema = running_shop.project / "db" / "schema.sql"
+    before = schema.read_text()
+    schema.write_text(before + "-- a word more\n")
+    try:
+        plan = running_shop.watertight("plan", str(running_shop.project)).stdout
+    finally:
+        schema.write_text(before)
+    assert plan == "drift orders-db: schema file db/schema.sql: changed, not run yet\n"
+    assert running_shop.watertight("plan", str(running_shop.project)).stdout == ""
+
+
+@pytest.mark.once
 def test_a_bad_file_leaves_the_good_one_in_force(running_shop: RunningSystem) -> None:
     original = running_shop.declaration.read_text()
     running_shop.declaration.write_text(original.replace("to: stock}", "to: stok}", 1))

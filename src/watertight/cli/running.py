@@ -18,6 +18,7 @@ from watertight.cli.output import (
     Output,
     OutputOption,
     finding_as_dict,
+    one_line,
     print_findings,
     print_json,
     say,
@@ -26,6 +27,7 @@ from watertight.cli.output import (
     stdout,
 )
 from watertight.cli.project import DEFAULT_FILE, FileArgument, admin_client, find_declaration
+from watertight.control.client import NotRunning
 from watertight.control.requests import Options
 from watertight.control.store import Store
 from watertight.enforcers.registry import resource_enforcers
@@ -57,6 +59,15 @@ def _forgotten(before: System | None, after: System) -> Iterator[Change]:
             yield from enforcer.forgotten(before, after)
 
 
+def _drift(file: Path) -> dict[str, list[str]]:
+    """Resource → what differs from what is in force, which `apply` mends too; {} if none runs."""
+    try:
+        found = admin_client(file).get("/status")["drift"]
+    except NotRunning:
+        return {}
+    return {resource: differences for resource, differences in found.items() if differences}
+
+
 def _print_changes(changes: tuple[Change, ...]) -> None:
     for change in changes:
         colour = SIGNS[change.sign]
@@ -67,9 +78,11 @@ def _print_changes(changes: tuple[Change, ...]) -> None:
 def plan(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
     """Show what applying the declaration would change: channels and grants gained and lost.
 
-    It warns of what is not on this machine, for which `apply` refuses it here.
+    Also what differs in the running servers from what is in force, as a `schema` file that was
+    edited. It warns of what is not on this machine, for which `apply` refuses it here.
     """
     system, changes = _changes(file, load_checked)
+    drift = _drift(file)
     absent = absent_here(system, file)
     print_findings(absent, stderr)
     if output is Output.JSON:
@@ -79,11 +92,15 @@ def plan(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEX
                     {"sign": change.sign, "what": change.what, "tightens": change.tightens}
                     for change in changes
                 ],
+                "drift": drift,
                 "absent": [finding_as_dict(finding) for finding in absent],
             }
         )
-    elif changes:
+    elif changes or drift:
         _print_changes(changes)
+        for resource, differences in drift.items():
+            for difference in differences:
+                stdout.print(f"[yellow]drift[/yellow] {escape(one_line(f'{resource}: {difference}'))}")
     else:
         say("Nothing would change.")
     if absent:
