@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 PROCESSES ?= $(shell echo $$(( $$(nproc) * 3 )))
 SHARED_OUT = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo servers check test test-all bench reference lock clean
+.PHONY: help setup demo servers check style types test test-all tests bench reference lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -48,17 +48,25 @@ demo: $(DEMO) ## the shop, sealed, attacked and proven; KEEP=1 leaves it running
 servers: ## the databases and brokers of the tests, from Debian, if root says so
 	@bash tools/servers.sh
 
-check: $(READY) ## lint, format, types, layers
+check: style types ## lint, format, layers, types
+
+style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check servers ## every gate and every test but the exhaustive ones
-	$(BIN)/pytest -m "not slow" $(SHARED_OUT)
+types: $(READY)
+	$(BIN)/mypy
 
-test-all: check servers ## also the exhaustive ones
-	$(BIN)/pytest $(SHARED_OUT)
+# The type checker runs beside the first tests: it keeps one processor busy, and for long.
+test: style servers ## every gate and every test but the exhaustive ones
+	@$(MAKE) --no-print-directory --jobs 2 types tests ONLY='-m "not slow"'
+
+test-all: style servers ## also the exhaustive ones
+	@$(MAKE) --no-print-directory --jobs 2 types tests
+
+tests: $(READY)
+	$(BIN)/pytest $(ONLY) $(SHARED_OUT)
 
 bench: $(READY) ## speed, as ratios in one run; writes docs/performance.md
 	$(BIN)/python -m bench.run
