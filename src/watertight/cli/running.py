@@ -100,7 +100,9 @@ def plan(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEX
         _print_changes(changes)
         for resource, differences in drift.items():
             for difference in differences:
-                stdout.print(f"[yellow]drift[/yellow] {escape(one_line(f'{resource}: {difference}'))}")
+                stdout.print(
+                    f"[yellow]drift[/yellow] {escape(one_line(f'{resource}: {difference}'))}"
+                )
     else:
         say("Nothing would change.")
     if absent:

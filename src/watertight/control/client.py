@@ -1,13 +1,13 @@
 """How the command talks to the running control plane: HTTP over its Unix socket."""
 
-import http.client
 import json
 import os
-import socket
 from collections.abc import Collection
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from watertight.control.exchange import Unreachable, exchange
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.findings import DeclarationError, Finding, Severity
 from watertight.model.system import GATEWAY, Position
@@ -30,27 +30,8 @@ class Refused(WatertightError):
     """The control plane answered that it could not, or would not."""
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket, by the standard library: what each short command can afford."""
-
-    def __init__(self, path: Path, timeout_seconds: float) -> None:
-        super().__init__("watertight", timeout=timeout_seconds)
-        self._path = path
-        self._timeout_seconds = timeout_seconds
-
-    def connect(self) -> None:
-        """Called by the library. Raises OSError if nobody answers."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self._timeout_seconds)
-        self.sock.connect(str(self._path))
-
-
 class GoesOn(WatertightError):
     """Nobody waits for the answer any more; the change is made all the same."""
-
-
-class _Unreachable(Exception):
-    """Nobody took the connection."""
 
 
 class AdminClient:
@@ -64,20 +45,20 @@ class AdminClient:
     def pid(self) -> int | None:
         """The process id of the control plane; None if none answers."""
         try:
-            status, content = self._exchange("GET", "/healthz", None, PING_SECONDS)
+            status, content = exchange(self._socket, "GET", "/healthz", None, PING_SECONDS)
             pid: int = json.loads(content)["pid"]
-        except (_Unreachable, OSError, http.client.HTTPException, ValueError, KeyError):
+        except (Unreachable, OSError, ValueError, KeyError):
             return None
-        return pid if status == http.HTTPStatus.OK else None
+        return pid if status == HTTPStatus.OK else None
 
     def revoked(self) -> frozenset[str] | None:
         """Whom the running system distrusts; None if nobody answers."""
         try:
-            status, content = self._exchange("GET", "/revoked", None, PING_SECONDS)
+            status, content = exchange(self._socket, "GET", "/revoked", None, PING_SECONDS)
             names = frozenset(map(str, json.loads(content)["revoked"]))
-        except (_Unreachable, OSError, http.client.HTTPException, ValueError, KeyError):
+        except (Unreachable, OSError, ValueError, KeyError):
             return None
-        return names if status == http.HTTPStatus.OK else None
+        return names if status == HTTPStatus.OK else None
 
     def get(self, path: str) -> dict[str, Any]:
         """A document of the running system. Raises NotRunning or Refused."""
@@ -115,25 +96,10 @@ class AdminClient:
             return self._socket if isinstance(error, PermissionError) else None
         return None if os.access(self._socket, os.W_OK) else self._socket
 
-    def _exchange(
-        self, method: str, path: str, body: bytes | None, timeout_seconds: float
-    ) -> tuple[int, bytes]:
-        connection = _Connection(self._socket, timeout_seconds)
-        try:
-            try:
-                connection.connect()
-            except OSError as error:
-                raise _Unreachable from error
-            connection.request(method, path, body, {"content-type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
     def _greet(self) -> None:
         """Raises NotRunning if the control process takes connections and says nothing."""
         try:
-            self._exchange("GET", "/healthz", None, ANSWER_SECONDS)
+            exchange(self._socket, "GET", "/healthz", None, ANSWER_SECONDS)
         except TimeoutError as error:
             raise _hangs(self._project) from error
 
@@ -141,8 +107,8 @@ class AdminClient:
         sent = None if body is None else json.dumps(body).encode()
         try:
             self._greet()
-            status, content = self._exchange(method, path, sent, TIMEOUT_SECONDS)
-        except _Unreachable as error:
+            status, content = exchange(self._socket, method, path, sent, TIMEOUT_SECONDS)
+        except Unreachable as error:
             raise self.silence(method) from error
         except TimeoutError as error:
             raise Refused(
@@ -151,7 +117,7 @@ class AdminClient:
                 remedy="`watertight status` says what is under way; "
                 ".watertight/logs/control.log says more.",
             ) from error
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             raise NotRunning(
                 "The control plane ended before it answered.",
                 remedy="Run `watertight up` again: it takes over what runs.",
@@ -164,7 +130,7 @@ class AdminClient:
                 f"(status {status} to {method} {path}).",
                 remedy="Stop it with the version that started it.",
             ) from error
-        if http.HTTPStatus.OK <= status < http.HTTPStatus.MULTIPLE_CHOICES:
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return document
         refusal: WatertightError = Refused(
             document.get("message", ""), remedy=document.get("remedy", "")
