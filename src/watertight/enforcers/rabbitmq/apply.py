@@ -14,7 +14,6 @@ from watertight.enforcers.rabbitmq.control import (
     binary,
     control,
     evaluate,
-    exported,
 )
 from watertight.enforcers.rabbitmq.differences import ACTOR, Difference, differences
 from watertight.enforcers.rabbitmq.in_force import State, look, not_in_force, record
@@ -24,6 +23,7 @@ from watertight.enforcers.resource import ServerHost, ServerPlan, ServerRefused
 from watertight.enforcers.served import until_served
 
 READY_SECONDS = 60.0
+STARTUP_MILLISECONDS = 30_000
 POLL_SECONDS = 0.2
 OTHER_COOKIE = "the broker's cookie was changed by hand"
 
@@ -102,11 +102,15 @@ async def _started(plan: ServerPlan, host: ServerHost) -> State:
 
 
 async def _until_up(host: ServerHost) -> None:
-    """The port accepts a moment before the broker answers its own command."""
+    """The port accepts a moment before the broker has started all of it."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
-            await control(host, "await_startup", "--timeout", "30")
+            up = await evaluate(
+                host, f"rabbit:await_startup(node(), false, {STARTUP_MILLISECONDS})"
+            )
+            if up != "ok":
+                raise BrokerRefused(f"{host.resource}: the broker does not start up: {up}")
         except BrokerRefused:
             if time.monotonic() > deadline:
                 raise
@@ -134,7 +138,7 @@ async def _mend(plan: ServerPlan, host: ServerHost, odd: Sequence[Difference]) -
     if len(removals) < len(odd):
         file = host.placement.server_directory(plan.resource) / DEFINITIONS
         await control(host, "import_definitions", str(file))
-    left = differences(plan.grants.definitions, await exported(host))
+    left = differences(plan.grants.definitions, (await look(plan, host)).definitions)
     wrong = [d.what for d in left if not d.what.startswith("queue ") or not d.removal]
     if wrong:
         raise ServerRefused(
