@@ -3,20 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from tests.at_once import at_once
+
 TLS = ("tls.", "identity.", "sessions.", "login.", "reach.", "ports.", "use.login")
 CHANNELS = ("orders -> orders-db",)
 UNFENCED = "DROP EVENT TRIGGER IF EXISTS watertight"
 """What it refuses, nobody else does."""
 BILLING = ("billing -> orders-db",)
 USES = ("use.function", "use.login", "use.schema", "use.sequence", "use.table")
-
-ALONE = frozenset(
-    {
-        *("superuser", "member-of-owner", "member-with-admin"),
-        *("no-login", "no-table", "no-sequence", "no-function", "no-schema"),
-    }
-)
-"""They change what others break, too."""
 
 Files = dict[str, str]
 
@@ -43,28 +37,18 @@ def sql(name: str, statements: str, *breaks: str, channels: tuple[str, ...] = CH
     return Sabotage(name, frozenset(breaks), weakened, family=family, channels=channels)
 
 
-def at_once(sabotages: Sequence[Sabotage]) -> Sequence[Sabotage]:
-    """Those that break different probes of the same channels, as one: it takes far less time."""
-    joined: list[Sabotage] = []
-    for one in sabotages:
-        for number, other in enumerate(joined):
-            if _go_together(one, other):
-                joined[number] = Sabotage(
-                    f"{other.name}, {one.name}",
-                    other.breaks | one.breaks,
-                    other.sql + one.sql,
-                    family=tuple({*other.family, *one.family}),
-                    channels=one.channels,
-                )
-                break
-        else:
-            joined.append(one)
-    return joined
-
-
-def _go_together(one: Sabotage, other: Sabotage) -> bool:
-    apart = one.files or other.files or one.breaks & other.breaks or one.channels != other.channels
-    return not apart and not {one.name, other.name} & ALONE
+def joined(group: Sequence[Sabotage]) -> Sabotage:
+    """All of these at once."""
+    first, *more = group
+    if not more:
+        return first
+    return Sabotage(
+        ", ".join(one.name for one in group),
+        frozenset[str]().union(*(one.breaks for one in group)),
+        tuple(statement for one in group for statement in one.sql),
+        family=tuple({start for one in group for start in one.family}),
+        channels=first.channels,
+    )
 
 
 def access(name: str, *lines: str, breaks: tuple[str, ...], also: str = "") -> Sabotage:
@@ -447,3 +431,10 @@ SABOTAGES = (
     ),
     settings("another-address", "listen_addresses = '127.0.0.1,127.0.0.2'", "ports.unknown"),
 )
+
+ALONE = {one.name for one in SABOTAGES if one.files} | {
+    *("superuser", "member-of-owner", "member-with-admin"),
+    *("no-login", "no-table", "no-sequence", "no-function", "no-schema"),
+}
+"""These change what others break, too; of files there is one each."""
+AT_ONCE = [joined(group) for group in at_once(SABOTAGES, ALONE)]

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from tests.postgresql.rig import as_operator, shop_database, write_files
-from tests.postgresql.sabotages import SABOTAGES, Sabotage, at_once
+from tests.postgresql.sabotages import AT_ONCE, SABOTAGES, Sabotage
 from tests.servers import SANDBOXED, Rig, not_held
 from watertight.enforcers.contract import Probe, Verdict
 from watertight.verify.results import Result
@@ -42,7 +42,6 @@ async def test_the_probes_leave_nothing_behind(database: Rig) -> None:
     assert await database.enforcer.drift(database.plan, database.host) == []
 
 
-AT_ONCE = at_once(SABOTAGES)
 ONE_BY_ONE = [pytest.param(s, marks=pytest.mark.slow) for s in SABOTAGES if s not in AT_ONCE]
 
 

@@ -1,8 +1,9 @@
 """The table of sabotages: what is weakened, and exactly which probes must turn red for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tests.at_once import at_once
 from tests.envoy.probes import weaken
 from tests.envoy.probes.weaken import Weaken, cluster, listener, manager, routes, tls, together
 from tests.envoy.probes.weakenings import (
@@ -87,6 +88,19 @@ def sabotage(
 
 def always(how: Weaken) -> Callable[[Live], Weaken]:
     return lambda _live: how
+
+
+def joined(group: Sequence[Sabotage]) -> Sabotage:
+    """All of these at once."""
+    if len(group) == 1:
+        return group[0]
+    return Sabotage(
+        ", ".join(one.name for one in group),
+        lambda live: together(*(one.weaken(live) for one in group)),
+        frozenset[str]().union(*(one.breaks for one in group)),
+        group[0].channels,
+        frozenset[str]().union(*(one.felt for one in group)),
+    )
 
 
 IDENTITY_ATTACKS = (
@@ -603,3 +617,22 @@ SABOTAGES = (
         on=(OUTSIDE,),
     ),
 )
+
+ALONE = {
+    "no certificate needed",
+    "nobody is asked who he is",
+    "any name, judged by RBAC alone",
+    "any name",
+    "any request",
+    "past the judge",
+    "unknown paths go to the storefront",
+    "tokens ignored",
+    "a lax issuer",
+    "a lax issuer, and the claims unread",
+    "no page",
+    "an opt-out for all routes",
+    "steps up at escaped slashes",
+    "past the gateway",
+}
+"""They change what others break, too."""
+AT_ONCE = [joined(group) for group in at_once(SABOTAGES, ALONE)]

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from tests.envoy.probes.range import SANDBOXED, Range, firing_range, not_held
 from tests.envoy.probes.raw import DESYNC_SABOTAGES
-from tests.envoy.probes.sabotages import SABOTAGES, Sabotage
+from tests.envoy.probes.sabotages import AT_ONCE, SABOTAGES, Sabotage
 from tests.envoy.probes.shop import SHOP
 from tests.envoy.probes.test_roots import ROOT_SABOTAGES
 from tests.envoy.probes.test_rpc import RPC_SABOTAGES
@@ -50,7 +50,10 @@ async def test_all_probes_hold_on_the_mesh_as_it_is_compiled(target: Range) -> N
     assert len(results) >= 150
 
 
-@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda s: s.name)
+ONE_BY_ONE = [pytest.param(s, marks=pytest.mark.slow) for s in SABOTAGES if s not in AT_ONCE]
+
+
+@pytest.mark.parametrize("sabotage", [*AT_ONCE, *ONE_BY_ONE], ids=lambda s: s.name)
 async def test_a_weakened_mesh_turns_exactly_these_probes_red(
     target: Range, sabotage: Sabotage
 ) -> None:
