@@ -19,7 +19,8 @@ async def test_the_same_without_root(file: str) -> None:
     files = [f"{file}.py"]
     if file == "test_other":
         files = [
-            f"test_{name}.py" for name in ("host", "identity", "listeners", "plumbing", "confine")
+            f"test_{name}.py"
+            for name in ("host", "identity", "listeners", "plumbing", "confine", "left_behind")
         ]
     with tempfile.TemporaryDirectory(prefix="wt-nobody-", dir="/tmp") as directory:
         os.chown(directory, 65534, 65534)

@@ -42,6 +42,7 @@ INSIDE = {
     "exhaust.netlink",
     "exhaust.tokens",
     "isolation.kernel",
+    "isolation.left-behind",
     "isolation.user-namespace",
 }
 

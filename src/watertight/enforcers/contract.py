@@ -196,7 +196,8 @@ class Inside(Protocol):
         ``finish(stream)`` (nothing more is sent),
         ``close(stream)``: a connection that lasts; ``open(path)`` to a Unix socket;
         ``knock(path, count)`` → ``{taken}``: connects and closes; ``kernel(calls, refusals)`` →
-        ``{taken, refused}``; and, to use up what the sandbox may have, ``threads(most)``,
+        ``{taken, refused}``; ``kept(key, make)`` → ``{there}`` (what outlives a program);
+        and, to use up what the sandbox may have, ``threads(most)``,
         ``balloon(most)``, ``fill(places, most)``, ``descriptors(most)`` → ``{got}``, and
         ``unread(most)``, held until the agent ends; ``netlink()`` → ``{unread}`` (bytes).
         Bytes travel as base64. Each may answer ``{error}`` instead.

@@ -138,7 +138,7 @@ def pod_wire(spec: PodSpec, layout: Layout) -> PodWire:
     isolation = layout.capabilities.isolation
     namespaces = Namespace(0)
     if isolation is not Isolation.NONE:
-        namespaces = Namespace.PID | Namespace.IPC
+        namespaces = Namespace.PID
         if spec.network == "namespace":
             namespaces |= Namespace.NETWORK | Namespace.UTS
         if isolation is Isolation.USER_NAMESPACES:

@@ -146,6 +146,9 @@ def _sandboxed(
     if not isolate:
         _become(process, writer, die_with_init=True)
         return
+    # Shared memory, semaphores and queues (System V's and POSIX's) outlive who made them, and end
+    # with their namespace: the next start finds none of them, nor its memory budget full of them.
+    linux.unshare(Namespace.IPC)
     if process["view"]:
         linux.unshare(Namespace.MOUNT)
         os.chdir("/")  # with the program it enters the new root, as what stands in the old one

@@ -34,6 +34,8 @@ FILL_STEP_BYTES = 1 << 20
 QUESTIONS = 1_000
 """On one netlink socket, each with an answer of one or two kilobytes."""
 RTM_GETLINK, NLM_F_REQUEST = 18, 1
+IPC_NEW, IPC_REMOVE = 0o3600, 0
+"""IPC_CREAT, IPC_EXCL and the mode; IPC_RMID (sys/ipc.h)."""
 STRUCTURE = -1
 """In the arguments of a system call: the address of zeros."""
 
@@ -392,6 +394,32 @@ def _tried(number: int, words: list[int]) -> int:
     return int(error or 0)
 
 
+def _kept(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What outlives its maker: made by that key, or else looked for and removed (sysvipc(7)).
+
+    ``key``, ``make``. Which objects there are then, or were.
+    """
+    key, make = int(arguments["key"]), bool(arguments["make"])
+    new, name = IPC_NEW if make else 0, f"/wt{key}".encode()
+    libc = ctypes.CDLL(None, use_errno=True)
+    found = {
+        "shared memory": libc.shmget(key, ctypes.c_size_t(4096 * make), new),
+        "semaphores": libc.semget(key, int(make), new),
+        "a message queue": libc.msgget(key, new),
+    }
+    with contextlib.suppress(AttributeError):  # an old C library has it elsewhere
+        opened = os.O_RDWR | (os.O_CREAT | os.O_EXCL) * make
+        found["a POSIX message queue"] = libc.mq_open(name, opened, 0o600, None)
+    there = [what for what, identifier in found.items() if identifier >= 0]
+    if not make:
+        libc.shmctl(found["shared memory"], IPC_REMOVE, None)
+        libc.semctl(found["semaphores"], 0, IPC_REMOVE)
+        libc.msgctl(found["a message queue"], IPC_REMOVE, None)
+        if "a POSIX message queue" in there:
+            libc.mq_unlink(name)
+    return {"there": there}
+
+
 BLOCKING = {
     "knock": _knock,
     "threads": _threads,
@@ -401,6 +429,7 @@ BLOCKING = {
     "unread": _unread,
     "netlink": _netlink,
     "kernel": _kernel,
+    "kept": _kept,
     "resolve": _resolve,
     "resolve_all": _resolve_all,
     "list": _list,

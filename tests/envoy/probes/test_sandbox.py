@@ -36,6 +36,7 @@ WALLS = {
     ),
     "mount": frozenset({"isolation.doors", "isolation.control-sockets", "isolation.private-files"}),
     "pid": frozenset({"isolation.proxy-memory"}),
+    "ipc": frozenset({"isolation.left-behind"}),
 }
 """Namespace → the probes that break without it."""
 
@@ -50,8 +51,8 @@ async def target() -> AsyncIterator[Range]:
 
 
 def sandbox(hidden: Path, *, without: str = "", hosts: Path | None = None) -> list[str]:
-    """A command that runs another one within four walls, or three."""
-    kinds = [f"--{kind}" for kind in ("net", "mount", "pid") if kind != without]
+    """A command that runs another one within its walls, or all but one."""
+    kinds = [f"--{kind}" for kind in WALLS if kind != without]
     proc = ["--fork", "--kill-child", "--mount-proc"] if without != "pid" else []
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     script = "set -e\n"

@@ -1,5 +1,8 @@
 """The sandbox: what a compromised app can touch besides the doors that were declared for it."""
 
+import asyncio
+import contextlib
+import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +10,12 @@ from pathlib import Path
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
 from watertight.enforcers.envoy.probes.make import attack
 from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS
+from watertight.errors import WatertightError
 from watertight.model.system import Gateway, System
 
 LOCAL = "127.0.0.1"
 LOOPBACK_INTERFACE = "lo"
+TRIES, PAUSE_SECONDS = 8, 0.5
 
 
 def probes(system: System) -> Iterator[Probe]:
@@ -26,6 +31,10 @@ def probes(system: System) -> Iterator[Probe]:
             "isolation.interfaces": ("a network interface besides loopback", _interfaces),
             "isolation.host-port": ("a port that the prober opens on the host", _host_port),
             "isolation.proxy-memory": ("the memory of any proxy", _memory),
+            "isolation.left-behind": (
+                "shared memory, semaphores and queues that a program before it left",
+                _left_behind,
+            ),
         }
         if system.channels or system.gateway:
             tries["isolation.doors"] = ("every door of the mesh", _doors)
@@ -112,3 +121,26 @@ async def _memory(arena: Arena, service: str) -> Observation:
     if answer["readable"]:
         return served(f"the memory of {len(answer['readable'])} proxies opens")
     return refused(f"{len(answer['seen'])} proxies in sight, none opens")
+
+
+async def _left_behind(arena: Arena, service: str) -> Observation:
+    """Again if an agent was ended: ``exhaust.netlink`` has the newest ended of all in a pod."""
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(WatertightError):
+            return await _left_to_the_next(arena, service)
+        await asyncio.sleep(PAUSE_SECONDS)
+    return await _left_to_the_next(arena, service)
+
+
+async def _left_to_the_next(arena: Arena, service: str) -> Observation:
+    """Two programs of that app, one after the other, each started as the app itself is."""
+    key = 1 + secrets.randbelow((1 << 31) - 1)
+    async with arena.alone(service) as first:
+        made = (await first.call("kept", key=key, make=True))["there"]
+    async with arena.alone(service) as second:
+        found = (await second.call("kept", key=key, make=False))["there"]
+    if found:
+        return served(f"{', '.join(found)} of a program that has ended")
+    if not made:
+        return not_run("a program can make none")
+    return refused(f"{', '.join(made)} ended with who made them")
