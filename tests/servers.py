@@ -65,6 +65,7 @@ class PlainHost:
         self.resource = plan.resource
         self.placement = placement
         self.process = process
+        self.anew = True
         self.operator = pwd.getpwuid(os.geteuid()).pw_name
         self.user = "nobody" if os.geteuid() == 0 else self.operator
         self.port = plan.port

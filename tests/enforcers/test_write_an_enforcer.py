@@ -110,13 +110,13 @@ async def test_what_is_changed_by_hand_is_found_and_taken_back(library: ControlP
     everyone = config["grants"]
     config["grants"] = {who: {"read": ["ledger", "diary"]} for who in everyone}
     file.write_text(json.dumps(config))
-    assert (await library.servers.drift())["books"] == ("shelf.json was changed by hand",)
+    assert (await library.drift_of_servers())["books"] == ("shelf.json was changed by hand",)
     [server] = library.servers.in_force.values()
     host = library.servers.host(server)
     await host.signal(signal.SIGHUP)
     assert any("GET diary" in probe for probe in await attacked(library, "grants.read"))
     await library.apply(library.declared)
-    assert await library.servers.drift() == {"books": ()}
+    assert await library.drift_of_servers() == {"books": ()}
     assert await attacked(library, "grants.read") == {}
 
 

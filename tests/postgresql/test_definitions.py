@@ -143,6 +143,14 @@ async def test_what_a_service_makes_of_its_own_is_its_own_matter(rig: Rig) -> No
         session.execute("CREATE FUNCTION stock.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'")
         session.execute("CREATE VIEW stock.ones AS SELECT 1 AS one")
     assert await drift(rig) == []
+    # It may be revoked for them; what was done to the operator's own is told all the same.
+    revoked = [role for role in rig.plan.grants.roles if role.name != "migrator"]
+    plan = replace(rig.plan, grants=replace(rig.plan.grants, roles=tuple(revoked)))
+    await as_operator(rig, "CREATE VIEW seen AS SELECT 1 AS one")
+    found = await rig.enforcer.drift(plan, rig.host)
+    assert "VIEW public.seen: made outside of apply" in found
+    assert not any("stock." in line and "outside of apply" in line for line in found)
+    await as_operator(rig, "DROP VIEW seen")
     with connect(rig, "migrator") as session:
         session.execute("DROP FUNCTION stock.mine")
         session.execute("DROP VIEW stock.ones")

@@ -27,6 +27,7 @@ from watertight.enforcers.attack.login import Dialect, Login, LoginRefused, ente
 from watertight.enforcers.attack.tls import Alert
 from watertight.enforcers.attack.wire import Absent
 from watertight.enforcers.nats.probes.dialect import NATSDialect
+from watertight.enforcers.postgresql.admin import MAINTENANCE, administer
 from watertight.enforcers.postgresql.probes.dialect import PostgreSQLDialect
 from watertight.enforcers.rabbitmq.probes.dialect import RabbitMQDialect
 from watertight.errors import WatertightError
@@ -147,34 +148,76 @@ async def test_a_revoked_service_is_cut_at_once(plane: ControlPlane, channel: st
         assert (await load.end())["done"] > 0
 
 
-async def test_a_server_that_cannot_be_changed_keeps_nobody_from_being_cut(
+async def as_operator(plane: ControlPlane, statement: str, database: str = "pods") -> Any:
+    """What the superuser gets for one statement at the database of orders."""
+    server = plane.servers.in_force["orders-db"]
+    async with administer(server.plan, plane.servers.host(server), database) as connection:
+        done = await connection.execute(statement.encode())
+        return await done.fetchall() if done.description else None
+
+
+async def test_only_who_applies_has_an_edited_schema_file_run(
     plane: ControlPlane, project: Path
 ) -> None:
+    """A revocation is no apply, nor is a restore, and neither fails for what they would not run."""
+    there = "SELECT to_regclass('public.unfinished') IS NOT NULL"
+    (project / "schema.sql").write_text(f"{SCHEMA} CREATE TABLE unfinished (a int); SELEKT 1")
+    try:
+        for service in ("lonely", "writer"):
+            await revoke(plane, service)
+            await restore(plane, service)
+        drift = (await plane.drift_of_servers())["orders-db"]
+        assert drift == ("schema file schema.sql: changed, not run yet",)
+        (project / "schema.sql").unlink()
+        await revoke(plane, "writer")
+        await restore(plane, "writer")
+        (project / "schema.sql").write_text(f"{SCHEMA} CREATE TABLE unfinished (a int);")
+        await revoke(plane, "writer")
+        await restore(plane, "writer")
+        assert await as_operator(plane, there) == [(False,)]
+        await plane.apply(plane.declared)
+        assert await as_operator(plane, there) == [(True,)]
+    finally:
+        (project / "schema.sql").write_text(SCHEMA)
+        await plane.apply(plane.declared)
+    async with working(plane, "writer", "orders-db") as load:
+        assert (await load.end())["done"] > 0
+
+
+async def test_a_server_that_cannot_be_changed_keeps_nobody_from_being_cut(
+    plane: ControlPlane,
+) -> None:
     """At the others all is done, and at that one what can be; and it is said what is not."""
-    (project / "schema.sql").rename(project / "away.sql")
+    operator = "ALTER ROLE watertight_operator IN DATABASE pods"
+    read_only = f"{operator} SET default_transaction_read_only = {{}}"
+    await as_operator(plane, read_only.format("on"), MAINTENANCE)
     try:
         async with working(plane, "writer", "orders-db") as load:
             await asyncio.sleep(0.3)  # the load itself
-            with pytest.raises(WatertightError, match=r"writer is revoked.*schema\.sql") as refused:
+            with pytest.raises(
+                WatertightError, match=r"writer is revoked.*orders-db.*read-only"
+            ) as refused:
                 await revoke(plane, "writer")
             assert (await load.end())["done"] > 0
         assert "changed" not in str(refused.value)
-        drift = await plane.servers.drift()
+        drift = await plane.drift_of_servers()
         assert (drift["events"], drift["jobs"]) == ((), ())
+        # Read plainly, "put right" would say that `apply` lets the revoked one in again.
+        assert not any("writer" in line and "put right" in line for line in drift["orders-db"])
         for name in ("pg_hba.conf", "pg_ident.conf"):
             text = (plane.placement.server_directory("orders-db") / name).read_text()
             assert "reader" in text
             assert "writer" not in text
-        with pytest.raises(WatertightError, match=r"writer is trusted again.*schema\.sql"):
+        with pytest.raises(WatertightError, match=r"writer is trusted again.*orders-db.*read-only"):
             await restore(plane, "writer")
     finally:
-        (project / "away.sql").rename(project / "schema.sql")
+        await as_operator(plane, read_only.format("off"), MAINTENANCE)
         await restore(plane, "writer")
     for channel in ("orders-db", "events", "jobs"):
         async with working(plane, "writer", channel) as load:
             await asyncio.sleep(1)  # the load itself
             assert (await load.end())["done"] > 0
-    assert set((await plane.servers.drift()).values()) == {()}
+    assert set((await plane.drift_of_servers()).values()) == {()}
 
 
 @pytest.mark.parametrize("resource", ["orders-db", "events", "jobs"])
@@ -227,7 +270,7 @@ async def test_a_table_that_is_not_there_changes_nothing(plane: ControlPlane) ->
     ) as refused:
         await plane.apply(load_text(wrong))
     assert "orders" in refused.value.remedy
-    assert await plane.servers.drift() == {"orders-db": (), "events": (), "jobs": ()}
+    assert await plane.drift_of_servers() == {"orders-db": (), "events": (), "jobs": ()}
     assert (await said_inside(plane, "reader", sys.executable, "-c", COUNT)).startswith("(")
 
 

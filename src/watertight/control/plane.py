@@ -68,6 +68,8 @@ class _Wanted:
     servers: ServersWanted
     key_sets: fetching.KeySets
     certificate: GatewayCertificate | None
+    anew: bool
+    """See ``ServerHost``."""
 
 
 class ControlPlane:
@@ -150,16 +152,17 @@ class ControlPlane:
             await self._open_doors(name)
         return self.adopted
 
-    async def apply(self, declared: System) -> Applied:
+    async def apply(self, declared: System, *, anew: bool = True) -> Applied:
         """Makes ``declared`` so; returns when every proxy has ACKed and every app is ready.
 
-        Raises WatertightError. If the declaration cannot be compiled, a proxy refuses it or a
-        program does not come up in it, what was in force before is in force again.
+        ``anew``: see ``ServerHost``. Raises WatertightError. If the declaration cannot be compiled,
+        a proxy refuses it or a program does not come up in it, what was in force before is in force
+        again.
         """
         await asyncio.to_thread(modes.mend, self.layout)
         async with self.changing.by("apply"):
             before = self.declared if self._specs and declared != self.declared else None
-            wanted = await self._examine(declared)
+            wanted = await self._examine(declared, anew=anew)
             try:
                 return await self._change_to(wanted)
             except WatertightError as error:
@@ -171,7 +174,7 @@ class ControlPlane:
         """Puts it in force, waits for its programs, and ends what is not in it."""
         applied, apps = await self._put_in_force(wanted)
         self.declared, self.effective = wanted.declared, wanted.effective
-        self._last = wanted
+        self._last = replace(wanted, anew=False)
         await apps
         await self._dismiss([name for name in self._specs if name not in wanted.specs])
         return applied
@@ -183,7 +186,7 @@ class ControlPlane:
         """
         self.say("That failed; going back to the declaration before.")
         try:
-            await self._change_to(await self._examine(before))
+            await self._change_to(await self._examine(before, anew=False))
         except WatertightError as again:
             return WatertightError(
                 f"{failure.message}\nGoing back to the declaration before failed too: "
@@ -200,7 +203,7 @@ class ControlPlane:
         gone = {name for name in self.declared.workloads() if name not in self._specs}
         gone |= set(self.supervisor.lost())
         if gone:
-            await self.apply(self.declared)
+            await self.apply(self.declared, anew=False)
         return tuple(sorted(gone))
 
     async def enforce(self) -> Applied:
@@ -224,6 +227,10 @@ class ControlPlane:
         await self.servers.apply(servers)
         if self._last is not None:
             self._last = replace(self._last, servers=servers)
+
+    async def drift_of_servers(self) -> Mapping[str, tuple[str, ...]]:
+        """What differs at each server from what is declared and not revoked."""
+        return await self.servers.drift(want(self.effective, self.placement).servers)
 
     async def refresh_keys(self) -> None:
         """Fetches the issuers' key sets again; a withdrawn key stops being accepted at once."""
@@ -275,7 +282,7 @@ class ControlPlane:
 
     # The steps of apply
 
-    async def _examine(self, declared: System) -> _Wanted:
+    async def _examine(self, declared: System, *, anew: bool) -> _Wanted:
         """Finds out by looking whether it can be done. Nothing that runs is touched."""
         if not self._specs:
             self.supervisor.prepare()
@@ -296,6 +303,7 @@ class ControlPlane:
             servers,
             key_sets,
             GatewayCertificate.declared(declared.gateway, layout.project),
+            anew,
         )
 
     async def _put_in_force(self, wanted: _Wanted) -> tuple[Applied, asyncio.Future[None]]:
@@ -371,7 +379,7 @@ class ControlPlane:
                 self.say(f"{name} is ready: {counted(len(its.changed), 'change')}.")
             ready[name].set()
 
-        await self.servers.apply(wanted.servers, tell)
+        await self.servers.apply(wanted.servers, tell, anew=wanted.anew)
         for waited_for in ready.values():  # also for what is revoked, which nobody reaches
             waited_for.set()
 

@@ -80,28 +80,35 @@ class Servers:
         self._changed = asyncio.Event()
 
     async def apply(
-        self, wanted: ServersWanted, tell: Callable[[str, Applied], None] = lambda _name, _its: None
+        self,
+        wanted: ServersWanted,
+        tell: Callable[[str, Applied], None] = lambda _name, _its: None,
+        *,
+        anew: bool = False,
     ) -> None:
         """Gives everybody their files, then starts and converges every server.
 
         A server whose own identity is revoked stays as it is: it has no certificate, and nobody
-        reaches it. ``tell`` is told of each as it is ready. Raises WatertightError if one fails,
-        once all others are done; what that one granted before, it grants still.
+        reaches it. ``tell`` is told of each as it is ready. ``anew``: see ``ServerHost``. Raises
+        WatertightError if one fails, once all others are done; what that one granted before, it
+        grants still.
         """
         self._coming = frozenset(wanted.servers.keys() - self.in_force.keys())
         try:
             await self._deliver_to(wanted)
             await asyncio.to_thread(self._tell_clients, wanted)
             trusted = {n: s for n, s in wanted.servers.items() if not self._keeper.is_revoked(n)}
-            await _all_of(self._apply(server, tell) for server in trusted.values())
+            await _all_of(self._apply(server, tell, anew) for server in trusted.values())
             kept = {n: s for n, s in self.in_force.items() if n in wanted.servers}
             self.in_force = kept | trusted
         finally:
             self._coming = frozenset()
 
-    async def _apply(self, server: Server, tell: Callable[[str, Applied], None]) -> None:
+    async def _apply(
+        self, server: Server, tell: Callable[[str, Applied], None], anew: bool
+    ) -> None:
         name = server.plan.resource
-        host, enforcer = self.host(server), enforcer_of(server.plan)
+        host, enforcer = self.host(server, anew=anew), enforcer_of(server.plan)
         before = self.in_force.get(name)
         if before is not None and before.process != server.process and await host.running():
             await host.stop()
@@ -127,8 +134,11 @@ class Servers:
             await _all_of(enforcer_of(s.plan).revoke(s.plan, self.host(s), service) for s in had)
         )
 
-    async def drift(self) -> Mapping[str, tuple[str, ...]]:
-        """What differs from the plan at each server now."""
+    async def drift(self, wanted: Mapping[str, Server]) -> Mapping[str, tuple[str, ...]]:
+        """What differs now from what each server that runs is ``wanted`` to be.
+
+        That need not be what was put in force there: a revocation may be unfinished.
+        """
 
         async def look(server: Server) -> tuple[str, ...]:
             try:
@@ -136,7 +146,8 @@ class Servers:
             except (WatertightError, OSError) as error:
                 return (f"cannot be asked: {error}",)
 
-        trusted = {n: s for n, s in self.in_force.items() if not self._keeper.is_revoked(n)}
+        there = {name: wanted[name] for name in self.in_force if name in wanted}
+        trusted = {n: s for n, s in there.items() if not self._keeper.is_revoked(n)}
         found = await asyncio.gather(*(look(server) for server in trusted.values()))
         return dict(zip(trusted, found, strict=True))
 
@@ -250,10 +261,10 @@ class Servers:
             if not reached:
                 file.unlink(missing_ok=True)
 
-    def host(self, server: Server) -> PodHost:
+    def host(self, server: Server, *, anew: bool = False) -> PodHost:
         """A server's place on this host, for its enforcer."""
         layout = self._supervisor.layout
-        return PodHost(self._supervisor, layout, server.plan, server.process)
+        return PodHost(self._supervisor, layout, server.plan, server.process, anew=anew)
 
 
 async def _all_of(steps: Iterable[Awaitable[T]]) -> list[T]:

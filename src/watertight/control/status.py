@@ -77,7 +77,7 @@ async def snapshot(plane: ControlPlane) -> dict[str, Any]:
 
 async def _drift(plane: ControlPlane) -> dict[str, Any]:
     """At each server, and of our own files; no resource has a name with a space."""
-    found = dict(await plane.servers.drift())
+    found = dict(await plane.drift_of_servers())
     if wide := await asyncio.to_thread(modes.loose, plane.layout):
         found["file modes"] = tuple(map(str, wide))
     return found

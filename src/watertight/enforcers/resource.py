@@ -117,6 +117,9 @@ class ServerHost(Protocol):
     operator: str
     """The operator's user (who connects to the server's Unix sockets), by a name inside."""
     process: ServerProcess
+    anew: bool
+    """Whether a person asks for the declaration to be applied: then, and only then, a file of the
+    project that has changed is put in force."""
 
     async def write(self, files: Mapping[str, str]) -> tuple[str, ...]:
         """Makes ``server_directory`` hold exactly these files; says which changed or went.

@@ -27,13 +27,20 @@ class PodHost:
     """Implements ``enforcers.resource.ServerHost`` with the server's pod."""
 
     def __init__(
-        self, supervisor: Supervisor, layout: Layout, plan: ServerPlan, process: ServerProcess
+        self,
+        supervisor: Supervisor,
+        layout: Layout,
+        plan: ServerPlan,
+        process: ServerProcess,
+        *,
+        anew: bool = False,
     ) -> None:
         self.resource = plan.resource
         self.placement: Placement = layout.placement
         self.user = server_user(layout)
         self.operator = operator_user(layout)
         self.process = process
+        self.anew = anew
         self._port, self._at = plan.port, plan.at
         self._supervisor = supervisor
         self._layout = layout

@@ -20,7 +20,12 @@ from watertight.enforcers.postgresql.compile import OWNER, DatabasePlan
 from watertight.enforcers.postgresql.declaration import OUR_SCHEMA
 from watertight.enforcers.postgresql.definitions import Definitions, definitions, keep
 from watertight.enforcers.postgresql.reach import refuse_strangers
-from watertight.enforcers.postgresql.schema_file import is_applied, run_schema_file, schema_text
+from watertight.enforcers.postgresql.schema_file import (
+    is_applied,
+    run_schema_file,
+    schema_text,
+    to_run,
+)
 from watertight.enforcers.postgresql.steps import (
     Absent,
     Step,
@@ -76,7 +81,7 @@ async def converge(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
     Raises WatertightError, and has then changed nothing in a database that was there.
     """
     database: DatabasePlan = plan.grants
-    text = schema_text(plan, host.placement.project_directory)
+    text = _schema_text(plan, host)
     changed = await _make_database(plan, host)
     way = Way(database)
     async with (
@@ -93,7 +98,7 @@ async def converge(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
                 async with cleared(looks, connection, way):
                     if closed is None:
                         closed = await _close(connection, plan, found)
-                    done = await _at_once(connection, plan, text)
+                    done = await _at_once(connection, plan, text, anew=host.anew)
                 break
             except IN_BETWEEN as error:
                 if time.monotonic() > deadline:
@@ -110,7 +115,19 @@ async def converge(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
     return (*changed, *_told(found, [*(closed or ()), *done]))
 
 
-async def _at_once(connection: Connection, plan: ServerPlan, text: str | None) -> list[Step]:
+def _schema_text(plan: ServerPlan, host: ServerHost) -> str | None:
+    """A revocation does not wait for a file that it would not run."""
+    try:
+        return schema_text(plan, host.placement.project_directory)
+    except ServerRefused:
+        if host.anew:
+            raise
+        return None
+
+
+async def _at_once(
+    connection: Connection, plan: ServerPlan, text: str | None, *, anew: bool
+) -> list[Step]:
     """All that differs, in one transaction: what was done."""
     database: DatabasePlan = plan.grants
     async with connection.transaction():
@@ -119,15 +136,15 @@ async def _at_once(connection: Connection, plan: ServerPlan, text: str | None) -
             await connection.execute(_TURN.encode())
         done = await _ground(connection, plan)
         found = await read(connection, database)
-        before = await definitions(connection, database)
-        new = not is_applied(found, database, text)
+        before = await definitions(connection)
+        new = to_run(found, database, text, anew=anew)
         if new and text is not None:
             await run_schema_file(connection, plan, text, found)
             done.append(Step(f"schema file {database.schema_file} run", ""))
-        elif before.outside and text is not None:
+        elif before.outside and text is not None and is_applied(found, database, text):
             await _run_again(connection, plan, text, found)
         done += await _grants(connection, plan)
-        return done + await _keep(connection, database, before, accepts=new or text is None)
+        return done + await _keep(connection, before, accepts=new or database.schema_file is None)
 
 
 def _refused(plan: ServerPlan, error: psycopg.Error) -> WatertightError:
@@ -158,7 +175,7 @@ async def differences(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
     text = schema_text(plan, host.placement.project_directory)
     async with administer(plan, host, database.name) as connection:
         found = await read(connection, database)
-        defined = await definitions(connection, database)
+        defined = await definitions(connection)
     steps, absent = grant_steps(found, database)
     lines = [s.says for s in (*role_steps(found, database), *preset_steps(found, database))]
     lines += bounded([step.says for step in ground_steps(found, database)])
@@ -192,14 +209,12 @@ async def _run_again(connection: Connection, plan: ServerPlan, text: str, found:
             await run_schema_file(connection, plan, text, found)
 
 
-async def _keep(
-    connection: Connection, database: DatabasePlan, before: Definitions, *, accepts: bool
-) -> list[Step]:
+async def _keep(connection: Connection, before: Definitions, *, accepts: bool) -> list[Step]:
     """Definitions as they are now are right, but for what was done by hand and is still so.
 
     A schema file that is new may have made it right, and where there is none we know of no better.
     """
-    after = await definitions(connection, database)
+    after = await definitions(connection)
     right, done = dict(after.now), []
     for what, how in before.outside.items():
         was = (before.left or {}).get(what)

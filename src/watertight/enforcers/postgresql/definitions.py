@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from watertight.enforcers.postgresql.admin import Connection
-from watertight.enforcers.postgresql.compile import NOBODY, DatabasePlan
+from watertight.enforcers.postgresql.compile import OWNER
 from watertight.enforcers.postgresql.declaration import OUR_SCHEMA
 from watertight.enforcers.postgresql.fence import EVENT_TRIGGER
 
@@ -43,12 +43,10 @@ class Definitions:
         return found
 
 
-async def definitions(connection: Connection, plan: DatabasePlan) -> Definitions:
+async def definitions(connection: Connection) -> Definitions:
     """Reads them; our sessions' search path is always the same, so the words are, too."""
-    # What a service has made and may own no more was given to nobody by `apply` itself.
-    owners = [*(role.name for role in plan.roles if role.creates), NOBODY]
     rows = await connection.execute(
-        _NOW.encode(), {"owners": owners, "ours": OUR_SCHEMA, "fence": EVENT_TRIGGER}
+        _NOW.encode(), {"owner": OWNER, "ours": OUR_SCHEMA, "fence": EVENT_TRIGGER}
     )
     now = {str(what): str(digest) for what, digest in await rows.fetchall()}
     rows = await connection.execute(_SLOTS)
@@ -169,7 +167,7 @@ WITH things AS (
         SELECT typnamespace, typowner FROM pg_type y JOIN pg_roles r ON r.oid = typowner
         WHERE y.oid IN (castsource, casttarget)
         ORDER BY typnamespace::regnamespace::text ~ '^pg_temp_' DESC,
-            rolname = ANY(%(owners)s) DESC, y.oid DESC LIMIT 1) y
+            (rolsuper OR rolname = %(owner)s), y.oid DESC LIMIT 1) y
     WHERE k.oid >= 16384
     UNION ALL
     SELECT 'pg_operator', oid, oprnamespace, oprowner, format('OPERATOR %%s', oid::regoperator),
@@ -194,7 +192,8 @@ FROM things t LEFT JOIN pg_namespace n ON n.oid = namespace
 LEFT JOIN pg_roles o ON o.oid = owner
 WHERE coalesce(nspname, '') NOT IN ('pg_catalog', 'information_schema', 'pg_toast', %(ours)s)
 AND coalesce(nspname, '') !~ '^pg_(temp|toast_temp)_'
-AND NOT coalesce(rolname = ANY(%(owners)s), false)
+AND (rolname IS NULL OR rolsuper OR rolname = %(owner)s)
+-- Else a service's own: one that is revoked would bury in them what was done to the operator's.
 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = t.class AND d.objid = t.oid
                 AND t.oid <> 0 AND (d.deptype = 'e'
                     OR d.deptype = 'i' AND d.refclassid = 'pg_type'::regclass

@@ -53,6 +53,13 @@ def is_applied(found: Found, database: DatabasePlan, text: str | None) -> bool:
     return found.schema_files.get(database.schema_file) == digest(text)
 
 
+def to_run(found: Found, database: DatabasePlan, text: str | None, *, anew: bool) -> bool:
+    """Whether the file is to run: a person asks and it is another one, or none ever ran."""
+    if is_applied(found, database, text):
+        return False
+    return anew or database.schema_file not in found.schema_files
+
+
 async def run_schema_file(
     connection: Connection, plan: ServerPlan, text: str, found: Found
 ) -> None:
