@@ -1,11 +1,11 @@
-"""The shop, running, as root and as an ordinary user."""
+"""The shop, running, as root and as an ordinary user; and a small system."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.system.running import RunningSystem, shop
+from tests.system.running import RunningSystem, SmallSystem, shop, small_system
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="this is what root adds")
 
@@ -26,6 +26,13 @@ def running_shop(request: pytest.FixtureRequest) -> Iterator[RunningSystem]:
 def fresh_shop() -> Iterator[RunningSystem]:
     """Not started; for tests that end it."""
     with shop(as_root=os.geteuid() == 0) as system:
+        yield system
+
+
+@pytest.fixture
+def fresh_small() -> Iterator[SmallSystem]:
+    """One service behind a gateway, not started; for tests to which it is all the same."""
+    with small_system(as_root=os.geteuid() == 0) as system:
         yield system
 
 

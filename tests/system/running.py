@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -15,12 +16,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from tests.folders import public_folder
 from tests.ports import free_port
+from watertight.runtime.runs import still_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHOP = REPOSITORY / "examples" / "shop"
 NOBODY = 65534
 START_SECONDS = 400.0
+SMALL = """\
+trust_domain: small.internal
+services:
+  web:
+    run: [python, -m, http.server, "8000", --bind, 127.0.0.1]
+    listens: {{http: 8000}}
+gateway:
+  hostname: localhost
+  listen: 127.0.0.1:{port}
+  routes:
+    - {{path: /, to: web, require: anyone}}
+"""
+"""One service behind a gateway; the shop costs four times the processor."""
 
 
 class RunningSystem:
@@ -166,6 +184,34 @@ class RunningSystem:
         writer.close()
         result: dict[str, Any] = json.loads(answer)
         return result
+
+
+class SmallSystem(RunningSystem):
+    """:data:`SMALL`, for what does not depend on what the services are."""
+
+    def drive_traffic(self) -> None:
+        """One request from outside, to a gateway for which the system's authority vouches."""
+        context = ssl.create_default_context(cafile=str(self.state / "ca.pem"))
+        with httpx.Client(verify=context, trust_env=False, timeout=60) as client:
+            assert client.get(f"https://localhost:{self.gateway_port}/").status_code == 200
+
+
+@contextlib.contextmanager
+def small_system(*, as_root: bool) -> Iterator[SmallSystem]:
+    """:data:`SMALL`, in a directory that its user owns, with a port of its own; not started."""
+    with public_folder() as project:
+        system = SmallSystem(project, as_root=as_root)
+        system.gateway_port = free_port()
+        system.declaration.write_text(SMALL.format(port=system.gateway_port))
+        if os.geteuid() == 0 and not as_root:
+            for path in (project, system.declaration):
+                os.chown(path, NOBODY, NOBODY)
+        try:
+            yield system
+        finally:
+            if still_run(project.resolve()):
+                subprocess.run(system.command("down", str(project)), cwd=REPOSITORY, check=False)
+            system.end()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """How a system ends, and how it does not: Ctrl-C, kill -9, a control plane that comes back."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.conftest import held_namespaces, processes_that_name, settled
-from tests.system.running import REPOSITORY, RunningSystem
+from tests.system.running import REPOSITORY, RunningSystem, SmallSystem
 from tests.system.test_shop import under_load
+from watertight.control.client import AdminClient
 
 
 def assert_nothing_is_left(system: RunningSystem, run: Path, before: set[str]) -> None:
@@ -42,7 +44,7 @@ async def test_a_killed_control_process_loses_nothing(fresh_shop: RunningSystem)
     run = (fresh_shop.state / "run").resolve()
     inits = {name: fresh_shop.pod_process(name) for name in ("orders", "stock", "gateway")}
     fresh_shop.drive_traffic()
-    load = asyncio.ensure_future(under_load(fresh_shop, 20))
+    load = asyncio.ensure_future(under_load(fresh_shop, 20, share=1 / 3))
     await asyncio.sleep(1)
     await asyncio.to_thread(fresh_shop.kill_control)
     await asyncio.to_thread(fresh_shop.drive_traffic)
@@ -52,22 +54,22 @@ async def test_a_killed_control_process_loses_nothing(fresh_shop: RunningSystem)
     await asyncio.to_thread(fresh_shop.on, "rotate", "leaf")
     result = await load
     assert result["lost"] == 0, result
-    assert result["sent"] >= 500 * 20
+    assert result["sent"] >= 500 * 20 / 3
     assert await asyncio.to_thread(fresh_shop.stop) == 0
     assert_nothing_is_left(fresh_shop, run, before)
 
 
-def test_down_stops_what_was_detached(fresh_shop: RunningSystem) -> None:
+def test_down_stops_what_was_detached(fresh_small: SmallSystem) -> None:
     before = held_namespaces()
-    fresh_shop.watertight("up", "--detach", str(fresh_shop.project))
-    run = (fresh_shop.state / "run").resolve()
-    again = fresh_shop.watertight("up", "--detach", str(fresh_shop.project), expect=3)
+    fresh_small.watertight("up", "--detach", str(fresh_small.project))
+    run = (fresh_small.state / "run").resolve()
+    again = fresh_small.watertight("up", "--detach", str(fresh_small.project), expect=3)
     assert "Another `watertight up`" in again.stderr
     assert "Sealed" not in again.stderr
-    fresh_shop.drive_traffic()
-    fresh_shop.watertight("down", str(fresh_shop.project))
-    assert_nothing_is_left(fresh_shop, run, before)
-    fresh_shop.watertight("status", str(fresh_shop.project), expect=3)
+    fresh_small.drive_traffic()
+    fresh_small.watertight("down", str(fresh_small.project))
+    assert_nothing_is_left(fresh_small, run, before)
+    fresh_small.watertight("status", str(fresh_small.project), expect=3)
 
 
 @pytest.mark.slow
@@ -81,13 +83,13 @@ def test_up_says_who_is_still_revoked(fresh_shop: RunningSystem) -> None:
     fresh_shop.watertight("down", str(fresh_shop.project))
 
 
-def test_who_stops_waiting_for_a_detached_system_stops_it(fresh_shop: RunningSystem) -> None:
+def test_who_stops_waiting_for_a_detached_system_stops_it(fresh_small: SmallSystem) -> None:
     before = held_namespaces()
     # Whoever was started in the background by a shell ignores SIGINT, and so would this.
     default = ("/usr/bin/env", "--default-signal=INT")
-    command = [*default, *fresh_shop.command("up", "--detach", str(fresh_shop.project))]
+    command = [*default, *fresh_small.command("up", "--detach", str(fresh_small.project))]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE) as waiting:
-        log = fresh_shop.state / "logs" / "up.log"
+        log = fresh_small.state / "logs" / "up.log"
         deadline = time.monotonic() + 60
         while not (log.exists() and b"ready" in log.read_bytes()):
             assert waiting.poll() is None
@@ -95,8 +97,8 @@ def test_who_stops_waiting_for_a_detached_system_stops_it(fresh_shop: RunningSys
             time.sleep(0.05)
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(60) == 3
-    assert processes_that_name(fresh_shop.project) == {}
-    assert not (fresh_shop.state / "run").exists()
+    assert processes_that_name(fresh_small.project) == {}
+    assert not (fresh_small.state / "run").exists()
     assert held_namespaces() <= before
 
 
@@ -122,11 +124,11 @@ def test_a_missing_program_is_one_clear_error(fresh_shop: RunningSystem) -> None
     assert processes_that_name(fresh_shop.project) == {}
 
 
-def test_only_one_control_process_at_a_time(fresh_shop: RunningSystem) -> None:
-    fresh_shop.start()
-    done = fresh_shop.watertight("up", str(fresh_shop.project), expect=3)
-    assert str(fresh_shop.control_pid()) in done.stderr
-    fresh_shop.drive_traffic()
+def test_only_one_control_process_at_a_time(fresh_small: SmallSystem) -> None:
+    fresh_small.start()
+    done = fresh_small.watertight("up", str(fresh_small.project), expect=3)
+    assert str(fresh_small.control_pid()) in done.stderr
+    fresh_small.drive_traffic()
 
 
 @pytest.mark.timeout(120)
@@ -134,47 +136,57 @@ def test_short_lives_renew_themselves(fresh_shop: RunningSystem) -> None:
     """With SVIDs of seconds, everything renews in time and traffic goes on."""
     fresh_shop.start("--svid-ttl", "6")
     first = {s["name"]: s["svid_expires_at"] for s in fresh_shop.status()["services"]}
+    # From here on without the command, whose start costs more than what it asks.
+    client = AdminClient((fresh_shop.state / "run" / "admin.sock").resolve())
     deadline = time.monotonic() + 30
     renewed: set[str] = set()
     while renewed != set(first):
         assert time.monotonic() < deadline
-        services = fresh_shop.status()["services"]
+        time.sleep(0.3)
+        services = client.get("/status")["services"]
         renewed = {s["name"] for s in services if s["svid_expires_at"] != first[s["name"]]}
     fresh_shop.drive_traffic()
 
 
-def test_a_pod_that_is_killed_comes_back(fresh_shop: RunningSystem) -> None:
+def test_a_pod_that_is_killed_comes_back(fresh_small: SmallSystem) -> None:
     """Its init is killed, and with it the service; the control plane makes it anew."""
-    fresh_shop.start()
-    before = fresh_shop.pod_process("orders")
+    fresh_small.start()
+    before = fresh_small.pod_process("web")
     os.kill(before, signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while not (is_well(fresh_shop) and fresh_shop.pod_process("orders") != before):
+    while not (was_made_anew(fresh_small, before) and is_well(fresh_small)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    fresh_shop.drive_traffic()
+    fresh_small.drive_traffic()
 
 
 def test_what_a_proxy_leaves_in_its_directory_leads_nobody_elsewhere(
-    fresh_shop: RunningSystem,
+    fresh_small: SmallSystem,
 ) -> None:
     """A compromised proxy plants links in the directory that is its own, and its pod dies."""
-    fresh_shop.start()
-    victim = fresh_shop.project / "victim"
+    fresh_small.start()
+    victim = fresh_small.project / "victim"
     victim.write_text("another's", encoding="utf-8")
     victim.chmod(0o600)
-    private = fresh_shop.state / "run" / "proxies" / "mailer"
+    private = fresh_small.state / "run" / "proxies" / "web"
     for name in ("bootstrap.json", ".bootstrap.json.new", "bootstrap.json.new"):
         (private / name).unlink(missing_ok=True)
         (private / name).symlink_to(victim)
-    before = fresh_shop.pod_process("mailer")
+    before = fresh_small.pod_process("web")
     os.kill(before, signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while not (is_well(fresh_shop) and fresh_shop.pod_process("mailer") != before):
+    while not (was_made_anew(fresh_small, before) and is_well(fresh_small)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert victim.read_text(encoding="utf-8") == "another's"
     assert victim.stat().st_mode & 0o777 == 0o600
+
+
+def was_made_anew(system: SmallSystem, before: int) -> bool:
+    """Asked first, for it costs less than ``status``."""
+    with contextlib.suppress(OSError, ValueError):
+        return system.pod_process("web") != before
+    return False
 
 
 def is_well(system: RunningSystem) -> bool:
@@ -189,12 +201,12 @@ def is_well(system: RunningSystem) -> bool:
     return done.returncode == 0
 
 
-def test_watching_applies_what_changes_and_says_what_cannot_be(fresh_shop: RunningSystem) -> None:
-    fresh_shop.start("--watch")
-    original = fresh_shop.declaration.read_text()
-    fresh_shop.declaration.write_text(original.replace("to: stock}", "to: stok}", 1))
-    fresh_shop.wait_for_output("the last good one stays in force", deadline_seconds=30)
-    fresh_shop.drive_traffic()
-    fresh_shop.declaration.write_text(original + "  # changed\n")
-    fresh_shop.wait_for_output("Applied the changed declaration.", deadline_seconds=30)
-    fresh_shop.drive_traffic()
+def test_watching_applies_what_changes_and_says_what_cannot_be(fresh_small: SmallSystem) -> None:
+    fresh_small.start("--watch")
+    original = fresh_small.declaration.read_text()
+    fresh_small.declaration.write_text(original.replace("to: web,", "to: wbe,", 1))
+    fresh_small.wait_for_output("the last good one stays in force", deadline_seconds=30)
+    fresh_small.drive_traffic()
+    fresh_small.declaration.write_text(original + "  # changed\n")
+    fresh_small.wait_for_output("Applied the changed declaration.", deadline_seconds=30)
+    fresh_small.drive_traffic()

@@ -51,9 +51,12 @@ EVERY_PATH: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 async def under_load(
-    system: RunningSystem, seconds: float, *meanwhile: tuple[str, ...]
+    system: RunningSystem, seconds: float, *meanwhile: tuple[str, ...], share: float = 1
 ) -> dict[str, Any]:
-    """Load on every channel while commands run one after the other; the sums of what came back."""
+    """Load on every channel while commands run one after the other; the sums of what came back.
+
+    ``share``: of the rate of :data:`EVERY_PATH`.
+    """
 
     async def disturb() -> None:
         for command in meanwhile:
@@ -61,10 +64,12 @@ async def under_load(
 
     async with asyncio.TaskGroup() as group:
         loads = [
-            group.create_task(system.load(name, {**plan, "seconds": seconds}))
+            group.create_task(
+                system.load(name, {**plan, "seconds": seconds, "rate": plan["rate"] * share})
+            )
             for name, plan in EVERY_PATH
         ]
-        loads.append(group.create_task(gateway_load(system, seconds)))
+        loads.append(group.create_task(gateway_load(system, seconds, share)))
         group.create_task(disturb())
     results = [task.result() for task in loads]
     return {
@@ -74,7 +79,7 @@ async def under_load(
     }
 
 
-async def gateway_load(system: RunningSystem, seconds: float) -> dict[str, Any]:
+async def gateway_load(system: RunningSystem, seconds: float, share: float) -> dict[str, Any]:
     """From outside, over HTTPS."""
     plan = {
         **HTTP_CHANNEL,
@@ -83,7 +88,7 @@ async def gateway_load(system: RunningSystem, seconds: float) -> dict[str, Any]:
         "server_name": "shop.example",
         "ca": str(system.state / "ca.pem"),
         "path": "/",
-        "rate": 8,
+        "rate": 8 * share,
         "connections": 2,
         "seconds": seconds,
     }

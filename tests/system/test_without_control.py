@@ -18,21 +18,8 @@ from tests.folders import public_folder
 from tests.ports import free_port
 from tests.runtime.conftest import processes_that_name, settled
 from tests.system.conftest import needs_root
-from tests.system.running import NOBODY, REPOSITORY, RunningSystem
+from tests.system.running import NOBODY, REPOSITORY, SMALL, RunningSystem, small_system
 from watertight.runtime.runs import holder
-
-SMALL = """\
-trust_domain: small.internal
-services:
-  web:
-    run: [python, -m, http.server, "8000", --bind, 127.0.0.1]
-    listens: {{http: 8000}}
-gateway:
-  hostname: localhost
-  listen: 127.0.0.1:{port}
-  routes:
-    - {{path: /, to: web, require: anyone}}
-"""
 
 SLOW = """\
 trust_domain: small.internal
@@ -49,18 +36,8 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture(params=[pytest.param(True, marks=needs_root, id="root"), False])
 def small(request: pytest.FixtureRequest) -> Iterator[RunningSystem]:
     """One service behind a gateway, not started; ended by whatever it takes."""
-    with public_folder() as project:
-        system = RunningSystem(project, as_root=request.param)
-        system.gateway_port = free_port()
-        system.declaration.write_text(SMALL.format(port=system.gateway_port))
-        if not request.param and os.geteuid() == 0:
-            for path in (project, system.declaration):
-                os.chown(path, NOBODY, NOBODY)
-        try:
-            yield system
-        finally:
-            run(system, "down", str(project))
-            system.end()
+    with small_system(as_root=request.param) as system:
+        yield system
 
 
 def run(system: RunningSystem, *arguments: str) -> subprocess.CompletedProcess[str]:
