@@ -8,6 +8,9 @@ from tests.sdk.world import World
 
 Operation = Callable[[int], Awaitable[None]]
 Reload = Callable[[], Awaitable[None]]
+PAUSE_SECONDS = 0.02
+"""Of a worker between two operations: what is asked for is how many there are at each step, and
+not that they take all of the machine while a step is made."""
 
 
 class Load:
@@ -23,6 +26,7 @@ class Load:
         while not self._over:
             await operation(worker)
             self.done += 1
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def more(self, operations: int) -> None:
         """Waits until so many more are done."""
@@ -58,7 +62,7 @@ async def rotate_everything(
 
         for _ in range(3):
             await world.rotate("orders")
-            await step()
+            await load.more(between)  # no server keeps a client's leaf
             await world.rotate(server)
             await step()
         await world.keeper.rotate_issuer()
