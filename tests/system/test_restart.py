@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from watertight.control.client import ADMIN_SOCKET, AdminClient
 from watertight.runtime.files import STATE_DIRECTORY
 from watertight.runtime.proc import process_ids
 from watertight.runtime.runs import holder, run_directory, still_run
@@ -70,7 +71,7 @@ def ask(method, body):
         except Exception as error:
             said = repr(error)
         print(f"{method} {number} {said}\\n", end="", flush=True)
-        time.sleep(0.02)
+        time.sleep(0.05)
 for method, body in 4 * (("GET", None), ("POST", "x" * 10_000)):
     threading.Thread(target=ask, args=(method, body), daemon=True).start()
 time.sleep(1_000)
@@ -113,11 +114,22 @@ class System:
         return done.stdout + done.stderr
 
     def status(self) -> dict[str, Any]:
-        done = subprocess.run(
-            self.argv("status", "-o", "json"), cwd=self.folder, capture_output=True, check=False
-        )
-        document: dict[str, Any] = json.loads(done.stdout)
-        return document
+        """What ``watertight status`` tells, without the start of a command each time."""
+        folder = self.folder.resolve()
+        return AdminClient(run_directory(folder) / ADMIN_SOCKET, folder).get("/status")
+
+    def until_changing(self, what: str, by: "subprocess.Popen[bytes]") -> None:
+        while self.status()["changing"] != what:
+            assert by.poll() is None, "it ended, and nobody was told that it was under way"
+            time.sleep(0.05)
+
+    def put_back(self) -> None:
+        """As it was declared."""
+        for name in ("web", "worker"):
+            self.write(name, "one")
+        if (self.folder / "watertight.yaml").read_text() != DECLARATION:
+            (self.folder / "watertight.yaml").write_text(DECLARATION)
+            self.watertight("apply")
 
     def up_seconds(self) -> dict[str, float]:
         return {
@@ -127,8 +139,8 @@ class System:
         }
 
 
-@pytest.fixture
-def system() -> Iterator[System]:
+@pytest.fixture(scope="module")
+def running() -> Iterator[System]:
     with tempfile.TemporaryDirectory(prefix="wt-") as directory:
         folder = Path(directory)
         folder.chmod(0o755)
@@ -143,6 +155,12 @@ def system() -> Iterator[System]:
             system.watertight("down")
 
 
+@pytest.fixture
+def system(running: System) -> Iterator[System]:
+    yield running
+    running.put_back()
+
+
 def test_one_program_is_new_and_all_else_goes_on(system: System) -> None:
     before = system.up_seconds()
     begun = time.monotonic()
@@ -151,8 +169,7 @@ def test_one_program_is_new_and_all_else_goes_on(system: System) -> None:
         system.argv("restart", "worker", "-o", "json"), cwd=system.folder, stdout=subprocess.PIPE
     )
     with restarting:
-        while system.status()["changing"] != "restart of worker":  # and it does not wait for it
-            assert restarting.poll() is None, "it ended, and nobody was told that it was under way"
+        system.until_changing("restart of worker", restarting)  # and it does not wait for it
         (restarted,) = json.loads(restarting.communicate()[0])["restarted"]
     assert restarted["service"] == "worker"
     assert restarted["seconds"] >= 1.5
@@ -229,7 +246,7 @@ def test_a_control_process_that_hangs_is_told_and_ended(system: System) -> None:
     assert f"kill -CONT {process}" in said
     system.watertight("down")
     assert not still_run(system.folder.resolve())
-    system.watertight("up", "--detach")  # for the fixture, which ends it
+    system.watertight("up", "--detach")
 
 
 def proxy_of(system: System, name: str) -> int:
@@ -255,14 +272,16 @@ def test_a_revocation_waits_for_no_other_change(system: System) -> None:
     system.watertight("apply")
     system.write("slow", "two", slow=20)
     log = system.folder / ".watertight/logs/web.app.log"
+    while last_answer(log) != "200":
+        time.sleep(0.1)
     restarting = subprocess.Popen(system.argv("restart", "slow"), cwd=system.folder)
     with restarting:
-        while system.status()["changing"] != "restart of slow":
-            assert restarting.poll() is None
+        system.until_changing("restart of slow", restarting)
         revoking = subprocess.Popen(system.argv("revoke", "web"), cwd=system.folder)
         with revoking:
             while last_answer(log) in {None, "200"}:
                 assert restarting.poll() is None, "it waited for the other change"
+                time.sleep(0.02)
             # Nothing opens again until all of it is done, nor then.
             refused = len(log.read_text())
             assert revoking.wait(120) == 0
@@ -289,3 +308,6 @@ def test_who_is_revoked_is_told_so(system: System) -> None:
     assert "no SVID to be had" in said
     assert "It is revoked" in said
     assert "watertight restore worker" in said
+    system.write("worker", "one")
+    system.watertight("restore", "worker")
+    assert "worker runs again" in system.watertight("restart", "worker")
