@@ -22,11 +22,12 @@ channels:
   - {from: other, to: db, tables: {many: [select]}}
 """
 SCHEMA = """
-CREATE TABLE many AS SELECT g AS id, md5(g::text) || md5((-g)::text) AS val
-FROM generate_series(1, 200000) g;
+CREATE TABLE many AS SELECT g AS id, repeat(md5(g::text), 12) AS val
+FROM generate_series(1, 50000) g;
 """
+"""Long values: what is shared is as large as with many rows, and sooner there."""
 SESSION = """
-import psycopg, time
+import psycopg, sys, threading, time
 def session(memory):
     one = psycopg.connect(autocommit=True)
     for setting in (
@@ -40,8 +41,9 @@ JOIN = "FROM many a JOIN many b USING (val)"
 """
 FILLS = """
 held = []
-until = time.monotonic() + 12
-while time.monotonic() < until:
+asked = threading.Thread(target=sys.stdin.read, daemon=True)
+asked.start()
+while asked.is_alive():
     try:
         one = session("30MB")
         one.pgconn.send_query(f"SELECT a.val, b.val, repeat('x', 2000) {JOIN}".encode())
@@ -70,13 +72,17 @@ def project() -> Iterator[Path]:
 
 async def test_another_services_parallel_query_finds_room(project: Path) -> None:
     async with sealed(project / "watertight.yaml") as plane:
-        fills = asyncio.ensure_future(
-            said_inside(plane, "greedy", sys.executable, "-c", SESSION + FILLS)
+        greedy, until = await plane.supervisor.run_inside(
+            "greedy", [sys.executable, "-c", SESSION + FILLS]
         )
         await asyncio.sleep(2)  # until it has begun to fill
         said = await said_inside(plane, "other", sys.executable, "-c", SESSION + ASKS)
-        assert said.split() == ["200000"] * 8
-        await fills
-        log = plane.layout.log("db", "server").read_text()
-        assert "shared with its workers" in log
-        assert "greedy" in log
+        assert said.split() == ["50000"] * 8
+        log = plane.layout.log("db", "server")
+        async with asyncio.timeout(30):
+            while "shared with its workers" not in log.read_text():  # noqa: ASYNC110 - a file
+                await asyncio.sleep(0.1)
+        until.write_eof()
+        assert await greedy.read() == b""
+        until.close()
+        assert "greedy" in log.read_text()
