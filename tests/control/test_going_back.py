@@ -50,7 +50,7 @@ async def test_a_program_that_crashes_leaves_the_one_before_running(file: Path) 
     port = free_port()
     good = declaration(port)
     bad = declaration(port, run='[python, -c, "raise SystemExit(7)"]', other="  extra: {}\n")
-    bad = bad.replace("GET /", "GET /, POST /")
+    bad = bad.replace("GET /", "POST /")
     put(file, good)
     async with sealed(file) as plane:
         before = plane.declared
@@ -58,6 +58,9 @@ async def test_a_program_that_crashes_leaves_the_one_before_running(file: Path) 
             await plane.apply(load_text(bad, str(file)))
         assert "7" in raised.value.message
         assert "The declaration before is in force again" in raised.value.message
+        # Who refuses to start keeps what he would have lost: that is said.
+        assert "still allowed:\n  - grant caller -> web: GET /" in raised.value.message
+        assert "watertight revoke" in raised.value.remedy
         assert plane.declared == before
         assert set(plane.supervisor.pods) == {"web", "caller"}
         assert (await states(plane))["web"] == "running"

@@ -18,6 +18,7 @@ from watertight.control.apps import READY_SECONDS, Apps, all_at_once
 from watertight.control.certificates import GatewayCertificate
 from watertight.control.changing import Changing
 from watertight.control.ending import SERVER_STOP_SECONDS, stop_in_order
+from watertight.control.going_back import gone_back, not_even_back
 from watertight.control.issuers import left_out, require_keys, withdrawals
 from watertight.control.pausing import paused
 from watertight.control.secrets import SecretsPump
@@ -168,7 +169,7 @@ class ControlPlane:
             except WatertightError as error:
                 if before is None or self.declared == before:  # nothing was, or nothing changed
                     raise
-                raise await self._gone_back(before, error) from error
+                raise await self._gone_back(before, wanted.declared, error) from error
 
     async def _change_to(self, wanted: _Wanted) -> Applied:
         """Puts it in force, waits for its programs, and ends what is not in it."""
@@ -179,24 +180,16 @@ class ControlPlane:
         await self._dismiss([name for name in self._specs if name not in wanted.specs])
         return applied
 
-    async def _gone_back(self, before: System, failure: WatertightError) -> WatertightError:
-        """Puts ``before`` in force again, with its programs; returns what a person is to be told.
-
-        What came before may not come up either, as when its program was replaced on the disk.
-        """
+    async def _gone_back(
+        self, before: System, refused: System, failure: WatertightError
+    ) -> WatertightError:
+        """Puts ``before`` in force again, with its programs; returns what to tell a person."""
         self.say("That failed; going back to the declaration before.")
         try:
             await self._change_to(await self._examine(before, anew=False))
         except WatertightError as again:
-            return WatertightError(
-                f"{failure.message}\nGoing back to the declaration before failed too: "
-                f"{again.message} Its grants are in force, as far as that says.",
-                remedy=f"{failure.remedy} `watertight status` says what is down.".strip(),
-            )
-        return WatertightError(
-            f"{failure.message}\nThe declaration before is in force again, and its programs run.",
-            remedy=failure.remedy,
-        )
+            return not_even_back(failure, again)
+        return gone_back(failure, before, refused)
 
     async def mend(self) -> tuple[str, ...]:
         """Makes anew the pods that are gone though nobody asked; returns their names."""

@@ -365,6 +365,7 @@ async def _admin_api(
     umask = os.umask(0o177)
     try:
         listener.bind(str(path))
+        listener.listen()  # who is told that all is sealed may ask at once
     finally:
         os.umask(umask)
     app = admin_app(plane, reload=lambda: reload(plane, options), stop=stopping.ask)
