@@ -287,6 +287,7 @@ SABOTAGES = (
         UNFENCED,
         "escalation.foreign-key",
         "escalation.give-away",
+        "escalation.pin",
         channels=("migrator -> orders-db",),
     ),
     sql("sequence", "GRANT UPDATE ON SEQUENCE tickets TO orders", "grants.sequence"),

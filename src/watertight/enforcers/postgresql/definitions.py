@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from watertight.enforcers.postgresql.admin import Connection
 from watertight.enforcers.postgresql.compile import OWNER
 from watertight.enforcers.postgresql.declaration import OUR_SCHEMA
-from watertight.enforcers.postgresql.fence import EVENT_TRIGGER
+from watertight.enforcers.postgresql.fence import EVENT_TRIGGER, FIRST
 
 TABLE = f"{OUR_SCHEMA}.definitions"
 MADE, CHANGED, GONE = "made", "changed", "removed"
@@ -46,7 +46,7 @@ class Definitions:
 async def definitions(connection: Connection) -> Definitions:
     """Reads them; our sessions' search path is always the same, so the words are, too."""
     rows = await connection.execute(
-        _NOW.encode(), {"owner": OWNER, "ours": OUR_SCHEMA, "fence": EVENT_TRIGGER}
+        _NOW.encode(), {"owner": OWNER, "ours": OUR_SCHEMA, "fence": [EVENT_TRIGGER, FIRST]}
     )
     now = {str(what): str(digest) for what, digest in await rows.fetchall()}
     rows = await connection.execute(_SLOTS)
@@ -137,7 +137,7 @@ WITH things AS (
     UNION ALL
     SELECT 'pg_event_trigger', oid, NULL, evtowner, format('EVENT TRIGGER %%I', evtname),
         concat_ws('|', evtevent, evtfoid::regprocedure, evtenabled, evttags::text)
-    FROM pg_event_trigger WHERE evtname <> %(fence)s
+    FROM pg_event_trigger WHERE evtname <> ALL(%(fence)s)
     UNION ALL
     SELECT 'pg_publication', p.oid, NULL, pubowner, format('PUBLICATION %%I', pubname),
         concat_ws('|', puballtables, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot,

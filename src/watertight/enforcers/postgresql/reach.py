@@ -105,7 +105,7 @@ async def _schemas(connection: Connection, database: DatabasePlan, found: Found)
 
 
 async def _refuse_dependants(connection: Connection, plan: ServerPlan) -> None:
-    rows = await (await connection.execute(_DEPENDANTS, {"owner": OWNER})).fetchall()
+    rows = await (await connection.execute(_DEPENDANTS.encode(), {"owner": OWNER})).fetchall()
     if rows:
         told: Iterable[str] = [f"{mine} uses {theirs} of {whose}" for mine, theirs, whose in rows]
         raise ServerRefused(
@@ -133,7 +133,7 @@ ORDER BY 1
 """
 # A rule, a default and the like belong to the table's owner. The server's own triggers of a foreign
 # key stand on the table that is referred to: what they do is `fence`'s.
-_DEPENDANTS = """
+OWNERS = """
 WITH owners(class, oid, owner) AS (
     SELECT 'pg_class'::regclass, oid, relowner FROM pg_class
     UNION ALL SELECT 'pg_proc'::regclass, oid, proowner FROM pg_proc WHERE oid >= 16384
@@ -157,7 +157,10 @@ WITH owners(class, oid, owner) AS (
         FROM pg_constraint k LEFT JOIN pg_class c ON c.oid = conrelid
         LEFT JOIN pg_type t ON t.oid = contypid WHERE k.oid >= 16384
 )
-SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid),
+"""
+"""Who owns each thing that others can depend on, and each that can depend on others."""
+_DEPENDANTS = f"""
+{OWNERS}SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid),
     pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid), pg_get_userbyid(theirs.owner)
 FROM pg_depend d
 JOIN owners mine ON mine.class = d.classid AND mine.oid = d.objid
@@ -171,4 +174,4 @@ FROM pg_inherits JOIN pg_class p ON p.oid = inhparent JOIN pg_class c ON c.oid =
 WHERE pg_get_userbyid(p.relowner) = %(owner)s AND c.relowner >= 16384
 AND pg_get_userbyid(c.relowner) <> %(owner)s
 ORDER BY 1, 2
-"""
+"""  # noqa: S608 - ours

@@ -6,6 +6,7 @@ fails half way has done nothing.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -15,13 +16,22 @@ from watertight.enforcers.postgresql.admin import Connection
 from watertight.enforcers.postgresql.catalog import Found
 from watertight.enforcers.postgresql.compile import OWNER, DatabasePlan
 from watertight.enforcers.postgresql.declaration import DEFAULT_SCHEMA, OUR_SCHEMA
+from watertight.enforcers.postgresql.dependants import (
+    Dependant,
+    advice,
+    dependants,
+    may_be_kept,
+)
 from watertight.enforcers.postgresql.reach import out_of_reach
 from watertight.enforcers.postgresql.steps import identifier
+from watertight.enforcers.postgresql.told import cut
 from watertight.enforcers.resource import ServerPlan, ServerRefused
 from watertight.errors import WatertightError
 
 _TRANSACTION_STATEMENT = "0A000"
 """feature_not_supported: what EXECUTE says to BEGIN, COMMIT, VACUUM."""
+_ABOUT_DATA = {"22", "23", "P0"}
+"""Classes: data exceptions, violated constraints, what functions raise."""
 _DENIED = "42501"
 _ALREADY_THERE = {"42P06", "42P07", "42710", "42723", "42701"}
 """duplicate_schema, _table, _object, _function, _column."""
@@ -71,11 +81,13 @@ async def run_schema_file(
     async with out_of_reach(connection, plan, found) as theirs:
         await connection.execute(_RUNNER)
         try:
-            await connection.execute("SELECT pg_temp.run_schema_file(%s)", [text])
+            async with connection.transaction():  # after an error, we still have a question
+                await connection.execute("SELECT pg_temp.run_schema_file(%s)", [text])
         except (errors.LockNotAvailable, errors.DeadlockDetected):
             raise  # says nothing of the file: it is tried again
         except psycopg.Error as error:
-            raise _refused(plan, text, error, theirs) from error
+            keep = await dependants(connection) if may_be_kept(error) else []
+            raise _refused(plan, text, error, theirs, keep) from error
         await connection.execute("DROP FUNCTION pg_temp.run_schema_file")
     await connection.execute(
         f"INSERT INTO {OUR_SCHEMA}.schema_files VALUES (%s, %s) "  # noqa: S608 - ours
@@ -85,14 +97,21 @@ async def run_schema_file(
 
 
 def _refused(
-    plan: ServerPlan, text: str, error: psycopg.Error, theirs: frozenset[str]
+    plan: ServerPlan,
+    text: str,
+    error: psycopg.Error,
+    theirs: frozenset[str],
+    keep: Sequence[Dependant],
 ) -> WatertightError:
     said = error.diag
     where = str(plan.grants.schema_file)
     if said.internal_position and said.internal_query == text:
         where += f":{text[: int(said.internal_position) - 1].count(chr(10)) + 1}"
     remedy = said.message_hint or "Nothing was changed."
-    if error.sqlstate == _TRANSACTION_STATEMENT:
+    detail = "" if _tells_rows(error) else " ".join((said.message_detail or "").splitlines())
+    if keep:
+        remedy = advice(keep, detail)
+    elif error.sqlstate == _TRANSACTION_STATEMENT and not detail:
         remedy = (
             "The file runs inside the server, in one transaction of ours: without BEGIN, COMMIT, "
             "VACUUM, COPY … FROM stdin and the like."
@@ -107,7 +126,13 @@ def _refused(
             "Services make things of their own there, so that the file cannot look into it. Let "
             "the file keep to other schemas, and the service make what is its own."
         )
-    return ServerRefused(plan.at, f"{where}: {said.message_primary or error}.", remedy)
+    why = f" {cut(detail).rstrip('.')}." if detail else ""
+    return ServerRefused(plan.at, f"{where}: {said.message_primary or error}.{why}", remedy)
+
+
+def _tells_rows(error: psycopg.Error) -> bool:
+    """Whether its detail holds what is in a row."""
+    return (error.sqlstate or "")[:2] in _ABOUT_DATA
 
 
 def _of_schema(error: psycopg.Error, schema: str) -> bool:

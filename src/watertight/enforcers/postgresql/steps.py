@@ -64,7 +64,7 @@ class Step:
     """What a privilege is about, as SQL."""
 
 
-_FENCED = Step("foreign keys by which services' code would run as others: refused", FENCE)
+_FENCED = Step("what services may not build: refused", FENCE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from watertight.enforcers.postgresql.probes import (
     limits,
     logins,
     pairs,
+    pins,
     uses,
 )
 from watertight.enforcers.postgresql.probes.dialect import DIALECT
@@ -31,6 +32,7 @@ def postgresql_probes(system: System) -> Iterator[Probe]:
             yield from grants.probes(scope)
             yield from escalation.probes(scope)
             yield from keys.probes(scope)
+            yield from pins.probes(scope)
             yield from limits.probes(scope)
             yield from pairs.probes(scope)
 

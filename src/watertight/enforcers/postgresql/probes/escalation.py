@@ -296,7 +296,9 @@ def _given_away(home: str) -> Mapping[str, tuple[str, list[Attempt]]]:
             + [
                 Attempt(
                     f"ALTER DEFAULT PRIVILEGES IN SCHEMA {home} GRANT SELECT ON TABLES TO PUBLIC"
-                )
+                ),
+                # The default privileges go with it that keep its functions from everybody.
+                Attempt("DROP OWNED BY CURRENT_USER"),
             ],
         )
     }

@@ -267,5 +267,5 @@ def _wrapped(choices: Choices, world: World, inner: Statement) -> Statement:
             f"SELECT 1 FROM (VALUES (1)) v, LATERAL ({sql}) q",
         ]
         if world.temporary and not locks:
-            ways.append(f"CREATE TEMPORARY VIEW {NAME} (a) AS {sql}; SELECT count(*) FROM {NAME}")
+            ways.append(f"CREATE TEMPORARY TABLE {NAME} (a) AS {sql}; SELECT count(*) FROM {NAME}")
     return Statement(choices.one(ways), needs, reads_only=inner.reads_only)
