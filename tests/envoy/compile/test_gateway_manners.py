@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import pytest_asyncio
 
 from tests.envoy.compile.test_gateway_runs import ISSUER, KEYS, token
 from tests.mesh import Mesh, running_mesh
-from watertight.enforcers.envoy.compile import edge_routes
+from watertight.enforcers.envoy.compile import edge_routes, headers
 from watertight.model.decide import decide
 from watertight.model.methods import METHODS
 from watertight.model.system import (
@@ -237,11 +238,37 @@ async def test_what_proxies_say_never_comes_from_a_client(client: Outside) -> No
         *("wl-proxy-client-ip", "proxy-client-ip", "x-azure-clientip", "x-amzn-oidc-identity"),
         *("x-appengine-user-email", "x-middleware-subrequest", "x-script-name", "x-original-uri"),
     )
+    users = (
+        *("x-consumer-id", "x-consumer-username", "x-credential-identifier", "x-userinfo"),
+        *("x-anonymous-consumer", "x-endpoint-api-userinfo", "x-apigateway-api-userinfo"),
+        *("x-jwt-assertion", "x-ms-token-aad-id-token", "x-ms-client-principal", "x-auth-user"),
+        *("impersonate-user", "impersonate-uid", "impersonate-extra-scopes", "x-remote-email"),
+        *("akamai-client-ip", "x-nf-client-connection-ip", "x-vercel-forwarded-for", "$wsru"),
+        *("OIDC_CLAIM_sub", "SM_USER", "Shib-Session-ID", "Auth-User", "Dapr-Caller-App-Id"),
+    )
     folded = ("x_forwarded_for", "x-watertight_subject", "x_http-method_override", "remote_user")
-    for some in (names, more, folded):
+    for some in (names, more, users, folded):
         seen = await client.get("/page", *(f"{name}: mine" for name in some))
         assert seen.status == 200
         assert [(n, v) for n, v in seen.asked if "mine" in v] == []
+
+
+async def test_the_page_names_all_that_is_removed() -> None:
+    page = (Path(__file__).parents[3] / "docs/explanation/manners.md").read_text(encoding="utf-8")
+    told = set(page.split("```text")[1].split("```")[0].split())
+    begin = (*headers.SERVED_USERS, *headers.PROXIES)
+    names = (*headers.USERS, *headers.FORWARDING, *headers.CERTIFICATES)
+    assert {*names, *(f"{start}…" for start in begin)} <= told
+
+
+async def test_what_apps_choose_for_themselves_passes(client: Outside) -> None:
+    """No proxy's own; an app that believes such a one believes its clients."""
+    chosen = (
+        *("x-user-id", "x-user", "user-id", "x-email", "x-role", "x-tenant-id", "x-client-id"),
+        *("x-api-key", "x-auth-token", "x-access-token", "x-remote-control", "smart", "x-token"),
+    )
+    seen = await client.get("/page", *(f"{name}: mine" for name in chosen))
+    assert {n for n, v in seen.asked if v == "mine"} == set(chosen)
 
 
 @pytest.mark.parametrize(

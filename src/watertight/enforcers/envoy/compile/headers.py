@@ -30,41 +30,67 @@ OVERRIDES = (
 ``x-middleware-subrequest`` one that its own middleware does not judge (CVE-2025-29927)."""
 
 FORWARDING = (
-    *("cf-connecting-ip", "client-ip", "fastly-client-ip", "fly-client-ip", "forwarded"),
-    *("front-end-https",),
-    *("proxy", "proxy-client-ip", "true-client-ip", "wl-proxy-client-ip", "x-azure-clientip"),
-    *("x-azure-socketip", "x-client-ip", "x-cluster-client-ip", "x-host"),
+    *("akamai-client-ip", "appengine-user-ip", "cf-connecting-ip", "cf-connecting-ipv6"),
+    *("cf-pseudo-ipv4", "client-ip", "cloudfront-viewer-address", "cluster-client-ip"),
+    *("do-connecting-ip", "fastly-client-ip", "fastly-ssl", "fastly-temp-xff", "fly-client-ip"),
+    *("fly-forwarded-port", "fly-forwarded-proto", "fly-forwarded-ssl", "forwarded"),
+    *("forwarded-for", "forwarded-host", "forwarded-proto", "front-end-https", "incap-client-ip"),
+    *("iv-remote-address", "l5d-remote-ip", "proxy", "proxy-client-ip", "real-ip", "remote-addr"),
+    *("true-client-ip", "x-azure-clientip", "x-azure-socketip", "x-cdn-src-ip", "x-client-ip"),
+    *("x-cluster-client-ip", "x-custom-ip-authorization", "x-forwarded", "x-host"),
+    *("x-ms-forwarded-client-ip", "x-nf-client-connection-ip", "x-original-for"),
     *("x-original-forwarded-for", "x-original-host", "x-original-proto", "x-originating-ip"),
-    *("x-proxyuser-ip", "x-real-ip", "x-remote-addr", "x-remote-ip", "x-scheme", "x-url-scheme"),
+    *("x-proxyuser-ip", "x-real-client-ip", "x-real-ip", "x-remote-addr", "x-remote-ip"),
+    *("x-scheme", "x-sucuri-clientip", "x-true-client-ip", "x-url-scheme"),
+    *("x-vercel-forwarded-for", "x-vercel-proxied-for"),
 )
 """By which proxies say where a request comes from, beside all that begin with ``x-forwarded-``;
 ``proxy`` becomes ``HTTP_PROXY`` in CGI (CVE-2016-5385)."""
 
 CERTIFICATES = (
-    *("client-cert", "client-cert-chain", "ssl-client-cert", "ssl-client-dn"),
-    *("ssl-client-issuer-dn", "ssl-client-s-dn", "ssl-client-subject-dn", "ssl-client-verify"),
-    *("x-client-cert", "x-client-dn", "x-client-verify", "x-ssl-cert", "x-ssl-client-cert"),
-    *("x-ssl-client-cn", "x-ssl-client-dn", "x-ssl-client-s-dn", "x-ssl-client-subject"),
-    *("x-ssl-client-verify", "x-ssl-issuer", "x-arr-clientcert", "x-tls-client-cert"),
+    *("client-cert", "client-cert-chain", "l5d-client-id", "x-arr-clientcert", "x-client-cert"),
+    *("x-client-dn", "x-client-verify", "x-ssl-cert", "x-ssl-issuer"),
 )
-"""By which proxies say which certificate a client has shown (RFC 9440, and older ones)."""
+"""By which proxies say which certificate a client has shown (RFC 9440, and older ones), beside some
+of :data:`PROXIES`."""
 
 USERS = (
-    *("cf-access-authenticated-user-email", "cf-access-jwt-assertion", "remote-email"),
-    *("remote-groups", "remote-name", "remote-user", "x-authenticated-user"),
-    *("x-authenticated-userid", "x-goog-iap-jwt-assertion", "x-ms-client-principal"),
-    *("x-remote-group", "x-remote-user"),
+    *("auth-cn", "auth-groups", "auth-mail", "auth-user", "authenticated-user", "authuser"),
+    *("cas-user", "cf-access-authenticated-user-email", "cf-access-jwt-assertion"),
+    *("ct-remote-user", "eppn", "iv-creds", "iv-groups", "iv-user", "iv-user-l"),
+    *("kubeflow-groups", "kubeflow-userid", "proxy-remote-user", "remote-email", "remote-group"),
+    *("remote-groups", "remote-name", "remote-role", "remote-roles", "remote-user"),
+    *("rstudio-connect-credentials", "shiny-server-credentials", "sm-universalid", "sso-user"),
+    *("teleport-jwt-assertion", "x-amzn-lambda-context", "x-amzn-request-context"),
+    *("x-anonymous-consumer", "x-auth-audience", "x-auth-email", "x-auth-group", "x-auth-groups"),
+    *("x-auth-name", "x-auth-roles", "x-auth-subject", "x-auth-user", "x-auth-user-id"),
+    *("x-auth-userid", "x-auth-username", "x-cas-user", "x-goog-iap-jwt-assertion"),
+    *("x-identity-status", "x-jwt-assertion", "x-jwt-payload", "x-ms-client-principal"),
+    *("x-proxy-groups", "x-proxy-roles", "x-proxy-user", "x-remote-email", "x-remote-group"),
+    *("x-remote-groups", "x-remote-name", "x-remote-role", "x-remote-roles", "x-remote-uid"),
+    *("x-remote-user", "x-rh-identity", "x-sso-user", "x-token-subject", "x-userinfo"),
+    "x-vercel-oidc-token",
 )
 SERVED_USERS = (
-    *("x-amzn-mtls-", "x-amzn-oidc-", "x-appengine-", "x-auth-request-", "x-authentik-"),
-    *("x-goog-authenticated-", "x-ms-client-principal-", "x-pomerium-", "x-webauth-"),
-    *("tailscale-user-", "x-tailscale-user-"),
+    *("dapr-caller-", "impersonate-", "mellon-", "oam-", "oidc-", "osso-", "sf-context-", "shib-"),
+    *("sm-user", "tailscale-", "x-agw-", "x-amzn-ava-", "x-amzn-lattice-", "x-amzn-mtls-"),
+    *("x-amzn-oidc-", "x-apigateway-", "x-appengine-", "x-auth-couchdb-", "x-auth-request-"),
+    *("x-authenticated-", "x-authentik-", "x-consumer-", "x-credential-", "x-endpoint-api-"),
+    *("x-goog-authenticated-", "x-jwt-claim-", "x-knox-actor-", "x-ms-client-principal-"),
+    *("x-ms-token-", "x-pomerium-", "x-proxy-ext-", "x-remote-extra-", "x-remote-user-"),
+    *("x-replit-user-", "x-sandstorm-", "x-tailscale-", "x-teleport-", "x-token-user-"),
+    *("x-vouch-", "x-webauth-", "ynh-user"),
 )
-"""By which proxies that log users in say who asks, and how such names begin. Nobody outside may; a
-service that does so for another one may."""
+"""By which proxies, gateways and meshes that know users (or programs) say who asks, and how such
+names begin. Nobody outside may; a service that does so for another one may. Names that apps use for
+what their own clients say (``x-user-id``, ``x-email``, ``x-api-key``) are not among them."""
 
-PROXIES = ("x-envoy-", "x-forwarded-", "x-watertight-")
-"""Beginnings of the names of headers that one proxy writes and another one obeys, or an app."""
+PROXIES = (
+    *("$ws", "cf-client-cert-", "ms-aspnetcore-", "ssl-client-", "wl-proxy-", "x-client-cert-"),
+    *("x-envoy-", "x-forwarded-", "x-ssl-client-", "x-tls-client-", "x-watertight-"),
+)
+"""Beginnings of the names of headers that one proxy writes and another one obeys, or an app: those
+of application servers (WebSphere, ASP.NET Core, WebLogic) and of certificates, too."""
 
 FRAMING = ("content-length", "transfer-encoding")
 """By which a request's end is found. As they are, Envoy has judged them; ``content_length`` is
@@ -149,7 +175,9 @@ def mutation_filter() -> Json:
     return extension(
         MUTATIONS,
         "extensions.filters.http.header_mutation.v3.HeaderMutation",
-        mutations={"request_trailers_mutations": removals(NEVER_TRAILERS, PROXIES)},
+        mutations={
+            "request_trailers_mutations": removals(NEVER_TRAILERS, (*PROXIES, *SERVED_USERS))
+        },
     )
 
 

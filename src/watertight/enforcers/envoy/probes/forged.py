@@ -31,6 +31,8 @@ OURS = (
     *("x-watertight-subject", "x-watertight-client", "x-forwarded-client-cert", "x-forwarded-for"),
     *("x-envoy-original-path", "x-envoy-internal", "forwarded", "client-cert", "x-real-ip"),
     *("wl-proxy-client-ip", "proxy-client-ip", "true-client-ip", "ssl-client-verify"),
+    *("akamai-client-ip", "x-nf-client-connection-ip", "x-vercel-forwarded-for"),
+    *("cf-connecting-ipv6", "x-client-cert-spiffe", "ms-aspnetcore-clientcert", "l5d-client-id"),
 )
 """What an app may take a proxy's word for, whoever asks."""
 JUDGED = ("x-http-method-override", "x-original-url", "x-rewrite-url", "x-script-name")
@@ -41,7 +43,13 @@ OUTSIDE = (
     *("x-original-url", "x-original-uri", "x-rewrite-url", "x-http-method-override"),
     *("x-middleware-subrequest", "x-script-name", "x-azure-clientip", "x-request-id"),
     *("cf-access-jwt-assertion", "x-goog-iap-jwt-assertion", "tailscale-user-login"),
-    *("fly-client-ip",),
+    *("fly-client-ip", "x-consumer-id", "x-consumer-username", "x-consumer-custom-id"),
+    *("x-credential-identifier", "x-anonymous-consumer", "x-userinfo", "x-jwt-assertion"),
+    *("x-endpoint-api-userinfo", "x-apigateway-api-userinfo", "x-ms-token-aad-id-token"),
+    *("x-ms-client-principal", "impersonate-user", "impersonate-group", "impersonate-uid"),
+    *("impersonate-extra-scopes", "x-auth-user", "x-remote-email", "oidc-claim-sub", "sm-user"),
+    *("iv-user", "shib-session-id", "x-remote-extra-scopes", "x-auth-username", "auth-user"),
+    *("x-vouch-user", "x-jwt-claim-sub", "dapr-caller-app-id", "x-amzn-request-context"),
 )
 """And what nobody outside may say."""
 
