@@ -219,6 +219,11 @@ async def theirs(rig: Rig) -> AsyncIterator[Rig]:
 async def test_nothing_of_a_services_depends_on_what_is_not_its_own(theirs: Rig) -> None:
     async with unfenced(theirs):
         assert tried(theirs) == dict.fromkeys(PINS, "done")
+        pins = await theirs.run([p for p in theirs.probes if p.id == "escalation.pin"])
+        assert {(one.channel.split()[0], one.verdict) for one in pins} == {
+            ("billing", Verdict.BROKEN),
+            ("migrator", Verdict.BROKEN),
+        }
     assert set(tried(theirs).values()) == {"42501"}
     with (
         connect(theirs, "billing") as session,
