@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable
+from pathlib import Path
 
 from watertight.control.plane import ControlPlane
 from watertight.control.servers import want
 from watertight.enforcers.contract import Cut
-from watertight.enforcers.envoy.admin import ProxyUnreachable, listener_facts
+from watertight.enforcers.envoy.admin import ProxyUnreachable, connections
 from watertight.errors import MachineRefused, WatertightError
 from watertight.model.system import GATEWAY
 
@@ -82,19 +83,24 @@ async def restore(plane: ControlPlane, workload: str) -> bool:
 
 
 async def _live_sessions(plane: ControlPlane, workload: str) -> int:
-    """How many connections the workload has open at its callees' doors now."""
+    """How many connections with the workload are open now: at its callees' doors, and at its own.
+
+    Each WebSocket has one of its own; calls of gRPC share one.
+    """
     placement, system = plane.placement, plane.effective
     callees = {channel.target for channel in system.outgoing(workload)}
-    if system.gateway is not None and workload == GATEWAY:
+    callers = {channel.source for channel in system.incoming(workload)}
+    if workload == GATEWAY and system.gateway is not None:
         callees |= {route.target for route in system.gateway.routes}
+    elif system.routes_to(workload):
+        callers.add(GATEWAY)
+    doors = {callee: [placement.door(callee, workload)] for callee in callees}
+    doors[workload] = [placement.door(workload, caller) for caller in callers]
 
-    async def sessions(callee: str) -> int:
+    async def sessions(callee: str, at: list[Path]) -> int:
         try:
-            facts = await listener_facts(
-                placement.admin_socket(callee), placement.door(callee, workload)
-            )
+            return await connections(placement.admin_socket(callee), at)
         except ProxyUnreachable:
             return 0
-        return facts.active_connections
 
-    return sum(await asyncio.gather(*(sessions(callee) for callee in callees)))
+    return sum(await asyncio.gather(*(sessions(*one) for one in doors.items() if one[1])))

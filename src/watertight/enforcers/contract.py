@@ -305,6 +305,7 @@ class Cut:
 
     spiffe_id: str
     sessions: int
+    """Connections that it had open, and that others had open to it, the gateway included."""
     seconds: float
 
 

@@ -1,6 +1,7 @@
 """What a running Envoy says of itself, over its admin socket: counters, read only."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,13 +58,23 @@ async def stats(
     return {entry["name"]: entry["value"] for entry in listed if "value" in entry}
 
 
+async def connections(socket: Path, doors: Iterable[Path]) -> int:
+    """How many connections the listeners on these Unix sockets have now."""
+    found = await stats(socket, r"^listener\..*\.downstream_cx_active$")
+    return sum(found.get(f"{_prefix(door)}downstream_cx_active", 0) for door in doors)
+
+
+def _prefix(door: Path) -> str:
+    return f"listener.{str(door).replace(':', '_')}."
+
+
 async def listener_facts(socket: Path, door: Path) -> ListenerFacts:
     """The facts of the listener on one Unix socket."""
-    marker = str(door).replace(":", "_")
+    prefix = _prefix(door)
     counters = {
         name: value
         for name, value in (await stats(socket, r"^listener\.")).items()
-        if name.startswith(f"listener.{marker}.")
+        if name.startswith(prefix)
     }
 
     def seen(kind: str) -> tuple[str, ...]:
@@ -73,5 +84,5 @@ async def listener_facts(socket: Path, door: Path) -> ListenerFacts:
             )
         )
 
-    active = counters.get(f"listener.{marker}.downstream_cx_active", 0)
+    active = counters.get(f"{prefix}downstream_cx_active", 0)
     return ListenerFacts(active, seen(CIPHER), seen(GROUP))
