@@ -40,16 +40,25 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON of DESIGN.md section 10; ``pairs`` only where there are any."""
-        body = asdict(self)
-        del body["at"]
-        for name in ("pairs", "seen_on"):
-            if not body[name]:
-                del body[name]
-        return {**body, "verdict": self.verdict.value}
+        return {
+            "id": self.id,
+            "enforcer": self.enforcer,
+            "channel": self.channel,
+            "kind": self.kind,
+            "attempt": self.attempt,
+            "expected": self.expected,
+            "observed": self.observed,
+            "verdict": self.verdict.value,
+            "seconds": self.seconds,
+            **({"pairs": self.pairs} if self.pairs else {}),
+            **({"seen_on": self.seen_on} if self.seen_on else {}),
+        }
 
 
 def printable(text: str) -> str:
     """The text with control characters spelled out: what the other side says may hold any."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 

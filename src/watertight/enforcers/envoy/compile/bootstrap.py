@@ -39,6 +39,11 @@ USE_ALLOCATED = "envoy.reloadable_features.fixed_heap_use_allocated"
 which is given back late or never: a proxy that was full once would refuse for ever
 (https://github.com/envoyproxy/envoy/issues/21923)."""
 
+MISSED_SECONDS, HUNG_SECONDS = 5, 10
+"""How long a thread may be away until Envoy counts that. By its own default, 0.2 and 1 s, each of
+them wakes ten times a second to say that it is there: most of what an idle proxy does. We see a
+proxy that hangs by its silence (control/hanging.py)."""
+
 LARGEST_REGEX = 65_536
 """Of the programs that RE2 makes. Envoy's own limit of 100 guards against expressions of strangers;
 ours come from path templates, whose length is bounded, and RE2 takes linear time."""
@@ -132,6 +137,13 @@ def bootstrap(placement: Placement, workload: str) -> Json:
                 _action("stop_accepting_connections", {"threshold": {"value": REFUSE}}),
                 *([_for_crowds()] if workload == GATEWAY else []),
             ],
+        },
+        "watchdogs": {
+            name: {
+                "miss_timeout": seconds(MISSED_SECONDS),
+                "megamiss_timeout": seconds(HUNG_SECONDS),
+            }
+            for name in ("main_thread_watchdog", "worker_watchdog")
         },
         "stats_config": {
             "stats_matcher": {

@@ -5,6 +5,7 @@ import contextlib
 import secrets
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
@@ -16,6 +17,8 @@ from watertight.model.system import Gateway, System
 LOCAL = "127.0.0.1"
 LOOPBACK_INTERFACE = "lo"
 TRIES, PAUSE_SECONDS = 8, 0.5
+COSTLY = {"isolation.left-behind"}
+"""An agent more for each service."""
 
 
 def probes(system: System) -> Iterator[Probe]:
@@ -39,7 +42,8 @@ def probes(system: System) -> Iterator[Probe]:
         if system.channels or system.gateway:
             tries["isolation.doors"] = ("every door of the mesh", _doors)
         for identifier, (what, tried) in tries.items():
-            yield attack(identifier, channel, f"{what}, from inside {service}", tried, service)
+            probe = attack(identifier, channel, f"{what}, from inside {service}", tried, service)
+            yield replace(probe, costly=identifier in COSTLY)
         if (gateway := system.gateway) is not None:
             yield attack(
                 "isolation.gateway-port",
@@ -133,12 +137,11 @@ async def _left_behind(arena: Arena, service: str) -> Observation:
 
 
 async def _left_to_the_next(arena: Arena, service: str) -> Observation:
-    """Two programs of that app, one after the other, each started as the app itself is."""
+    """By a program of that app that has ended, to another; each is started as the app itself is."""
     key = 1 + secrets.randbelow((1 << 31) - 1)
     async with arena.alone(service) as first:
         made = (await first.call("kept", key=key, make=True))["there"]
-    async with arena.alone(service) as second:
-        found = (await second.call("kept", key=key, make=False))["there"]
+    found = (await (await arena.inside(service)).call("kept", key=key, make=False))["there"]
     if found:
         return served(f"{', '.join(found)} of a program that has ended")
     if not made:
