@@ -9,6 +9,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 _LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
+_NAMED = re.compile(r'<a id="([^"]+)"></a>')
 _HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -32,9 +33,9 @@ def leads(page: Path, text: str, target: str) -> bool:
 
 
 def anchors(text: str) -> set[str]:
-    """The names that a reader's browser knows the headings of a page by, as GitHub makes them."""
+    """The names that a reader's browser knows the headings of a page by, as GitHub makes them; and those that it gives."""
     found: dict[str, int] = {}
-    names = set()
+    names = set(_NAMED.findall(_FENCED.sub("", text)))
     for heading in _HEADING.findall(_FENCED.sub("", text)):
         words = _LINK.sub(lambda link: link["text"], heading).strip().lower()
         slug = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")

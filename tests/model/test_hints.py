@@ -126,3 +126,18 @@ def test_a_secret_in_the_environment_is_warned_of(variable: str, secret: bool) -
     found = [finding for finding in findings(text) if finding.code == "WT-W1480"]
     assert len(found) == secret
     assert not any("hunter2" in str(finding) for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("service", "found"),
+    [
+        ("{environment: {A: '${HOME}/x'}, run: [x]", 1),
+        ("{environment: {A: '${X:-y}', B: '${Z}'}, run: [x]", 2),
+        ("{environment: {A: '$HOME', B: '100$', C: '${', D: '${a.b}', E: '$${'}, run: [x]", 0),
+        ("{run: [python, '--port=${PORT}']", 1),
+        ("{run: [/bin/sh, -c, 'exec web ${PORT}']", 0),
+    ],
+)
+def test_what_nobody_expands_is_warned_of(service: str, found: int) -> None:
+    text = RIGHT.replace("{run: [python, web.py]", service, 1)
+    assert [finding.code for finding in findings(text)].count("WT-W1482") == found

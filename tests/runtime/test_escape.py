@@ -123,10 +123,17 @@ async def test_an_app_sees_nothing_that_is_not_its_own(
 ) -> None:
     """Neither doors nor keys nor other services' data nor anybody's home nor the host's /run."""
     system = system_of(idler("orders"), idler("payments"))
+    for name in ("orders", "payments"):  # as docs/how-to/secure-a-service.md says, before any start
+        directory = home / "project/.watertight/data" / name
+        for made in (*reversed(directory.parents[:2]), directory):
+            made.mkdir(mode=0o700, exist_ok=True)
+        (directory / "db-password").write_text(f"of {name}", encoding="utf-8")
+        (directory / "db-password").chmod(0o444)
     async with running(home, system, capabilities) as host:
         await host.up("orders", "app")
         layout = host.layout
         (layout.state / "authority").mkdir()
+        own_secret = layout.data("orders") / "db-password"
         secret = home / "elsewhere"
         secret.write_text("not the project's", encoding="utf-8")
         hidden = [
@@ -135,6 +142,7 @@ async def test_an_app_sees_nothing_that_is_not_its_own(
             layout.placement.xds_socket("orders").parent,
             layout.placement.workload_api_socket("payments").parent,
             layout.data("payments"),
+            layout.data("payments") / "db-password",
             layout.pod("orders") / "pod.sock",
             layout.state / "authority",
             layout.logs,
@@ -145,12 +153,15 @@ async def test_an_app_sees_nothing_that_is_not_its_own(
         shown = [
             layout.declaration,
             layout.data("orders"),
+            own_secret,
             layout.placement.workload_api_socket("orders").parent,
             Path(PYTHON),
         ]
         assert all(map(_exists, [*hidden, *shown]))
         seen = await attack(host, _SEE, *map(str, [*hidden, *shown]))
+        read = await host.inside("orders", PYTHON, "-c", f"print(open('{own_secret}').read())")
     assert seen == {str(p): False for p in hidden} | {str(p): True for p in shown}
+    assert read == "of orders\n"
 
 
 async def test_an_app_touches_no_process_but_its_own(

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,24 @@ def test_everything_is_private(home: Path) -> None:
     assert (layout.state / "run").readlink() == layout.run
     again = lay_out(home / "project/watertight.yaml", SYSTEM, ORDINARY, base=home / "r")
     assert again.run == layout.run
+
+
+def test_git_passes_the_state_over(home: Path) -> None:
+    """Also where the directory was there before; a file that somebody changed stays."""
+
+    def git(*arguments: str) -> str:
+        command = ["/usr/bin/env", "git", "-C", str(home / "project"), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q")
+    lay_out(home / "project/watertight.yaml", SYSTEM, ORDINARY, base=home / "r")
+    (home / "project/.watertight/kek.json").write_text("secret", encoding="utf-8")
+    git("add", ".")
+    assert git("ls-files") == "watertight.yaml\n"
+    ignored = home / "project/.watertight/.gitignore"
+    ignored.write_text("mine", encoding="utf-8")
+    lay_out(home / "project/watertight.yaml", SYSTEM, ORDINARY, base=home / "r")
+    assert ignored.read_text(encoding="utf-8") == "mine"
 
 
 def test_two_declarations_have_two_run_directories(home: Path) -> None:

@@ -16,10 +16,13 @@ def load_checked(path: Path) -> tuple[System, tuple[Finding, ...]]:
     """The declared system and the warnings. Raises DeclarationError if any finding is an error."""
     file = find_declaration(path)
     system = load_file(file)
+    found = tuple(resource_flaws(system))
+    if not any(flaw.severity is Severity.ERROR for flaw in found):
+        found = (*found, *_environments(system, file))
     findings = lint(
         system,
         resource_kinds=resource_enforcers() if system.resources else (),  # which takes its time
-        more=resource_flaws(system),
+        more=found,
         locate=locator(file),
     )
     return system, _warnings(findings, DeclarationError)
@@ -53,6 +56,15 @@ def _missing(system: System, file: Path) -> Iterable[Flaw]:
 
     declaration = file.resolve()
     return missing(system, declaration.parent, run_directory(declaration.parent))
+
+
+def _environments(system: System, file: Path) -> Iterable[Flaw]:
+    if not any(service.environment for service in system.services.values()):
+        return ()
+    from watertight.control.environments import overridden, secrets_for_all  # noqa: PLC0415
+
+    project = file.resolve().parent
+    return (*secrets_for_all(system, project), *overridden(system, project))
 
 
 def _taken(system: System, file: Path) -> Iterable[Flaw]:

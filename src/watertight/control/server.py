@@ -32,7 +32,7 @@ from watertight.identity.authority import Authority
 from watertight.identity.keeper import SVIDKeeper
 from watertight.identity.settings import AuthoritySettings
 from watertight.model.system import System
-from watertight.runtime.files import STATE_DIRECTORY, own_directory
+from watertight.runtime.files import own_state
 from watertight.runtime.host import detect
 from watertight.runtime.layout import Layout, lay_out
 from watertight.runtime.lock import AlreadyRunningError, only_one
@@ -109,7 +109,7 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
 def _held(options: Options, system: System) -> Iterator[Layout]:
     """Lays it out under the lock: who stops the same system just now removes its run directory."""
     declaration = options.declaration.resolve()
-    with only_one(own_directory(declaration.parent / STATE_DIRECTORY)):
+    with only_one(own_state(declaration.parent)):
         layout = lay_out(declaration, system, detect())
         _refuse_beside_another(layout)
         yield layout

@@ -117,7 +117,8 @@ class ServiceShape(Shape):
     environment: dict[Annotated[str, PlainValidator(values.parse_variable)], Argument] = Field(
         default={}, json_schema_extra={"propertyNames": {"pattern": f"^{values.VARIABLE.pattern}$"}}
     )
-    """Environment variables of the service. No place for secrets."""
+    """Environment variables of the service, as they stand: `${X}` is not expanded. No place for
+    secrets."""
     image: Annotated[str | None, *_by(values.parse_nonempty, minLength=1)] = None
     """The container image that holds it."""
     listens: Annotated[

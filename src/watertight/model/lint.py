@@ -8,7 +8,7 @@ from typing import TypeGuard
 
 from watertight.model import codes
 from watertight.model.document import DocumentPath, path_text, quoted
-from watertight.model.environment import secret_flaws
+from watertight.model.environment import expansion_flaws, secret_flaws
 from watertight.model.findings import Finding, Severity
 from watertight.model.gateway_rules import gateway_flaws
 from watertight.model.kinds import ALSO_CALLED
@@ -61,6 +61,7 @@ def lint(
         *_resources(system, resource_kinds),
         *_services(system),
         *secret_flaws(system),
+        *expansion_flaws(system),
         *_limits(system),
         *_private_ports(system),
         *_grants(system),

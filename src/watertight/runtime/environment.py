@@ -30,6 +30,19 @@ def app_environment(
     ``operators``: the environment of whoever runs ``watertight up``; ``clients``: what the clients
     of databases and brokers read. What the declaration itself says comes last.
     """
+    environment = given_environment(system, layout, operators, service, clients)
+    environment |= system.services[service].environment
+    return environment | mark(layout, service)
+
+
+def given_environment(
+    system: System,
+    layout: Layout,
+    operators: Mapping[str, str],
+    service: str,
+    clients: Mapping[str, str],
+) -> dict[str, str]:
+    """The same, without what the declaration itself says."""
     data = str(layout.data(service))
     environment = {
         "HOME": data,
@@ -43,8 +56,7 @@ def app_environment(
     }
     environment |= {key: operators[key] for key in _INHERITED if key in operators}
     environment |= _callees(system, service, shared=layout.capabilities.shared_network)
-    environment |= {**clients, **system.services[service].environment}
-    return environment | mark(layout, service)
+    return {**environment, **clients}
 
 
 def mark(layout: Layout, pod: str) -> dict[str, str]:

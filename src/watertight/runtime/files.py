@@ -8,6 +8,8 @@ from watertight.errors import WatertightError
 
 STATE_DIRECTORY = ".watertight"
 """Beside the declaration: what we keep about its system."""
+_IGNORED = b"# Keys, databases and logs of the system beside: none of it is to be committed.\n*\n"
+"""gitignore(5); the file ignores itself, too."""
 
 
 class UntrustedDirectoryError(WatertightError):
@@ -38,6 +40,18 @@ def own_directory(path: Path, mode: int = 0o700) -> Path:
             raise UntrustedDirectoryError(path, "others may write in it") from None
     path.chmod(mode)
     return path
+
+
+def own_state(project: Path) -> Path:
+    """The state directory of the project, made if it is not there, which git passes over.
+
+    There are private keys in it, and databases: `git add .` must not take them. A `.gitignore`
+    that is there already is left as it is. Raises :class:`UntrustedDirectoryError`.
+    """
+    state = own_directory(project / STATE_DIRECTORY)
+    if not os.path.lexists(state / ".gitignore"):
+        write_atomically(state / ".gitignore", _IGNORED)
+    return state
 
 
 def given_directory(path: Path, owner: tuple[int, int] | None, mode: int) -> Path:

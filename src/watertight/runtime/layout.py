@@ -15,9 +15,9 @@ from watertight.errors import WatertightError
 from watertight.model.system import GATEWAY, System
 from watertight.runtime.cgroups import Cgroups
 from watertight.runtime.files import (
-    STATE_DIRECTORY,
     given_directory,
     own_directory,
+    own_state,
     write_atomically,
 )
 from watertight.runtime.host import HostCapabilities, Isolation
@@ -121,7 +121,7 @@ def lay_out(
     Raises :class:`UntrustedDirectoryError`, :class:`SocketPathTooLongError`.
     """
     declaration = declaration.resolve()
-    state = own_directory(declaration.parent / STATE_DIRECTORY)
+    state = own_state(declaration.parent)
     for name in ("logs", "data", "evidence"):
         own_directory(state / name)
     users = None
