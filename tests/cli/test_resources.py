@@ -33,7 +33,10 @@ def test_env_says_where_a_client_finds_what_it_needs(file: str) -> None:
     assert said["environment"]["NATS_URL"] == "tls://events:4222"
     assert said["environment"]["WATERTIGHT_CHANNELS"].endswith("channels.json")
     assert "PGHOST" not in said["environment"]  # two databases claim it
-    assert any(path.endswith("private_key.pem") for path in said["files"])
+    assert {Path(path).name for path in said["files"]} >= {
+        *("certificate.pem", "private_key.pem", "combined.pem", "bundle.pem"),
+        *("private_key.der", "keystore.p12", "truststore.p12"),
+    }
     text = in_process("env", "orders", "-f", file, expect=0).stdout
     assert "NATS_URL=tls://events:4222" in text.splitlines()
 

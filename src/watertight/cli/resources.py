@@ -14,6 +14,7 @@ from watertight.control.clients import client_of, environment_of
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import GrantsElsewhere
 from watertight.errors import ExitCode, WatertightError
+from watertight.identity.keystores import KEYSTORE, PRIVATE_KEY_DER, TRUSTSTORE
 from watertight.model.nearest import did_you_mean_or_list
 from watertight.model.system import Resource, System
 from watertight.runtime.environment import app_environment
@@ -156,4 +157,7 @@ def _declared(system: System, name: str) -> Resource:
     return system.resources[name]
 
 
-CREDENTIALS = ("certificate.pem", "private_key.pem", "combined.pem", "bundle.pem")
+CREDENTIALS = (
+    *("certificate.pem", "private_key.pem", "combined.pem", "bundle.pem"),
+    *(PRIVATE_KEY_DER, KEYSTORE, TRUSTSTORE),
+)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import Client, ClientSettings
+from watertight.identity.keystores import PASSWORD
 from watertight.model.addresses import callee_addresses
 from watertight.model.system import Channel, System
 
@@ -39,6 +40,7 @@ def channels_document(
         "service": service,
         "trust_domain": system.trust_domain,
         "credentials": str(placement.credentials(service)),
+        "keystore_password": PASSWORD,
         "channels": {
             name: {
                 "kind": system.resources[name].kind,
