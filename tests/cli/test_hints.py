@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from rich.progress import Progress
+from typer.main import get_group
 
 from tests.cli.test_refusals import in_process
 from tests.cli.test_resources import DECLARATION
 from watertight.cli import proving
+from watertight.cli.app import app
 from watertight.model.starter import STARTER
 
 
@@ -22,6 +24,8 @@ from watertight.model.starter import STARTER
         ("veryfy", "Did you mean `verify`?"),
         ("Up", "Did you mean `up`?"),
         ("deploy", "`watertight --help` lists them."),
+        ("logs", "`.watertight/logs/SERVICE.app.log`"),
+        ("stop", "`watertight down` stops the system."),
     ],
 )
 def test_a_misspelt_command_is_told_which_was_meant(typed: str, says: str) -> None:
@@ -160,3 +164,51 @@ def test_where_no_bar_is_shown_progress_is_told_in_lines(
     with proving._told_in_lines(progress):
         assert told.wait(60)
     assert said[0] == "Attacking: 2 of 7 done."
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("lint", 0), ("plan", 0), ("apply", 3), ("down", 3), ("status", 3), ("verify", 3)],
+)
+def test_the_file_is_an_argument_or_an_option(tmp_path: Path, command: str, status: int) -> None:
+    file, other = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    file.write_text(STARTER)
+    other.write_text(STARTER)
+    as_argument = in_process(command, str(file), expect=status)
+    for arguments in (["-f", str(file)], ["--file", str(file)], [str(file), "-f", str(file)]):
+        assert in_process(command, *arguments, expect=status).output == as_argument.output
+    refused = in_process(command, str(file), "-f", str(other), "-o", "json", expect=2)
+    assert "Two declarations are named" in json.loads(refused.stdout)["error"]["message"]
+
+
+def test_two_files_are_two_also_where_one_is_the_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("watertight.yaml").write_text(STARTER)
+    Path("other.yaml").write_text("x")
+    in_process("lint", "-f", "other.yaml", expect=1)
+    in_process("lint", ".", "-f", "watertight.yaml", expect=0)
+    in_process("lint", "watertight.yaml", "-f", "other.yaml", expect=2)
+    in_process("up", "watertight.yaml", "-f", "other.yaml", expect=2)
+
+
+def test_each_command_takes_the_file_as_an_option() -> None:
+    for command in get_group(app).commands.values():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert command.name in {"init", "schema"} or {"-f", "--file"} <= options, command.name
+
+
+def test_what_does_not_run_is_not_compared_with_the_file(tmp_path: Path) -> None:
+    (tmp_path / "watertight.yaml").write_text(STARTER)
+    (tmp_path / ".watertight").mkdir(mode=0o700)
+    (tmp_path / ".watertight/current.yaml").write_text("other")
+    said = in_process("verify", str(tmp_path), expect=3).stderr
+    assert "differs" not in said
+    assert "The system is not running." in said
+
+
+def test_what_does_not_run_is_stopped_without_a_word_of_starting_it(tmp_path: Path) -> None:
+    (tmp_path / "watertight.yaml").write_text(STARTER)
+    said = in_process("down", str(tmp_path), expect=3).stderr
+    assert said == "error: Nothing runs here.\n"

@@ -59,7 +59,7 @@ def test_no_declaration_is_misuse(tmp_path: Path, command: str, name: str) -> No
     assert "There is no declaration" in json.loads(said.stdout)["error"]["message"]
 
 
-@pytest.mark.parametrize("command", ["apply", "status", "down", "verify"])
+@pytest.mark.parametrize("command", ["apply", "status", "verify"])
 def test_what_does_not_run_is_said(system: RunningSystem, command: str) -> None:
     said = in_process(command, str(system.project), expect=3)
     assert "The system is not running." in said.stderr

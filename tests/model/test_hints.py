@@ -52,6 +52,8 @@ def test_the_declaration_is_right_to_begin_with() -> None:
         ("channels:", "routes:", "It is a key of `gateway`."),
         ("resources:", "hostname: x\nresources:", "It is a key of `gateway`."),
         ("gateway:", "gatway:", "Did you mean `gateway`?"),
+        ("run: [python, web.py]", "run: [x], env: {A: b}", "Did you mean `environment`?"),
+        ("run: [python, web.py]", "command: [x]", "Did you mean `run`?"),
         ("  routes:", "  route:", "Did you mean `routes`?"),
         ("listens: {http: 80}", "listen: {http: 80}", "Did you mean `listens`?"),
         ("listens: {http: 80}", "listens: {http:80}", "Write `{http: 80}`."),

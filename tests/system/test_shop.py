@@ -236,9 +236,13 @@ def test_a_plan_tells_of_an_edited_schema_file(running_shop: RunningSystem) -> N
     schema.write_text(before + "-- a word more\n")
     try:
         plan = running_shop.watertight("plan", str(running_shop.project)).stdout
+        applied = running_shop.watertight("apply", str(running_shop.project)).stderr
     finally:
         schema.write_text(before)
     assert plan == "drift orders-db: schema file db/schema.sql: changed, not run yet\n"
+    assert "orders-db is ready: 1 change." in applied
+    again = running_shop.watertight("apply", str(running_shop.project), "-o", "json").stdout
+    assert json.loads(again)["servers"] == {"orders-db": 1}  # as it was before
     assert running_shop.watertight("plan", str(running_shop.project)).stdout == ""
 
 

@@ -105,7 +105,7 @@ def test_every_command_says_what_still_runs_and_down_ends_it(small: RunningSyste
     assert not serves(small.gateway_port)
     assert settled(lambda: processes_that_name(small.project)) == {}
     assert not (small.state / "run").exists()
-    assert "is not running" in small.watertight("down", here, expect=3).stderr
+    assert "Nothing runs here." in small.watertight("down", here, expect=3).stderr
 
 
 def test_another_file_of_the_folder_takes_over_the_same_system(small: RunningSystem) -> None:
@@ -167,7 +167,7 @@ def test_a_copy_of_the_folder_leaves_the_original_alone(small: RunningSystem) ->
         if not small.as_root and os.geteuid() == 0:
             for path in (elsewhere, *elsewhere.rglob("*")):
                 os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-        assert "is not running" in small.watertight("down", str(copy), expect=3).stderr
+        assert "Nothing runs here." in small.watertight("down", str(copy), expect=3).stderr
         said = small.watertight("up", str(copy), expect=3).stderr
         assert f"the gateway of the system in {small.project}" in said
     assert serves(small.gateway_port)
@@ -250,7 +250,7 @@ def test_two_that_stop_it_at_once_both_succeed(small: RunningSystem) -> None:
     # The later one may find that the other has done it already; nothing else may come of it.
     assert {status for _, status in ended} <= {0, 3}
     assert any(status == 0 for _, status in ended)
-    assert all("is not running" in said for said, status in ended if status), ended
+    assert all("Nothing runs here." in said for said, status in ended if status), ended
     assert nothing_is_left(small)
 
 

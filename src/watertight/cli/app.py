@@ -81,6 +81,20 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "restore": Entry("identities", "Trust a revoked identity again, with a new SVID."),
 }
+ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("log", "logs"),
+        "What a service prints is in `.watertight/logs/SERVICE.app.log`, a server's in "
+        "`RESOURCE.server.log` there.",
+    ),
+    **dict.fromkeys(("ps", "ls", "top"), "`watertight status` shows what runs."),
+    **dict.fromkeys(("start", "run"), "`watertight up` brings the system up."),
+    "stop": "`watertight down` stops the system.",
+    **dict.fromkeys(("check", "validate", "config"), "`watertight lint` checks a declaration."),
+    "diff": "`watertight plan` shows what would change.",
+    **dict.fromkeys(("test", "prove"), "`watertight verify` attacks every channel."),
+}
+"""What other tools' commands are here."""
 LOGGING = ("running", "proving", "resources")
 """Modules whose commands do things that may be worth a line in a log."""
 
@@ -140,7 +154,8 @@ class _Commands(TyperGroup):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from watertight.model.nearest import did_you_mean  # noqa: PLC0415
 
-            hint = did_you_mean(args[0], COMMANDS) or "`watertight --help` lists them."
+            hint = ELSEWHERE.get(args[0], "") or did_you_mean(args[0], COMMANDS)
+            hint = hint or "`watertight --help` lists them."
             ctx.fail(f"There is no command `{args[0]}`. {hint}")
         return super().resolve_command(ctx, args)
 

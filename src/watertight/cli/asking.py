@@ -21,8 +21,14 @@ from watertight.cli.output import (
     stderr,
     stdout,
 )
-from watertight.cli.project import DEFAULT_FILE, FileArgument, admin_client, find_project
-from watertight.control.client import AdminClient, NotRunning
+from watertight.cli.project import (
+    DEFAULT_FILE,
+    FileArgument,
+    admin_client,
+    find_project,
+    takes_file,
+)
+from watertight.control.client import AdminClient, NotRunning, Stopped
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.units import counted
 from watertight.runtime.files import STATE_DIRECTORY, own_directory
@@ -34,6 +40,7 @@ POLL_SECONDS = 0.05
 
 
 @speaks_plainly
+@takes_file
 def down(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
     """Stop the running system; nothing of it is left running.
 
@@ -45,7 +52,8 @@ def down(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEX
     process = _stop_control(client, state)
     ended = _end_what_is_left(project)
     if process is None and not ended:
-        raise client.silence()
+        silence = client.silence()
+        raise Stopped("Nothing runs here.") if isinstance(silence, Stopped) else silence
     if output is Output.JSON:
         print_json({"process": process, "left": list(ended)})
     elif ended:
@@ -102,8 +110,13 @@ def _end_what_is_left(project: Path) -> tuple[str, ...]:
 
 
 @speaks_plainly
+@takes_file
 def status(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
-    """Show services, channels with path and cipher, SVID expiry, proxies and their version."""
+    """Show services, channels with path and cipher, SVID expiry, proxies and their version.
+
+    Ciphers and key exchanges are all that were agreed on since the proxies started, with `verify`
+    as well: those that only its attacks used stand there, too.
+    """
     document = admin_client(file).get("/status")
     if output is Output.JSON:
         print_json(document)

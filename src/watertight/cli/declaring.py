@@ -24,6 +24,7 @@ from watertight.cli.project import (
     FileOption,
     admin_client,
     find_project,
+    takes_file,
 )
 from watertight.enforcers.deciding import decide_use
 from watertight.errors import ExitCode, WatertightError
@@ -62,6 +63,7 @@ def init(
 
 
 @speaks_plainly
+@takes_file
 def lint(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
     """Check a declaration: every finding at once, each with its line and a code."""
     try:

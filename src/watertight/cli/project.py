@@ -1,7 +1,11 @@
 """Where a command finds the declaration, and the system that runs for it."""
 
+import inspect
+import os
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ParamSpec, TypeVar, cast
 
 import typer
 
@@ -18,6 +22,64 @@ FileOption = Annotated[
     Path, typer.Option("--file", "-f", help="The declaration, or the folder it stands in.")
 ]
 DEFAULT_FILE = Path("watertight.yaml")
+_OPTION = "named"
+_CONTEXT = "context"
+_AlsoOption = Annotated[
+    Path | None, typer.Option("--file", "-f", help="The same, as the other commands take it.")
+]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TwoFiles(WatertightError):
+    """A command was told of two declarations."""
+
+    exit_code = ExitCode.MISUSE
+
+
+def takes_file(command: Callable[P, R]) -> Callable[P, R]:
+    """Gives a command whose argument is ``file`` the option ``--file`` too, as the others have it.
+
+    Raises TwoFiles where both are given and differ.
+    """
+    signature = inspect.signature(command)
+    keyword_only = inspect.Parameter.KEYWORD_ONLY
+    more = [
+        inspect.Parameter(_OPTION, keyword_only, default=None, annotation=_AlsoOption),
+        inspect.Parameter(_CONTEXT, keyword_only, annotation=typer.Context),
+    ]
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        option, context = kwargs.pop(_OPTION, None), kwargs.pop(_CONTEXT, None)
+        if isinstance(option, Path):
+            argument = kwargs.get("file")
+            if (
+                isinstance(argument, Path)
+                and context is not None
+                and _was_typed(cast("typer.Context", context), "file")
+                and os.path.realpath(_file_in(option)) != os.path.realpath(_file_in(argument))
+            ):
+                raise TwoFiles(
+                    f"Two declarations are named: {argument}, and {option} by --file.",
+                    remedy="Name one.",
+                )
+            kwargs["file"] = option
+        return command(*args, **kwargs)
+
+    parameters = [*signature.parameters.values(), *more]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {
+        **command.__annotations__,
+        _OPTION: _AlsoOption,
+        _CONTEXT: typer.Context,
+    }
+    return run
+
+
+def _was_typed(context: typer.Context, parameter: str) -> bool:
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 class NoDeclaration(WatertightError):
@@ -28,13 +90,17 @@ class NoDeclaration(WatertightError):
 
 def find_declaration(path: Path) -> Path:
     """The declaration itself, given it or its folder. Raises NoDeclaration."""
-    file = path / DEFAULT_FILE if path.is_dir() else path
+    file = _file_in(path)
     if not file.is_file():
         raise NoDeclaration(
             f"There is no declaration at {file}.",
             remedy="Write one with `watertight init`, or name it.",
         )
     return file
+
+
+def _file_in(path: Path) -> Path:
+    return path / DEFAULT_FILE if path.is_dir() else path
 
 
 def find_project(path: Path) -> Path:

@@ -23,6 +23,7 @@ from watertight.cli.project import (
     FileArgument,
     admin_client,
     find_declaration,
+    takes_file,
 )
 from watertight.cli.proof import Audience, Proof, attack
 from watertight.control.store import ROOTS
@@ -63,6 +64,7 @@ class BadTokenKey(WatertightError):
 
 
 @speaks_plainly
+@takes_file
 def verify(  # noqa: PLR0913 - each is an option of the command
     file: FileArgument = DEFAULT_FILE,
     *,
@@ -223,7 +225,9 @@ def _print(proof: Proof, output: Report, *, every: bool) -> None:
 def _warn_if_not_in_force(system: System, declaration: Path) -> None:
     """A file that was edited and not applied makes probes fail for a reason worth knowing."""
     current = declaration.parent / STATE_DIRECTORY / "current.yaml"
-    if current.exists() and current.read_text() != dump(system):
+    if not current.exists() or admin_client(declaration).pid() is None:
+        return  # what does not run is told of soon
+    if current.read_text() != dump(system):
         say(f"{declaration.name} differs from what is in force; see `watertight plan`.")
 
 

@@ -26,7 +26,13 @@ from watertight.cli.output import (
     stderr,
     stdout,
 )
-from watertight.cli.project import DEFAULT_FILE, FileArgument, admin_client, find_declaration
+from watertight.cli.project import (
+    DEFAULT_FILE,
+    FileArgument,
+    admin_client,
+    find_declaration,
+    takes_file,
+)
 from watertight.control.client import NotRunning
 from watertight.control.requests import Options
 from watertight.control.store import Store
@@ -75,6 +81,7 @@ def _print_changes(changes: tuple[Change, ...]) -> None:
 
 
 @speaks_plainly
+@takes_file
 def plan(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
     """Show what applying the declaration would change: channels and grants gained and lost.
 
@@ -110,6 +117,7 @@ def plan(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEX
 
 
 @speaks_plainly
+@takes_file
 def up(
     file: FileArgument = DEFAULT_FILE,
     *,
@@ -184,6 +192,7 @@ async def _serve_and_show(options: Options, output: Output, *, logs: bool) -> No
 
 
 @speaks_plainly
+@takes_file
 def apply(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
     """Make the running system what the declaration says; returns when every proxy has ACKed."""
     _, changes = _changes(file, load_for_this_machine)
@@ -194,8 +203,11 @@ def apply(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TE
             {
                 "changes": [{"sign": c.sign, "what": c.what} for c in changes],
                 "versions": answer["versions"],
+                "servers": answer["servers"],
             }
         )
         return
     _print_changes(changes)
+    for name, count in answer["servers"].items():
+        say(f"{name} is ready: {counted(count, 'change')}.")
     say(f"In force at {counted(len(answer['versions']), 'proxy', 'proxies')}.")

@@ -48,7 +48,11 @@ def admin_app(
 
     async def apply(_: Body) -> Body:
         system = await reload()
-        return {"services": len(system.services), "versions": dict(plane.deployment.versions())}
+        return {
+            "services": len(system.services),
+            "versions": dict(plane.deployment.versions()),
+            "servers": dict(plane.server_changes),
+        }
 
     async def do_rotate(body: Body) -> Body:
         try:

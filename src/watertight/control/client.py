@@ -26,6 +26,10 @@ class NotRunning(WatertightError):
     """No control plane answers for this declaration."""
 
 
+class Stopped(NotRunning):
+    """Nothing of its system runs."""
+
+
 class Refused(WatertightError):
     """The control plane answered that it could not, or would not."""
 
@@ -166,7 +170,7 @@ def _why_nobody_answers(project: Path | None, method: str) -> NotRunning:
         )
     left = still_run(project) if project is not None else ()
     if not left:
-        return NotRunning("The system is not running.", remedy="Start it with `watertight up`.")
+        return Stopped("The system is not running.", remedy="Start it with `watertight up`.")
     gone = f"The control process is gone, but {those_that_run(left)} still run."
     if method == "GET":
         return NotRunning(

@@ -98,6 +98,8 @@ class ControlPlane:
         self.effective = self.declared
         self.adopted: tuple[str, ...] = ()
         self.changing = Changing()
+        self.server_changes: dict[str, int] = {}
+        """By resource: how much the last apply has changed at its server, if anything."""
         self._machine = machine
         self._svid_ttl_seconds = svid_ttl_seconds
         self.say = say
@@ -162,6 +164,7 @@ class ControlPlane:
         """
         await asyncio.to_thread(modes.mend, self.layout)
         async with self.changing.by("apply"):
+            self.server_changes.clear()
             before = self.declared if self._specs and declared != self.declared else None
             wanted = await self._examine(declared, anew=anew)
             try:
@@ -369,6 +372,7 @@ class ControlPlane:
 
         def tell(name: str, its: Applied) -> None:
             if its.changed:
+                self.server_changes[name] = len(its.changed)
                 self.say(f"{name} is ready: {counted(len(its.changed), 'change')}.")
             ready[name].set()
 

@@ -45,6 +45,18 @@ ALSO_CALLED: Mapping[str, str] = MappingProxyType(
 """What people call a kind → the word that the declaration uses."""
 
 
+KEY_ALSO_CALLED: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("env", "vars", "variables"), "environment"),
+        **dict.fromkeys(("cmd", "command", "exec", "entrypoint"), "run"),
+        **dict.fromkeys(("cwd", "workdir", "working_dir", "dir"), "directory"),
+        **dict.fromkeys(("health", "healthcheck", "readiness"), "ready"),
+        **dict.fromkeys(("ports", "expose"), "listens"),
+    }
+)
+"""What other tools call a key → the key here, where there is one."""
+
+
 def usual_port(kind: str) -> int | None:
     """Where servers of this kind listen, if that is known."""
     found = KINDS.get(kind)

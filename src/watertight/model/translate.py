@@ -21,6 +21,7 @@ from watertight.model.declaration import (
 from watertight.model.described import descriptions
 from watertight.model.document import DocumentPath, path_text, quoted
 from watertight.model.flow import as_list
+from watertight.model.kinds import KEY_ALSO_CALLED
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.rules import Flaw
 from watertight.model.values import Malformed
@@ -108,7 +109,7 @@ def unknown_key(
         codes.UNKNOWN_KEY,
         (*path, key),
         f"There is no key {quoted(key)} here; allowed: {one_of(allowed, MOST_KEYS)}.",
-        glued(key) or did_you_mean(key, allowed) or _home(shape, key),
+        glued(key) or _other_word(key, allowed) or did_you_mean(key, allowed) or _home(shape, key),
         on_key=True,
     )
 
@@ -121,6 +122,11 @@ def glued(key: str) -> str:
     if key.startswith("-") and len(key) > 1:
         return f"Write a space after the `-`, {quoted(f'- {key[1:]}')}."
     return ""
+
+
+def _other_word(key: str, allowed: Collection[str]) -> str:
+    meant = KEY_ALSO_CALLED.get(key.casefold())
+    return f"Did you mean {quoted(meant)}?" if meant in allowed else ""
 
 
 def _home(shape: type[Shape], key: str) -> str:
