@@ -99,6 +99,10 @@ def write(name: str, text: str) -> Callable[[Path], object]:
     return lambda project: (project / name).write_text(text)
 
 
+def misname(name: str) -> Callable[[Path], object]:
+    return lambda project: (project / name).rename(project / f"{name}2")
+
+
 def remove_the_directory(project: Path) -> None:
     (project / "web" / "web.py").unlink()
     (project / "web").rmdir()
@@ -110,13 +114,14 @@ def remove_the_directory(project: Path) -> None:
     [
         (remove_the_directory, codes.DIRECTORY_MISSING, "directory", "Did you mean `webb`?"),
         (remove("web/web.py"), codes.FILE_MISSING, "run", "`web.py`, which `python` is to run"),
-        (remove("orders"), codes.PROGRAM_MISSING, "run", "Did you mean `orders.json`?"),
+        (remove("orders"), codes.PROGRAM_MISSING, "run", "Did you mean `./orders.json`?"),
         (lambda p: (p / "orders").chmod(0o644), codes.PROGRAM_MISSING, "run", "chmod +x"),
         (write("orders", "#!/bin/bsh\n"), codes.PROGRAM_MISSING, "run", "asks for /bin/bsh"),
         (remove("schema.sql"), codes.FILE_MISSING, "schema", "`schema.sql` of `db` is not there"),
         (remove("jwks.json"), codes.FILE_MISSING, "jwks", "`jwks.json` of the issuer `main`"),
         (write("jwks.json", "{}"), codes.KEY_SET_REFUSED, "jwks", "is not a JWK Set"),
         (remove("tls/chain.pem"), codes.FILE_MISSING, "certificate", "`tls/chain.pem` is not"),
+        (misname("tls/chain.pem"), codes.FILE_MISSING, "certificate", "mean `tls/chain.pem2`?"),
         (remove("tls/key.pem"), codes.FILE_MISSING, "private_key", "`tls/key.pem` is not there"),
         (write("tls/key.pem", "x"), codes.CERTIFICATE_REFUSED, "certificate", "PEM pair"),
         (

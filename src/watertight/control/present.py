@@ -9,7 +9,7 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from watertight.enforcers.contract import Placement
 from watertight.enforcers.registry import resource_enforcers
@@ -18,7 +18,7 @@ from watertight.model import codes
 from watertight.model.document import DocumentPath, quoted
 from watertight.model.findings import Severity
 from watertight.model.flow import as_list
-from watertight.model.nearest import nearest
+from watertight.model.nearest import did_you_mean_beside
 from watertight.model.rules import Flaw
 from watertight.model.system import Gateway, Issuer, Service, System
 from watertight.runtime.programs import ProgramNotFoundError, find_program, search_path
@@ -213,5 +213,4 @@ def _near(directory: Path, name: str) -> str:
         return ""
     if path.name in beside:
         return ""
-    near = nearest(path.name, beside)
-    return f"Did you mean {quoted(str(PurePath(name).with_name(near)))}?" if near else ""
+    return did_you_mean_beside(name, beside)

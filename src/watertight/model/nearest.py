@@ -24,6 +24,13 @@ def did_you_mean(found: str, allowed: Collection[str]) -> str:
     return f"Did you mean {quoted(near)}?" if near is not None else ""
 
 
+def did_you_mean_beside(path: str, names: Collection[str]) -> str:
+    """The same for the last part of a path; what stands before it is kept: ``db/schema.sql``."""
+    folder, slash, name = path.rstrip("/").rpartition("/")
+    near = nearest(name, names)
+    return f"Did you mean {quoted(folder + slash + near)}?" if near is not None else ""
+
+
 def did_you_mean_or_list(found: str, allowed: Collection[str]) -> str:
     """The same; if none is near, all that there are (or the first of them)."""
     if hint := did_you_mean(found, allowed):

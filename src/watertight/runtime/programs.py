@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from watertight.errors import WatertightError
-from watertight.model.nearest import did_you_mean
+from watertight.model.nearest import did_you_mean_beside
 from watertight.model.system import Position
 
 _MOST_LINKS = 40  # as the kernel's own limit, path_resolution(7)
@@ -50,27 +50,28 @@ def find_program(name: str, directory: Path, path: str, at: Position) -> Path:
     """
     if "/" in name:
         found = directory / name
-        if (why := _unfit(found)) is not None:
+        if (why := _unfit(found, name)) is not None:
             raise ProgramNotFoundError(name, at, *why)
         return _without_links_before(found)
     where = shutil.which(name, path=path)
     if where is None:
         raise ProgramNotFoundError(name, at, *_not_on_the_path(name, directory, path))
-    if (why := _unfit(Path(where))) is not None:
+    if (why := _unfit(Path(where), name)) is not None:
         raise ProgramNotFoundError(name, at, *why)
     return _without_links_before(Path(where))
 
 
-def _unfit(program: Path) -> tuple[str, str] | None:
+def _unfit(program: Path, declared: str) -> tuple[str, str] | None:
     """Why a file cannot be run, and what to do; None if nothing speaks against it."""
-    name = program.name
     try:
         mode = program.stat().st_mode
     except FileNotFoundError:
         beside = _names_in(program.parent)
         if beside is None:
             return f"the directory {program.parent} is not there", "Correct the path."
-        return f"there is no file {program}", did_you_mean(name, beside) or "Correct the path."
+        return f"there is no file {program}", did_you_mean_beside(
+            declared, beside
+        ) or "Correct the path."
     except OSError as error:
         return f"{program} cannot be looked at: {error.strerror}", "Let its path be read."
     if stat.S_ISDIR(mode):
