@@ -290,6 +290,12 @@ SABOTAGES = (
         "escalation.pin",
         channels=("migrator -> orders-db",),
     ),
+    sql(
+        "open-by-default",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE migrator GRANT EXECUTE ON FUNCTIONS TO PUBLIC",
+        "escalation.open-by-default",
+        channels=("migrator -> orders-db",),
+    ),
     sql("sequence", "GRANT UPDATE ON SEQUENCE tickets TO orders", "grants.sequence"),
     sql("function", "GRANT EXECUTE ON FUNCTION place TO PUBLIC", "grants.function"),
     sql(

@@ -300,8 +300,23 @@ def _given_away(home: str) -> Mapping[str, tuple[str, list[Attempt]]]:
                 # The default privileges go with it that keep its functions from everybody.
                 Attempt("DROP OWNED BY CURRENT_USER"),
             ],
-        )
+        ),
+        "open-by-default": (
+            "a function that it makes itself, open to everybody though it gives it to nobody",
+            [Attempt(_open_function(f"{home}.{PROBE}()"))],
+        ),
     }
+
+
+def _open_function(function: str) -> str:
+    """Makes it, and says that this is denied unless everybody may execute it."""
+    return (
+        f"DO $$BEGIN CREATE FUNCTION {function} RETURNS int LANGUAGE sql AS 'SELECT 1'; "
+        "IF NOT EXISTS (SELECT FROM pg_proc, "
+        "aclexplode(coalesce(proacl, acldefault('f', proowner))) "
+        f"WHERE oid = '{function}'::regprocedure AND grantee = 0) "
+        "THEN RAISE insufficient_privilege; END IF; END$$"
+    )
 
 
 def _home(scope: Scope) -> str:
