@@ -39,6 +39,58 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_WATERTIGHT = answer
 ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
+NOTES = """
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+notes = []
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.answer(bytes(48) + b"".join(notes[-40:]))
+    def do_POST(self):
+        if "chunked" in self.headers.get("transfer-encoding", ""):
+            note = b""
+            while size := int(self.rfile.readline(), 16):
+                note += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        else:
+            note = self.rfile.read(int(self.headers.get("content-length") or 0))
+        notes.append(note)
+        self.answer(b"kept")
+    def do_WATERTIGHT(self):
+        self.answer(b"")
+    def answer(self, body):
+        open(sys.argv[2], "a").write(self.requestline + chr(10))
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+"""Reads what it is sent with care, and tells everybody; but for the bodies of a GET."""
+EVENTS = """
+import sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        open(sys.argv[2], "a").write(self.requestline + chr(10))
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        for _ in range(600):
+            self.wfile.write(b"data: tick" + 2 * bytes([10]))
+            self.wfile.flush()
+            time.sleep(0.5)
+    def log_message(self, *_): pass
+    do_POST = do_WATERTIGHT = do_GET
+ThreadingHTTPServer.daemon_threads = True
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+"""Its answers go on for minutes."""
 WSGI = """
 def app(environ, start_response):
     with open({log!r}, "a") as log:
@@ -157,6 +209,8 @@ def _argv(server: str, directory: Path, running: Careless) -> list[str]:
     python = [sys.executable, "-m"]
     sources = {
         "http.server": ("careless.py", HTTP_SERVER),
+        "notes": ("careless.py", NOTES),
+        "events": ("careless.py", EVENTS),
         "werkzeug": ("careless.py", wsgi + WERKZEUG),
         "gunicorn": ("careless.py", wsgi),
         "uvicorn": ("careless.py", asgi),
@@ -168,6 +222,8 @@ def _argv(server: str, directory: Path, running: Careless) -> list[str]:
     (directory / file).write_text(source)
     return {
         "http.server": [sys.executable, file, port, log],
+        "notes": [sys.executable, file, port, log],
+        "events": [sys.executable, file, port, log],
         "werkzeug": [sys.executable, file, port],
         "gunicorn": [
             *(*python, "gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"),

@@ -28,6 +28,27 @@ async def test_a_careless_app_gets_only_what_was_judged(server: str) -> None:
         assert any("/public/" in line for line in careful.app.executed())
 
 
+async def test_what_an_app_was_told_and_passes_on_is_no_attack_but_what_it_executes_is() -> None:
+    """A list of notes gives the victim what the attacker may send."""
+    some = ("desync.cl-0", "desync.te-0", "desync.pause", "desync.client-side")
+    async with scene("notes") as kept:
+        probes = kept.probes(*some)
+        assert not_held(await kept.run(probes)) == {}
+        assert [line for line in kept.app.executed() if FORBIDDEN in line] == []
+        probes = [p for p in probes if p.channel == "mallory -> app" and "by mallory" in p.attempt]
+        probes = [p for p in probes if p.attempt.startswith("GET")]
+        async with kept.mesh.sabotage(straight_through("mallory", "app", kept.app)):
+            results = await kept.run(probes)
+            assert {r.id: r.observed for r in results if r.verdict is not Verdict.BROKEN} == {}
+            assert {r.id for r in results} == set(some)
+
+
+async def test_an_answer_that_goes_on_and_on_is_not_waited_for() -> None:
+    async with scene("events") as endless:
+        results = await endless.run(endless.probes("desync.cl-0", "desync.te-0", "desync.h2-cl"))
+        assert not_held(results) == {}
+
+
 async def test_bytes_that_nobody_reads_on_the_way_turn_every_probe_red() -> None:
     async with scene("http.server") as open_to_all:
         every = [*open_to_all.probes(), *desync.lasting(open_to_all.mesh.system)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Sequence
 
-from watertight.enforcers.attack.http import MAX_ANSWER_BYTES, Answer
+from watertight.enforcers.attack.http import MAX_ANSWER_BYTES, Answer, parse_answers
 from watertight.enforcers.attack.inside import InsideWire
 from watertight.enforcers.attack.overheard import answers_in
 from watertight.enforcers.attack.patience import patiently
@@ -36,6 +36,30 @@ class Talk:
         elif not await self._take(self._wire.ask(data, timeout_seconds)):
             return None
         return await self.answer(method, timeout_seconds)
+
+    async def ask_for_head(self, data: bytes, method: str, timeout_seconds: float) -> Answer | None:
+        """Says it, and returns the next answer once its head is there; None if none comes in time.
+
+        What follows must be read by nobody: the connection is of no use any more.
+        """
+        await self.say(data)
+        try:
+            async with patiently(timeout_seconds):
+                while not self.ended:
+                    if begun := parse_answers(
+                        self._received, [method], ended=False, unfinished=True
+                    ):
+                        return begun[0]
+                    if not await self._take(self._wire.receive(timeout_seconds)):
+                        return None
+        except TimeoutError:
+            return None
+        return await self.answer(method, 0.0)
+
+    def begun(self, method: str) -> Answer | None:
+        """The answer that has begun, and has not ended: a stream of events, or a slow one."""
+        begun = parse_answers(self._received, [method], ended=False, unfinished=True)
+        return begun[0] if begun and not begun[0].whole else None
 
     async def answer(self, method: str, timeout_seconds: float) -> Answer | None:
         """The next final answer, to a request of that method; None if none comes in time."""

@@ -8,7 +8,7 @@ from watertight.enforcers.contract import Arena, Observation, Outcome, not_run
 from watertight.enforcers.envoy.probes.arrival import permitted_at_door, permitted_inside
 from watertight.enforcers.envoy.probes.replies import Nothing, Seen, attacked, refusal, used
 from watertight.enforcers.envoy.probes.requests import Request
-from watertight.enforcers.envoy.probes.ways import SEGMENT, Way, fill
+from watertight.enforcers.envoy.probes.ways import SEGMENT, Way, fill, may_go_on
 from watertight.model.system import Protocol
 
 
@@ -24,7 +24,9 @@ def all_permitted(way: Way) -> tuple[Request, ...]:
         return (Request("POST", f"/{SEGMENT}.Probe/Probe"),)
     if not way.grants:
         return (Request("GET", "/"),)
-    grants = sorted(way.http_grants, key=lambda grant: grant.method not in {"GET", "HEAD"})
+    grants = sorted(
+        way.http_grants, key=lambda g: (g.method not in {"GET", "HEAD"}, may_go_on(g.path))
+    )
     return tuple(dict.fromkeys(Request(grant.method, fill(grant.path)) for grant in grants))
 
 

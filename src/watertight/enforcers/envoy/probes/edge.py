@@ -2,7 +2,7 @@
 
 import secrets
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from watertight.enforcers.attack.wire import Closed, SocketWire, dial_tcp
 from watertight.enforcers.contract import Arena, Observation, Outcome, not_run
 from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, Seen, attacked, used
 from watertight.enforcers.envoy.probes.requests import AGENT, TIMEOUT_SECONDS
-from watertight.enforcers.envoy.probes.ways import fill
+from watertight.enforcers.envoy.probes.ways import fill, may_go_on
 from watertight.model.system import Gateway, Requirement, Route
 
 CHANNEL = "outside -> gateway"
@@ -48,6 +48,11 @@ def to_route(gateway: Gateway, route: Route, *, method: str = "") -> Edge:
     chosen = method or next((m for m in route.methods if m == "GET"), route.methods[0])
     body = b"{}" if chosen in {"POST", "PUT", "PATCH"} else b""
     return Edge(gateway, chosen, fill(route.path), body=body)
+
+
+def handiest(routes: Iterable[Route]) -> list[Route]:
+    """Those to try attacks at first: whose answers seem to end, and that take no token."""
+    return sorted(routes, key=lambda r: (may_go_on(r.path), r.require is not None))
 
 
 def host_of(gateway: Gateway) -> str:

@@ -95,15 +95,15 @@ async def _forged(
         *(".".join(name.rsplit("-", 1)) for name in others),
         *(name.replace("-", "_") for name in others),
     ]
-    turned_away = True
+    turned_away, streams = True, False
     async with arena.witness(*app) as witness:
         for at in range(0, len(spelt), AT_ONCE):
             mark = f"wt{secrets.token_hex(6)}"
             try:
                 side = await person.side(arena, mark)
-                answer = await _said(
-                    side, [(n, f"forged-{mark}") for n in spelt[at : at + AT_ONCE]]
-                )
+                lies = [(n, f"forged-{mark}") for n in spelt[at : at + AT_ONCE]]
+                answer = await _said(side, lies, streams=streams)
+                streams = streams or (answer is not None and not answer.whole)
             except NoKey as missing:
                 return no_key(str(missing))
             except (Absent, Closed) as gone:
@@ -128,9 +128,13 @@ async def _forged(
     return refused(f"none of {len(spelt)} reached the app")
 
 
-async def _said(side: Side, lies: list[tuple[str, str]]) -> Answer | None:
-    talk = await side.talk()
+async def _said(side: Side, lies: list[tuple[str, str]], *, streams: bool) -> Answer | None:
+    """The answer; its head alone if it ``streams``, or if its end does not come in time."""
+    talk, method = await side.talk(), side.base.method
+    request = side.saying(*lies).plain()
     try:
-        return await talk.ask(side.saying(*lies).plain(), side.base.method, TIMEOUT_SECONDS)
+        if streams:
+            return await talk.ask_for_head(request, method, TIMEOUT_SECONDS)
+        return await talk.ask(request, method, TIMEOUT_SECONDS) or talk.begun(method)
     finally:
         await talk.close()

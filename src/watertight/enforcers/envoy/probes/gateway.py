@@ -18,7 +18,7 @@ from watertight.enforcers.contract import (
 )
 from watertight.enforcers.envoy.probes import edge, pages, slashes
 from watertight.enforcers.envoy.probes.arrival import seen_to_arrive
-from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, to_route
+from watertight.enforcers.envoy.probes.edge import CHANNEL, Edge, ask, handiest, to_route
 from watertight.enforcers.envoy.probes.make import attack, use
 from watertight.enforcers.envoy.probes.replies import AT_THE_EDGE, Nothing, Seen, refusal, used
 from watertight.enforcers.envoy.probes.requests import (
@@ -81,7 +81,7 @@ def _transport(gateway: Gateway) -> Iterator[Probe]:
 
 
 def _requests(gateway: Gateway) -> Iterator[Probe]:
-    first = next((r for r in gateway.routes if r.require is None), gateway.routes[0])
+    first = handiest(gateway.routes)[0]
     right = to_route(gateway, first)
     tries = {
         "gateway.unknown-host": (

@@ -129,7 +129,7 @@ def probes(system: System) -> Iterator[Probe]:
 
 
 def _at_the_gateway(gateway: Gateway) -> Iterator[Probe]:
-    route = next((r for r in gateway.routes if r.require is None), gateway.routes[0])
+    route = edge.handiest(gateway.routes)[0]
     if any(covers(r.path, f"/{FORBIDDEN}") for r in gateway.routes):
         return
     hidden = f"GET /{FORBIDDEN} HTTP/1.1\r\nhost: {gateway.hostname}\r\n\r\n".encode()

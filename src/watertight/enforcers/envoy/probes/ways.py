@@ -16,6 +16,14 @@ from watertight.model.system import (
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
 SEGMENT = "watertight-probe"
+_ENDLESS = frozenset(
+    {
+        *("events", "sse", "stream", "streams", "streaming", "ws", "websocket", "websockets"),
+        *("subscribe", "subscriptions", "watch", "listen", "socket", "live", "tail", "follow"),
+        *("poll", "longpoll", "notifications", "updates", "feed", "logs"),
+    }
+)
+_WORD = re.compile(r"[a-z]+")
 FORBIDDEN = "watertight-forbidden"
 """A path segment that no grant names."""
 ONLY_SLASHES = ("//", "/.//", "/\\", f"/{FORBIDDEN}/..//", f"//?{FORBIDDEN}")
@@ -93,6 +101,11 @@ def fill(template: str) -> str:
         else:
             segments.append(SEGMENT if segment == "*" else _NAMED.sub(SEGMENT, segment))
     return "/".join(segments)
+
+
+def may_go_on(path: str) -> bool:
+    """Whether its answer may be a stream without an end, by its name."""
+    return any(word in _ENDLESS for word in _WORD.findall(path.lower()))
 
 
 def covers(template: str, path: str) -> bool:

@@ -73,6 +73,8 @@ async def _answer(arena: Arena, person: Person, app: str, port: int) -> Observat
             after = await talk.answer(method, END_SECONDS)
         finally:
             await talk.close()
+        if answer is None and (begun := talk.begun(method)) is not None and not refusal(begun):
+            return served(f"{begun.status}, and it goes on; its end was not waited for")
         if answer is None or refusal(answer) or app_is_absent(answer):
             return refused(f"answered {answer.status}" if answer else talk.ended or "no answer")
         if after is not None or not talk.ended:

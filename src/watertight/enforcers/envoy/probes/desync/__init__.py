@@ -23,7 +23,7 @@ from watertight.enforcers.envoy.probes.desync.sides import (
     victim_of,
 )
 from watertight.enforcers.envoy.probes.make import attack
-from watertight.enforcers.envoy.probes.ways import FORBIDDEN, covers, granted, ways
+from watertight.enforcers.envoy.probes.ways import FORBIDDEN, covers, granted, may_go_on, ways
 from watertight.model.system import Gateway, Protocol, System
 
 PATIENCE = 3.0
@@ -73,8 +73,9 @@ def _at_the_gateway(system: System, gateway: Gateway, every: Ways) -> Iterator[P
         routes = system.routes_to(name)
         if not routes or service.listens is None or service.listens.protocol is not Protocol.HTTP:
             continue
-        open_first = sorted(routes, key=lambda route: route.require is not None)
-        attacker, victim = (Outsider(gateway, open_first[i]) for i in (0, -1))
+        ending = [route for route in routes if not may_go_on(route.path)] or routes
+        handiest = edge.handiest(ending)
+        attacker, victim = (Outsider(gateway, handiest[i]) for i in (0, -1))
         meeting = Meeting(attacker, victim, name, service.listens.port, forbidden)
         yield from _probes(edge.CHANNEL, meeting, every)
 

@@ -112,6 +112,10 @@ class Duel:
     _owes: bool = False
     _failed: list[str] = field(default_factory=list)
     """What the app answered the victim when it failed, as apps do."""
+    streams: set[tuple[str, str]] = field(default_factory=set)
+    """Methods and paths whose answers go on and on: of these, the head is waited for."""
+    _passes_on: bool | None = None
+    """Whether the app gives callers what others sent it; None: nobody has looked."""
 
     async def begin(self) -> str:
         """Looks at both sides undisturbed. Returns why nothing can be tried, if so."""
@@ -226,7 +230,7 @@ class Duel:
 
     async def _doubt(self, odd: Answer | None) -> None:
         """An unusual answer may be the app's own doing: it is, if it comes undisturbed, too."""
-        if odd is not None and self.marks.hidden in _text(odd):
+        if odd is not None and self.marks.hidden in _text(odd) and not await self._is_kept(odd):
             raise Disturbed(f"the victim was answered {odd.status} with the attacker's own text")
         again = [await self._ask(self.victim) for _ in range(ASKED_AGAIN)]
         if _unanswered(odd) and self.witness is not None:
@@ -248,6 +252,26 @@ class Duel:
             self._failed.append(seen)  # its database, say: what the witness saw decides
             return
         raise Disturbed(seen)
+
+    async def _is_kept(self, odd: Answer) -> bool:
+        """Whether a text of the attacker's is what the app was rightly told, and passes on.
+
+        As a list of notes is. It is if a text that hides nothing comes back, too; whether a request
+        came of what was hidden, the witness says.
+        """
+        if odd.status not in {known.status for known in self.usual}:
+            return False
+        if self._passes_on is None:
+            said, base = f"{self.marks.token}c", self.attacker.base
+            length = b"content-length: %d\r\n" % len(said)
+            talk = await self.attacker.talk()
+            try:
+                await talk.ask(base.head(length) + said.encode(), base.method, TIMEOUT_SECONDS)
+            finally:
+                await talk.close()
+            answer = await self._ask(self.victim)
+            self._passes_on = answer is not None and said in _text(answer)
+        return self._passes_on
 
     def overhear(self) -> None:
         """What the witness has to say. Raises :class:`Disturbed`, :class:`Unseen`."""
@@ -306,8 +330,10 @@ class Duel:
             await self.end()
             self._working = await self.victim.talk()
         mark, request = self._next_request()
-        answer = await self._working.ask(request, self.victim.base.method, TIMEOUT_SECONDS)
-        if answer is None and self._working.ended:
+        answer = await self._answer(self._working, self.victim, request)
+        if answer is not None and not answer.whole:
+            await self.end()  # the rest of it would be the next one's
+        elif answer is None and self._working.ended:
             return await self._ask(self.victim)  # an idle connection may end at any time
         if _unanswered(answer):
             self._silent.append(mark)
@@ -330,16 +356,28 @@ class Duel:
         talk = await side.talk()
         mark, request = self._next_request() if side is self.victim else ("", side.plain())
         try:
-            answer = await talk.ask(request, side.base.method, TIMEOUT_SECONDS)
+            answer = await self._answer(talk, side, request)
         finally:
             await talk.close()
         if _unanswered(answer) and mark:
             self._silent.append(mark)
         return answer
 
+    async def _answer(self, talk: Talk, side: Side, request: bytes) -> Answer | None:
+        """The whole answer; its head alone where it was found to be a stream."""
+        method = side.base.method
+        endless = (method, side.base.target)
+        if endless in self.streams:
+            return await talk.ask_for_head(request, method, TIMEOUT_SECONDS)
+        answer = await talk.ask(request, method, TIMEOUT_SECONDS)
+        if answer is None and (begun := talk.begun(method)) is not None:
+            self.streams.add(endless)
+            return begun
+        return answer
+
     def _is_usual(self, answer: Answer) -> bool:
         """As undisturbed: in its status, and in its body where that is always the same."""
-        if self.marks.hidden in _text(answer):
+        if self.marks.hidden in _text(answer) and not self._passes_on:
             return False
         alike = {known.body for known in self.usual if known.status == answer.status}
         varies = len(alike) > 1

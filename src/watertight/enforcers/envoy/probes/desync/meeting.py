@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from watertight.enforcers.attack.places import idle
 from watertight.enforcers.attack.wire import Closed
@@ -40,16 +41,32 @@ class Meeting:
     async def duel(self, arena: Arena, witness: Witness | None) -> Duel:
         """Both sides ready; each time with fresh identities where those can be had."""
         marks = Marks()
-        attacker = await self.attacker.side(arena, marks.attacker)
-        victim = await self.victim.side(arena, marks.victim)
+        attacker = (await self.attacker.side(arena, marks.attacker)).apart()
+        victim = (await self.victim.side(arena, marks.victim)).apart()
         wordless = AT_THE_EDGE if isinstance(self.attacker, Outsider) else MALFORMED
-        return Duel(attacker, victim, marks, witness, wordless, self.forbidden)
+        return Duel(
+            attacker,
+            victim,
+            marks,
+            witness,
+            wordless,
+            self.forbidden,
+            streams=_streams_of(arena, self.app),
+        )
 
     @property
     def shapes_a_duel(self) -> int:
         """Outsiders are limited in rate: a subject and an address last for one shape."""
         outside = isinstance(self.attacker, Outsider) or isinstance(self.victim, Outsider)
         return 1 if outside else sys.maxsize
+
+
+_streams: WeakKeyDictionary[Arena, dict[str, set[tuple[str, str]]]] = WeakKeyDictionary()
+
+
+def _streams_of(arena: Arena, app: str) -> set[tuple[str, str]]:
+    """What was found to stream at an app, by whichever probe: to find out takes seconds."""
+    return _streams.setdefault(arena, {}).setdefault(app, set())
 
 
 async def fight(arena: Arena, meeting: Meeting, shapes: Sequence[Shape | Framed]) -> Observation:

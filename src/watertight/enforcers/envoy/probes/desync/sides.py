@@ -1,5 +1,6 @@
 """The two who meet at one app: who attacks, and whose requests must stay their own."""
 
+import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from watertight.enforcers.envoy.probes.requests import (
     genuine,
     past_tls,
 )
-from watertight.enforcers.envoy.probes.ways import Way, fill, ways
+from watertight.enforcers.envoy.probes.ways import SEGMENT, Way, fill, ways
 from watertight.model.system import Gateway, Listen, Protocol, Route, System
 
 MARK = "probe-mark"
@@ -42,6 +43,11 @@ class Side:
     def saying(self, *lines: tuple[str, str]) -> "Side":
         """The same, with these header lines after its own."""
         return replace(self, base=replace(self.base, lines=(*self.base.lines, *lines)))
+
+    def apart(self) -> "Side":
+        """The same at a path of its own, where it may choose: a store keeps what it was sent."""
+        own = f"{SEGMENT}-{secrets.token_hex(4)}"
+        return replace(self, base=replace(self.base, target=self.base.target.replace(SEGMENT, own)))
 
     async def talk(self) -> Talk:
         """A connection of its own. Raises ``Absent``, ``Closed``."""
@@ -162,7 +168,7 @@ def outsider_at(system: System, name: str) -> Outsider | None:
     routes = system.routes_to(name)
     if not routes or system.gateway is None:
         return None
-    return Outsider(system.gateway, min(routes, key=lambda r: r.require is not None))
+    return Outsider(system.gateway, edge.handiest(routes)[0])
 
 
 def outsiders(system: System) -> Iterator[tuple[str, Listen, Outsider]]:
