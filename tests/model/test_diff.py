@@ -207,9 +207,12 @@ def test_a_new_channel_to_a_resource_shows_what_it_grants() -> None:
 
 def test_a_program_that_runs_on_without_new_variables_is_named() -> None:
     edit = ("gateway:", "  - {from: web, to: orders-db, tables: {orders: [select]}}\ngateway:")
-    [change] = awaiting_restart(BEFORE, after(edit))
+    awaiting = awaiting_restart(BEFORE, after(edit))
+    assert list(awaiting) == ["web"]
+    change = awaiting["web"]
     assert change.what.startswith("service web runs on: start its program anew")
     assert "orders-db" in change.what
-    assert not list(awaiting_restart(BEFORE, after()))
-    assert not list(awaiting_restart(BEFORE, after(edit, ("[./web]", "[./web2]"))))  # anew anyway
-    assert not list(awaiting_restart(None, after(edit)))
+    assert "`watertight restart web`" in change.what
+    assert not awaiting_restart(BEFORE, after())
+    assert not awaiting_restart(BEFORE, after(edit, ("[./web]", "[./web2]")))  # anew anyway
+    assert not awaiting_restart(None, after(edit))

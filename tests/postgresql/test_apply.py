@@ -63,20 +63,26 @@ async def test_what_is_declared_works_and_nothing_else(rig: Rig) -> None:
             session.execute("DELETE FROM orders")
 
 
-async def test_a_grant_made_by_hand_is_found_and_taken_back(rig: Rig) -> None:
+async def test_what_is_granted_or_revoked_by_hand_is_told_as_it_is_and_put_right(rig: Rig) -> None:
     await as_operator(
         rig,
         "GRANT DELETE ON orders TO orders",
+        "REVOKE SELECT ON orders FROM orders",
         "CREATE ROLE spy LOGIN PASSWORD 'x'",
         "ALTER SYSTEM SET log_connections = off",
     )
-    found = [
-        "role spy dropped",
-        "revoked: DELETE on TABLE public.orders from orders",
+    assert await drift(rig) == [
+        "not declared: role spy",
+        "not declared: DELETE on TABLE public.orders for orders",
+        "missing: SELECT on TABLE public.orders for orders",
         "ALTER SYSTEM set log_connections",
     ]
-    assert await drift(rig) == found
-    assert await apply(rig) == (*found[:2], "ALTER SYSTEM undone: log_connections")
+    assert await apply(rig) == (
+        "role spy dropped",
+        "revoked: DELETE on TABLE public.orders from orders",
+        "granted: SELECT on TABLE public.orders to orders",
+        "ALTER SYSTEM undone: log_connections",
+    )
     assert await drift(rig) == []
 
 

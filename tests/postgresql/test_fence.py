@@ -67,7 +67,9 @@ async def test_it_keeps_what_the_operator_set_for_it(rig: Rig) -> None:
     assert result.verdict is Verdict.BROKEN, result.observed
     assert "DROP OWNED" in result.observed
     assert await as_operator(rig, defaults) == before
-    assert "what services may not build: refused" in await rig.enforcer.drift(rig.plan, rig.host)
+    assert "what services may not build: not refused" in await rig.enforcer.drift(
+        rig.plan, rig.host
+    )
     await rig.enforcer.apply(rig.plan, rig.host)
 
 

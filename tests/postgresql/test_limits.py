@@ -89,13 +89,16 @@ async def test_what_a_role_set_for_its_later_sessions_is_found_and_taken_back(ri
         session.execute("ALTER ROLE orders SET statement_timeout = 0")
         session.execute("ALTER ROLE orders IN DATABASE orders SET row_security = off")
     await as_operator(rig, "ALTER ROLE ALL SET datestyle = 'German'")
-    found = [
+    assert await rig.enforcer.drift(rig.plan, rig.host) == [
+        "settings of role orders are not as declared (search_path, statement_timeout)",
+        "not declared: settings of everybody (DateStyle)",
+        "not declared: settings of role orders in database orders (row_security)",
+    ]
+    assert await apply(rig) == (
         "settings of role orders put right (search_path, statement_timeout)",
         "settings of everybody taken back (DateStyle)",
         "settings of role orders in database orders taken back (row_security)",
-    ]
-    assert await rig.enforcer.drift(rig.plan, rig.host) == found
-    assert await apply(rig) == tuple(found)
+    )
     assert await apply(rig) == ()
     with connect(rig, "orders") as session:
         assert session.execute("SHOW search_path").fetchone() == ('"$user", public',)

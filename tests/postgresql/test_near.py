@@ -6,7 +6,7 @@ from typing import cast
 from watertight.enforcers.postgresql.catalog import Found
 from watertight.enforcers.postgresql.compile import RolePlan
 from watertight.enforcers.postgresql.declaration import Grant, Kind, Target
-from watertight.enforcers.postgresql.steps import _not_there
+from watertight.enforcers.postgresql.privileges import _not_there
 
 ORDERS = Grant(Target(Kind.TABLE, "public", "orders"), "select")
 NOBODY = cast("RolePlan", None)

@@ -1,18 +1,22 @@
-"""Whoever takes what all sessions share is ended, and nobody else."""
+"""Whoever takes what all sessions share is ended, and nobody else; what was made is granted."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, closing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager, closing
 
 import psycopg
 import pytest
 import pytest_asyncio
 
 from tests.postgresql.rig import as_operator, connect, shop_database
+from tests.postgresql.shop import SHOP
 from tests.servers import Rig
-from watertight.enforcers.postgresql import watch
+from watertight.enforcers.postgresql import pending, watch
 from watertight.enforcers.postgresql.enforcer import PostgreSQLEnforcer
+from watertight.enforcers.postgresql.pending import Due, There
+from watertight.enforcers.resource import ServerPlan, Turn
+from watertight.model.load import load_text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -32,10 +36,22 @@ async def rig() -> AsyncIterator[Rig]:
 async def watched(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     monkeypatch.setattr(watch, "FULL_QUEUE", FILLED)
     monkeypatch.setattr(watch, "FULL_LOCKS", 0.05)
-    task = asyncio.ensure_future(PostgreSQLEnforcer().watch(rig.plan, rig.host))
+    task = asyncio.ensure_future(PostgreSQLEnforcer().watch(rig.plan, rig.host, mine))
     yield rig
     assert not task.done()
     task.cancel()
+
+
+@asynccontextmanager
+async def mine() -> AsyncIterator[bool]:
+    """Nobody else changes this server."""
+    yield True
+
+
+@asynccontextmanager
+async def never() -> AsyncIterator[bool]:
+    """An apply is under way all the time."""
+    yield False
 
 
 async def ended(session: psycopg.Connection[tuple[object, ...]]) -> None:
@@ -69,7 +85,7 @@ async def test_who_keeps_notifications_from_being_taken_is_ended(watched: Rig) -
 
 async def test_a_table_of_locks_that_is_full_is_emptied(rig: Rig) -> None:
     """Nobody can log in then; we are in."""
-    task = asyncio.ensure_future(PostgreSQLEnforcer().watch(rig.plan, rig.host))
+    task = asyncio.ensure_future(PostgreSQLEnforcer().watch(rig.plan, rig.host, mine))
     await asyncio.sleep(3 * watch.LOOK_SECONDS)  # it has looked, and knows everybody by name
     with ExitStack() as stack:
         takes = [stack.enter_context(closing(connect(rig, "billing"))) for _ in range(16)]
@@ -109,3 +125,122 @@ async def test_who_takes_hardly_less_than_all_locks_is_ended(watched: Rig) -> No
         takes.execute("SELECT count(pg_advisory_lock(g)) FROM generate_series(1, 20000) g")
         await ended(takes)
         waits.execute("SELECT FROM orders")
+
+
+# --- what services make, and others are granted ---------------------------------------------------
+
+READS = SHOP.replace(
+    "tables: {sales.totals: [select], ",
+    "tables: {stock.items: [select], stock.prices: {update: [amount]}, sales.totals: [select], ",
+).replace("functions: {place: [execute], ", "functions: {stock.one: [execute], place: [execute], ")
+MAKES = (
+    "CREATE TABLE stock.items (id int); REVOKE ALL ON stock.items FROM PUBLIC",
+    "CREATE TABLE stock.prices (id int)",
+    "CREATE FUNCTION stock.one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+)
+WAITS = [
+    "EXECUTE on stock.one for billing waits until it is there",
+    "SELECT on stock.items for billing waits until it is there",
+    "UPDATE (amount) on stock.prices for billing waits until it is there",
+]
+MISSING = "missing: SELECT on TABLE stock.items for billing"
+
+
+@asynccontextmanager
+async def reads(rig: Rig, monkeypatch: pytest.MonkeyPatch, turn: Turn) -> AsyncIterator[ServerPlan]:
+    """A service that reads what another makes, and a watch that hurries."""
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(pending, "LONGEST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(pending, "FIRST_PAUSE_SECONDS", 0.1)
+    plan = rig.compile(load_text(READS.replace("{port}", str(rig.host.port))))
+    await PostgreSQLEnforcer().apply(plan, rig.host)
+    watching = asyncio.ensure_future(PostgreSQLEnforcer().watch(plan, rig.host, turn))
+    try:
+        yield plan
+        assert not watching.done()
+    finally:
+        watching.cancel()
+        await as_operator(rig, "DROP SCHEMA stock CASCADE")
+        await PostgreSQLEnforcer().apply(rig.plan, rig.host)
+
+
+async def until(may: Callable[[], Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not await may():
+        assert time.monotonic() < deadline, "nobody granted it"
+        await asyncio.sleep(0.02)
+
+
+async def test_what_is_declared_is_granted_once_a_service_has_made_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enforcer = PostgreSQLEnforcer()
+    async with reads(rig, monkeypatch, mine) as plan:
+        assert sorted(await enforcer.waiting(plan, rig.host)) == WAITS
+        assert await enforcer.drift(plan, rig.host) == []
+        with (
+            closing(connect(rig, "migrator")) as makes,
+            closing(connect(rig, "billing")) as session,
+        ):
+
+            async def may(statement: str) -> bool:
+                try:
+                    session.execute(statement.encode())
+                except psycopg.errors.InsufficientPrivilege:
+                    return False
+                return True
+
+            for statement in MAKES:
+                makes.execute(statement.encode())
+            await until(lambda: may("SELECT FROM stock.items"))
+            await until(lambda: may("SELECT stock.one()"))
+            assert await enforcer.waiting(plan, rig.host) == WAITS[2:]  # there is no such column
+            makes.execute("ALTER TABLE stock.prices ADD amount int")
+            await until(lambda: may("UPDATE stock.prices SET amount = 1"))
+            assert not await may("UPDATE stock.prices SET id = 1")
+            assert not await may("DELETE FROM stock.items")
+            assert await enforcer.waiting(plan, rig.host) == []
+            assert await enforcer.drift(plan, rig.host) == []
+            # A migration makes it anew.
+            makes.execute("DROP TABLE stock.items; CREATE TABLE stock.items (id int, name text)")
+            await until(lambda: may("SELECT FROM stock.items"))
+            # What somebody takes back by hand is drift, and his until the operator applies.
+            await as_operator(rig, "REVOKE SELECT ON stock.items FROM billing")
+            await asyncio.sleep(10 * watch.LOOK_SECONDS)
+            assert await enforcer.drift(plan, rig.host) == [MISSING]
+            assert not await may("SELECT FROM stock.items")
+
+
+async def test_nothing_is_granted_out_of_turn_nor_on_what_no_service_made(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enforcer = PostgreSQLEnforcer()
+    async with reads(rig, monkeypatch, mine) as plan:
+        await as_operator(rig, "CREATE TABLE stock.items (id int)")
+        await asyncio.sleep(10 * watch.LOOK_SECONDS)
+        assert await enforcer.catch_up(plan, rig.host) == []
+        assert MISSING in await enforcer.drift(plan, rig.host)
+    async with reads(rig, monkeypatch, never) as plan:
+        with closing(connect(rig, "migrator")) as makes:
+            makes.execute("CREATE TABLE stock.items (id int)")
+        await asyncio.sleep(10 * watch.LOOK_SECONDS)
+        assert await enforcer.drift(plan, rig.host) == [MISSING]
+        granted = "granted: SELECT on TABLE stock.items to billing"
+        assert await enforcer.catch_up(plan, rig.host) == [granted]
+        assert await enforcer.drift(plan, rig.host) == []
+
+
+async def test_who_makes_and_drops_it_in_a_loop_is_granted_it_ever_more_seldom() -> None:
+    due, granted = Due(), []
+    for second in range(600):
+        new = There(0, second, 0, "TABLE stock.items", made=True, held=False)
+        if due.among([new], second):
+            due.tried(second)
+            granted.append(second)
+    assert granted[:5] == [0, 1, 3, 7, 15]
+    assert len(granted) < 20
+    # After some quiet, at once.
+    new = There(0, 900, 0, "TABLE stock.items", made=True, held=False)
+    assert due.among([new], 900)
+    due.tried(900)
+    assert due.among([new], 901)

@@ -90,3 +90,20 @@ def test_status_tells_the_time_it_is_up() -> None:
     assert child.status(5.0)["up_seconds"] == 0.0
     child.started(7, 1.0)
     assert child.status(5.0)["up_seconds"] == 4.0
+
+
+def test_it_is_outdated_while_a_start_would_give_it_something_else() -> None:
+    """Names only: a variable may hold a secret."""
+    child = Child({**WIRE, "environment": {"A": "1", "B": "secret"}})
+    assert child.status(0.0)["outdated"] == []
+    child.started(7, 1.0)
+    assert child.status(1.0)["outdated"] == []
+    child.wire = {**WIRE, "environment": {"A": "1", "C": "3"}, "argv": ["/bin/false"]}
+    assert child.status(1.0)["outdated"] == ["B", "C", "argv"]
+    child.wire = {**WIRE, "environment": {"B": "secret", "A": "1"}}
+    assert child.status(1.0)["outdated"] == []
+    child.wire = {**WIRE, "umask": 0}
+    child.ended("exit status 1", 2.0)
+    assert child.status(2.0)["outdated"] == []
+    child.started(8, 3.0)
+    assert child.status(3.0)["outdated"] == []

@@ -158,7 +158,13 @@ def _print_status(document: dict[str, Any]) -> None:
         stdout.print(f"\nGateway: https://{gateway['hostname']} at {gateway['address']}")
         for issuer in gateway["issuers"]:
             _print_issuer(issuer)
-    for service in document["services"]:
+    _print_services(document["services"])
+    _print_differences(document)
+
+
+def _print_services(services: list[dict[str, Any]]) -> None:
+    """What is wrong with one of them, and what to do."""
+    for service in services:
         for process in service["processes"]:
             if process["state"] != "running":
                 log = f"{STATE_DIRECTORY}/logs/{service['name']}.{process['name']}.log"
@@ -167,12 +173,18 @@ def _print_status(document: dict[str, Any]) -> None:
                     f"[yellow]{escape(service['name'])}[/yellow]: its {process['name']} is "
                     f"{process['state']}{escape(last)}. What it said: {escape(log)}"
                 )
+            if process["outdated"] and not service["revoked"]:
+                stderr.print(escape(one_line(_outdated(service["name"], process))))
         if service["proxy"]["connected"] and not service["proxy"]["answers"]:
             log = f"{STATE_DIRECTORY}/logs/{service['name']}.proxy.log"
             stderr.print(
                 f"[yellow]{escape(service['name'])}[/yellow]: its proxy runs, but does not answer: "
                 f"it hangs, or was stopped. After two minutes it is started again. Its log: {log}"
             )
+
+
+def _print_differences(document: dict[str, Any]) -> None:
+    """What is not as declared, and what this machine cannot."""
     if document["changing"]:
         stderr.print(
             f"[yellow]A change is under way ({escape(document['changing'])}):[/yellow] "
@@ -184,10 +196,25 @@ def _print_status(document: dict[str, Any]) -> None:
                 f"[yellow]drift[/yellow] {escape(one_line(f'{resource}: {difference}'))} "
                 "(`watertight apply` puts what is declared in force)"
             )
+    for resource, lines in document["waiting"].items():
+        for line in lines:
+            stderr.print(escape(one_line(f"{resource}: {line}.")))
     if document["finding"]:
         stderr.print(f"[red]{escape(document['finding'])}[/red]")
     if document["budget_finding"]:
         stderr.print(f"[yellow]{escape(document['budget_finding'])}[/yellow]")
+
+
+def _outdated(service: str, process: dict[str, Any]) -> str:
+    anew = (
+        f"`watertight restart {service}`"
+        if process["name"] == "app"
+        else "`watertight down` and `watertight up`"
+    )
+    return (
+        f"{service}: its {process['name']} runs on with other settings than it would start with "
+        f"now ({', '.join(process['outdated'])}). {anew} starts it anew."
+    )
 
 
 def _print_issuer(issuer: dict[str, Any]) -> None:

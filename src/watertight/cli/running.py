@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -52,11 +52,12 @@ SIGNS = {"+": "green", "-": "red", "~": "yellow"}
 Loading: TypeAlias = Callable[[Path], tuple[System, tuple[Finding, ...]]]
 
 
-def _changes(file: Path, load: Loading) -> tuple[System, tuple[Change, ...]]:
+def _changes(file: Path, load: Loading) -> tuple[System, tuple[Change, ...], Mapping[str, Change]]:
+    """What is declared, what that changes, and which programs run on without it."""
     system, _ = load(file)
     current = Store(find_declaration(file).resolve().parent / STATE_DIRECTORY).current()
-    changes = (*compare(current, system), *awaiting_restart(current, system))
-    return system, (*changes, *_forgotten(current, system))
+    changes = (*compare(current, system), *_forgotten(current, system))
+    return system, changes, awaiting_restart(current, system)
 
 
 def _forgotten(before: System | None, after: System) -> Iterator[Change]:
@@ -65,19 +66,27 @@ def _forgotten(before: System | None, after: System) -> Iterator[Change]:
             yield from enforcer.forgotten(before, after)
 
 
-def _drift(file: Path) -> dict[str, list[str]]:
-    """Resource → what differs from what is in force, which `apply` mends too; {} if none runs."""
+def _drift(file: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Resource → what differs from what is in force, which `apply` mends too, and what is granted
+    once it is there; {} if none runs."""
     try:
-        found = admin_client(file).get("/status")["drift"]
+        document = admin_client(file).get("/status")
     except NotRunning:
-        return {}
-    return {resource: differences for resource, differences in found.items() if differences}
+        return {}, {}
+    drift = {resource: found for resource, found in document["drift"].items() if found}
+    return drift, document["waiting"]
 
 
 def _print_changes(changes: tuple[Change, ...]) -> None:
     for change in changes:
         colour = SIGNS[change.sign]
         stdout.print(f"[{colour}]{change.sign}[/{colour}] {escape(change.what)}")
+
+
+def _say_what_waits(waiting: dict[str, list[str]]) -> None:
+    for resource, lines in waiting.items():
+        for line in lines:
+            say(one_line(f"{resource}: {line}."))
 
 
 @speaks_plainly
@@ -88,8 +97,9 @@ def plan(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEX
     Also what differs in the running servers from what is in force, as a `schema` file that was
     edited. It warns of what is not on this machine, for which `apply` refuses it here.
     """
-    system, changes = _changes(file, load_checked)
-    drift = _drift(file)
+    system, changes, awaiting = _changes(file, load_checked)
+    changes = (*changes, *awaiting.values())
+    drift, waiting = _drift(file)
     absent = absent_here(system, file)
     print_findings(absent, stderr)
     if output is Output.JSON:
@@ -100,6 +110,7 @@ def plan(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEX
                     for change in changes
                 ],
                 "drift": drift,
+                "waiting": waiting,
                 "absent": [finding_as_dict(finding) for finding in absent],
             }
         )
@@ -112,6 +123,8 @@ def plan(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEX
                 )
     else:
         say("Nothing would change.")
+    if output is Output.TEXT:
+        _say_what_waits(waiting)
     if absent:
         say("On this machine `apply` would refuse it, for what is not here.")
 
@@ -195,19 +208,22 @@ async def _serve_and_show(options: Options, output: Output, *, logs: bool) -> No
 @takes_file
 def apply(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
     """Make the running system what the declaration says; returns when every proxy has ACKed."""
-    _, changes = _changes(file, load_for_this_machine)
+    _, changes, awaiting = _changes(file, load_for_this_machine)
     client = admin_client(file)
     answer = client.post("/apply", {})
+    changes = (*changes, *(c for name, c in awaiting.items() if name in answer["outdated"]))
     if output is Output.JSON:
         print_json(
             {
                 "changes": [{"sign": c.sign, "what": c.what} for c in changes],
                 "versions": answer["versions"],
                 "servers": answer["servers"],
+                "waiting": answer["waiting"],
             }
         )
         return
     _print_changes(changes)
     for name, count in answer["servers"].items():
         say(f"{name} is ready: {counted(count, 'change')}.")
+    _say_what_waits(answer["waiting"])
     say(f"In force at {counted(len(answer['versions']), 'proxy', 'proxies')}.")

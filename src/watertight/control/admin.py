@@ -52,6 +52,12 @@ def admin_app(
             "services": len(system.services),
             "versions": dict(plane.deployment.versions()),
             "servers": dict(plane.server_changes),
+            "waiting": dict(await plane.servers.waiting()),
+            "outdated": [
+                pod.name
+                for pod in await plane.supervisor.status()
+                if any(process.outdated for process in pod.processes)
+            ],
         }
 
     async def do_rotate(body: Body) -> Body:

@@ -345,6 +345,10 @@ async def _apply(plane: ControlPlane, system: System) -> None:
         await plane.apply(system)
     finally:
         Store(plane.layout.state).set_current(plane.declared)
+    await plane.servers.catch_up()
+    for name, lines in (await plane.servers.waiting()).items():
+        for line in lines:
+            plane.say(f"{name}: {line}.")
 
 
 class _UvicornWithoutSignals(uvicorn.Server):

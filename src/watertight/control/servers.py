@@ -1,7 +1,8 @@
 """The databases and brokers of one running system, each held to its plan by its enforcer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from watertight.enforcers.resource import (
     ResourceEnforcer,
     ServerPlan,
     ServerProcess,
+    Waits,
     Watches,
 )
 from watertight.errors import WatertightError
@@ -78,6 +80,8 @@ class Servers:
         """Servers that are being started: they read their files when they do."""
         self._deliveries: dict[str, FileDelivery] = {}
         self._changed = asyncio.Event()
+        self._turns: dict[str, asyncio.Lock] = {}
+        """Resource → held by whoever changes what its server grants."""
 
     async def apply(
         self,
@@ -112,8 +116,9 @@ class Servers:
         before = self.in_force.get(name)
         if before is not None and before.process != server.process and await host.running():
             await host.stop()
-        applied = await enforcer.apply(server.plan, host)
-        self.in_force[name] = server
+        async with self._turns.setdefault(name, asyncio.Lock()):
+            applied = await enforcer.apply(server.plan, host)
+            self.in_force[name] = server
         self._coming -= {name}
         self._changed.set()  # its files may have changed since it read them
         tell(name, applied)
@@ -150,6 +155,39 @@ class Servers:
         trusted = {n: s for n, s in there.items() if not self._keeper.is_revoked(n)}
         found = await asyncio.gather(*(look(server) for server in trusted.values()))
         return dict(zip(trusted, found, strict=True))
+
+    async def catch_up(self) -> None:
+        """Grants what could not be granted before the programs of services had started."""
+
+        async def grant(server: Server) -> None:
+            enforcer = enforcer_of(server.plan)
+            async with self._turn(server) as ours:
+                if ours and isinstance(enforcer, Waits):
+                    done = await enforcer.catch_up(server.plan, self.host(server))
+                    if done:
+                        log.info("granted", resource=server.plan.resource, what=list(done))
+
+        for server in list(self.in_force.values()):
+            try:
+                await grant(server)
+            except (WatertightError, OSError) as error:  # it is tried again by whoever watches
+                log.info("not_granted", resource=server.plan.resource, reason=str(error))
+
+    async def waiting(self) -> Mapping[str, tuple[str, ...]]:
+        """What each server grants once it is there, of what is in force; {} if there is no such."""
+
+        async def look(server: Server) -> tuple[str, ...]:
+            enforcer = enforcer_of(server.plan)
+            if not isinstance(enforcer, Waits):
+                return ()
+            try:
+                return tuple(await enforcer.waiting(server.plan, self.host(server)))
+            except (WatertightError, OSError):
+                return ()  # that it cannot be asked is drift
+
+        trusted = {n: s for n, s in self.in_force.items() if not self._keeper.is_revoked(n)}
+        found = await asyncio.gather(*(look(server) for server in trusted.values()))
+        return {name: lines for name, lines in zip(trusted, found, strict=True) if lines}
 
     async def settle(self) -> None:
         """Returns once every server uses the identity and the roots that are current.
@@ -188,9 +226,19 @@ class Servers:
         enforcer, host = enforcer_of(server.plan), self.host(server)
         try:
             if isinstance(enforcer, Watches) and await host.running():
-                await enforcer.watch(server.plan, host)
+                await enforcer.watch(server.plan, host, lambda: self._turn(server))
         except (WatertightError, OSError) as error:
             log.info("server_not_watched", resource=server.plan.resource, reason=str(error))
+
+    @asynccontextmanager
+    async def _turn(self, server: Server) -> AsyncIterator[bool]:
+        """See ``Turn``: an apply waits for its end, and it for none."""
+        lock = self._turns.setdefault(server.plan.resource, asyncio.Lock())
+        if lock.locked() or self.in_force.get(server.plan.resource) is not server:
+            yield False
+            return
+        async with lock:
+            yield True
 
     async def _keep_current(self) -> None:
         """What fails is tried again."""

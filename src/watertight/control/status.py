@@ -51,6 +51,7 @@ async def snapshot(plane: ControlPlane) -> dict[str, Any]:
                         "restarts": process.restarts,
                         "up_seconds": round(process.up_seconds, 1),
                         "last_exit": process.last_exit,
+                        "outdated": list(process.outdated),
                     }
                     for process in (pod.processes if pod else ())
                 ],
@@ -68,6 +69,7 @@ async def snapshot(plane: ControlPlane) -> dict[str, Any]:
         "budget_finding": plane.layout.capabilities.budget_finding,
         "changing": changing or "",
         "drift": drift,
+        "waiting": {} if changing else dict(await plane.servers.waiting()),
         "services": services,
         "channels": channels,
         "gateway": _gateway(plane),

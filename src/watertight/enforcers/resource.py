@@ -11,10 +11,11 @@ docs/how-to/write-an-enforcer.md builds one, step by step.
 
 import signal
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -37,6 +38,10 @@ BUNDLE = "bundle.pem"
 """The roots to trust."""
 
 S = TypeVar("S", bound=Shape)
+
+Turn: TypeAlias = Callable[[], AbstractAsyncContextManager[bool]]
+"""Within it, nobody else changes what the server grants. Never waits; false: it is not to be had,
+or the plan is not in force any more."""
 
 
 class ServerMissing(WatertightError):
@@ -321,10 +326,31 @@ class Forgets(Protocol):
 class Watches(Protocol):
     """What an enforcer also has whose kind of server must be looked after while it runs."""
 
-    async def watch(self, plan: ServerPlan, host: ServerHost) -> None:
+    async def watch(self, plan: ServerPlan, host: ServerHost, turn: Turn, /) -> None:
         """Ends whoever takes what all others share, until it is cancelled.
 
-        Raises WatertightError or OSError when it cannot; it is then called again.
+        Where a grant is about what a service makes, it is given once that is there: only within a
+        ``turn``. Raises WatertightError or OSError when it cannot; it is then called again.
+        """
+        ...
+
+
+@runtime_checkable
+class Waits(Protocol):
+    """What an enforcer also has whose grants may be about what services make themselves."""
+
+    async def catch_up(self, plan: ServerPlan, host: ServerHost) -> Sequence[str]:
+        """Grants what is declared about what has come since ``apply``; what was done, a line each.
+        Call it within a turn.
+
+        Raises WatertightError or OSError.
+        """
+        ...
+
+    async def waiting(self, plan: ServerPlan, host: ServerHost) -> Sequence[str]:
+        """What is declared, but about something that is not there yet, a line each.
+
+        No drift: it is granted once it is there. Raises WatertightError or OSError.
         """
         ...
 

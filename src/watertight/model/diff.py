@@ -51,10 +51,12 @@ def compare(old: System | None, new: System) -> tuple[Change, ...]:
     )
 
 
-def awaiting_restart(old: System | None, new: System) -> Iterator[Change]:
-    """Programs that run on without the variables of a new channel, which alone restarts nothing."""
+def awaiting_restart(old: System | None, new: System) -> Mapping[str, Change]:
+    """Services whose programs run on without the variables of a new channel, which alone restarts
+    nothing; unless they have had them since an earlier channel."""
     if old is None:
-        return
+        return {}
+    found = {}
     known = {channel.name for channel in old.channels}
     for name, service in new.services.items():
         before = old.services.get(name)
@@ -62,12 +64,13 @@ def awaiting_restart(old: System | None, new: System) -> Iterator[Change]:
             continue
         gained = [c.target for c in new.outgoing(name) if c.name not in known]
         if gained:
-            yield Change(
+            found[name] = Change(
                 "~",
                 f"service {name} runs on: start its program anew to give it the variables of "
-                f"{', '.join(gained)} (`watertight env {name}`)",
+                f"{', '.join(gained)} (`watertight restart {name}`)",
                 at=service.at,
             )
+    return found
 
 
 def starts_anew(old: Service, new: Service) -> bool:

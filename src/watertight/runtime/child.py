@@ -3,7 +3,7 @@
 Sans-I/O: the init (:mod:`watertight.runtime.init`) tells it what happened and at what time.
 """
 
-from typing import Literal
+from typing import Any, Literal, cast
 
 from watertight.runtime.wire import ProcessStatus, ProcessWire
 
@@ -20,6 +20,9 @@ class Child:
 
     def __init__(self, wire: ProcessWire) -> None:
         self.wire = wire
+        """What it is started with the next time."""
+        self._running: ProcessWire | None = None
+        """What it was started with."""
         self.state: State = "stopped"
         self.pid: int | None = None
         self.restarts = 0
@@ -37,6 +40,7 @@ class Child:
         """It was forked; whether its program runs is not known yet."""
         self.state, self.pid, self._since, self.due = "starting", pid, now, None
         self.refusal = None
+        self._running = self.wire
 
     def executed(self) -> None:
         """Its program runs."""
@@ -81,4 +85,12 @@ class Child:
             "restarts": self.restarts,
             "up_seconds": round(now - self._since, 3) if self.pid is not None else 0.0,
             "last_exit": self.last_exit,
+            "outdated": self._outdated() if self.pid is not None else [],
         }
+
+    def _outdated(self) -> list[str]:
+        before, now = cast("dict[str, Any]", self._running or self.wire), dict(self.wire)
+        was, will = before["environment"], self.wire["environment"]
+        variables = {k for k in {*was, *will} if was.get(k) != will.get(k)}
+        others = {k for k in now if k != "environment" and before.get(k) != now[k]}
+        return [*sorted(variables), *sorted(others)]

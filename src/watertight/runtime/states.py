@@ -14,6 +14,9 @@ class ProcessState:
     restarts: int
     up_seconds: float
     last_exit: str | None
+    outdated: tuple[str, ...] = ()
+    """In what it would be another, if it were started now: names of variables, and of the other
+    keys of its :class:`~watertight.runtime.wire.ProcessWire`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,7 +260,13 @@ class Supervisor:
             return PodStatus(name, pod.pid, ())
         processes = tuple(
             ProcessState(
-                p["name"], p["pid"], p["state"], p["restarts"], p["up_seconds"], p["last_exit"]
+                p["name"],
+                p["pid"],
+                p["state"],
+                p["restarts"],
+                p["up_seconds"],
+                p["last_exit"],
+                tuple(p.get("outdated", ())),  # an init of an earlier version does not say it
             )
             for p in answer["processes"]
         )

@@ -106,3 +106,6 @@ class ProcessStatus(TypedDict):
     restarts: int
     up_seconds: float
     last_exit: str | None
+    outdated: list[str]
+    """In what it runs with something else than it would be started with now: variables (no values,
+    which may be secret), and other keys."""

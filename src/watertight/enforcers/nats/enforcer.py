@@ -12,6 +12,7 @@ from watertight.enforcers.resource import (
     ServerHost,
     ServerPlan,
     ServerProcess,
+    Turn,
 )
 from watertight.model.declaration import Shape
 from watertight.model.diff import Change
@@ -88,7 +89,7 @@ class NATSEnforcer:
 
         return await cut(plan, host, service)
 
-    async def watch(self, plan: ServerPlan, host: ServerHost) -> None:
+    async def watch(self, plan: ServerPlan, host: ServerHost, _turn: Turn, /) -> None:
         """See ``Watches``."""
         from watertight.enforcers.nats.watch import watch
 

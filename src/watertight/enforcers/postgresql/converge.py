@@ -19,6 +19,7 @@ from watertight.enforcers.postgresql.catalog import Found, databases, read
 from watertight.enforcers.postgresql.compile import OWNER, DatabasePlan
 from watertight.enforcers.postgresql.declaration import OUR_SCHEMA
 from watertight.enforcers.postgresql.definitions import Definitions, definitions, keep
+from watertight.enforcers.postgresql.privileges import Absent, closing_steps, grant_steps
 from watertight.enforcers.postgresql.reach import refuse_strangers
 from watertight.enforcers.postgresql.schema_file import (
     is_applied,
@@ -27,10 +28,7 @@ from watertight.enforcers.postgresql.schema_file import (
     to_run,
 )
 from watertight.enforcers.postgresql.steps import (
-    Absent,
     Step,
-    closing_steps,
-    grant_steps,
     ground_steps,
     identifier,
     missing_extension,
@@ -112,7 +110,7 @@ async def converge(plan: ServerPlan, host: ServerHost) -> tuple[str, ...]:
         for role in sorted({step.ends for step in done if step.ends}):
             await end_sessions(connection, role)
     done += [Step(f"ended, for it was in the way: {each}", "") for each in way.ended.values()]
-    return (*changed, *_told(found, [*(closed or ()), *done]))
+    return (*changed, *_told(found, [(step, step.says) for step in (*(closed or ()), *done)]))
 
 
 def _schema_text(plan: ServerPlan, host: ServerHost) -> str | None:
@@ -167,7 +165,7 @@ def _kept_out(plan: ServerPlan, way: Way, error: psycopg.Error) -> WatertightErr
 
 
 async def differences(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
-    """What :func:`converge` would change, and what it waits for; changes nothing."""
+    """What :func:`converge` would change, in the words of what is wrong; changes nothing."""
     database: DatabasePlan = plan.grants
     async with administer(plan, host) as connection:
         if database.name not in await databases(connection):
@@ -176,28 +174,28 @@ async def differences(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
     async with administer(plan, host, database.name) as connection:
         found = await read(connection, database)
         defined = await definitions(connection)
-    steps, absent = grant_steps(found, database)
-    lines = [s.says for s in (*role_steps(found, database), *preset_steps(found, database))]
-    lines += bounded([step.says for step in ground_steps(found, database)])
-    lines += _told(found, steps)
+    steps, _ = grant_steps(found, database)
+    lines = [s.found for s in (*role_steps(found, database), *preset_steps(found, database))]
+    lines += bounded([step.found for step in ground_steps(found, database)])
+    lines += _told(found, [(step, step.found) for step in steps])
     if not is_applied(found, database, text):
         lines.append(f"schema file {database.schema_file}: changed, not run yet")
     lines += [f"ALTER SYSTEM set {name}" for name in found.settings]
     outside = [f"{what}: {how} outside of apply" for what, how in defined.outside.items()]
     lines += bounded(outside)
     lines += [f"replication slot {slot}: nobody declared it" for slot in defined.slots]
-    return [*lines, *(f"pending: {each}" for each in absent)]
+    return lines
 
 
-def _told(found: Found, steps: Sequence[Step]) -> list[str]:
-    """First what is the operator's, then so many lines of each service's own things."""
+def _told(found: Found, steps: Iterable[tuple[Step, str]]) -> list[str]:
+    """What is said: first of what is the operator's, then so many lines of each service's own."""
     owner = {thing.what.partition(" ")[2]: thing.owner for thing in found.owned}
     lines: dict[str, list[str]] = {OWNER: []}
-    for step in steps:
+    for step, says in steps:
         whose = owner.get(step.thing.partition(" ")[2], OWNER)
         if step.thing.startswith("DEFAULT "):
             whose = step.thing.partition(" FOR ROLE ")[2].partition(" IN SCHEMA ")[0]
-        lines.setdefault(whose, []).append(step.says)
+        lines.setdefault(whose, []).append(says)
     ours = list(dict.fromkeys(lines.pop(OWNER)))
     return [*ours, *(line for some in lines.values() for line in bounded(some))]
 
@@ -311,7 +309,7 @@ async def _grants(connection: Connection, plan: ServerPlan) -> list[Step]:
 def refuse_absent(database: DatabasePlan, absent: Sequence[Absent]) -> None:
     """What nobody may make will not come by itself. Raises :class:`ServerRefused`."""
     for each in absent:
-        if not database.pending(each.grant):
+        if not (each.comes and database.pending(each.grant)):
             message = each.message[0].upper() + each.message[1:]
             raise ServerRefused(each.role.at, message, each.remedy)
 

@@ -18,6 +18,7 @@ from watertight.enforcers.resource import (
     ServerHost,
     ServerPlan,
     ServerProcess,
+    Turn,
 )
 from watertight.model.declaration import Shape
 from watertight.model.findings import Finding
@@ -92,11 +93,23 @@ class PostgreSQLEnforcer:
 
         return await revoke(plan, host, service)
 
-    async def watch(self, plan: ServerPlan, host: ServerHost) -> None:
+    async def watch(self, plan: ServerPlan, host: ServerHost, turn: Turn, /) -> None:
         """See ``Watches``."""
         from watertight.enforcers.postgresql.watch import watch
 
-        await watch(plan, host)
+        await watch(plan, host, turn)
+
+    async def catch_up(self, plan: ServerPlan, host: ServerHost) -> Sequence[str]:
+        """See ``Waits``."""
+        from watertight.enforcers.postgresql.pending import catch_up
+
+        return await catch_up(plan, host)
+
+    async def waiting(self, plan: ServerPlan, host: ServerHost) -> Sequence[str]:
+        """See ``Waits``."""
+        from watertight.enforcers.postgresql.pending import waiting
+
+        return await waiting(plan, host)
 
     def render(self, system: System, resource: Resource) -> Mapping[str, str]:
         """What the administrator of a server of somebody else's puts in place: name → text."""

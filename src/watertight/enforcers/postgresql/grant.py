@@ -17,7 +17,7 @@ from watertight.enforcers.postgresql.converge import refuse_absent
 from watertight.enforcers.postgresql.declaration import Kind
 from watertight.enforcers.postgresql.external import statements
 from watertight.enforcers.postgresql.limits import RESERVED
-from watertight.enforcers.postgresql.steps import Absent, grant_steps, says
+from watertight.enforcers.postgresql.privileges import Absent, grant_steps, says
 from watertight.enforcers.resource import AdminRefused, ServerRefused
 from watertight.errors import WatertightError
 from watertight.model.system import Resource, System

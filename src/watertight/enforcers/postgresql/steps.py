@@ -1,6 +1,7 @@
 """What must be done so that a server is as planned: found, and wanted → statements. Pure.
 
-The same steps are what `apply` executes and what `drift` tells.
+The same steps are what `apply` executes and what `drift` tells, each in words of its own: what was
+done to mend a thing reads as the contrary of what is wrong with it.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from watertight.enforcers.postgresql.catalog import (
     Found,
     FoundRole,
-    Held,
     Membership,
     Owned,
     Preset,
@@ -19,20 +19,15 @@ from watertight.enforcers.postgresql.compile import (
     OPERATOR,
     OWNER,
     DatabasePlan,
-    RolePlan,
-    wanted,
 )
 from watertight.enforcers.postgresql.declaration import (
     DEFAULT_SCHEMA,
-    MAINTAIN,
-    MAINTAIN_SINCE,
     OUR_SCHEMA,
-    Grant,
     Kind,
 )
 from watertight.enforcers.postgresql.fence import FENCE
 from watertight.model.document import quoted
-from watertight.model.nearest import did_you_mean, nearest
+from watertight.model.nearest import did_you_mean
 
 GRANTORS_SINCE = 160_000
 """A membership is known by who granted it since 16."""
@@ -41,15 +36,6 @@ NOTHING: frozenset[str] = frozenset()
 NO_LIMIT = -1
 IS_OWNER = frozenset({"rolinherit"})
 """It is a member of one role alone, ``pg_database_owner``, to which ``public`` belongs."""
-LANGUAGES = ("plpgsql", "sql")
-_DEFAULT_KINDS = {
-    "r": "TABLES",
-    "S": "SEQUENCES",
-    "f": "FUNCTIONS",
-    "T": "TYPES",
-    "n": "SCHEMAS",
-    "L": "LARGE OBJECTS",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +43,21 @@ class Step:
     """One statement, and what it changes in a person's words."""
 
     says: str
+    """Once it is done: ``granted: …``."""
     sql: str
+    found: str = ""
+    """As long as it is not: ``missing: …``."""
     ends: str | None = None
     """The role whose sessions hold rights that they should not: they are ended."""
     thing: str = ""
     """What a privilege is about, as SQL."""
 
 
-_FENCED = Step("what services may not build: refused", FENCE)
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """A grant about something that is not there."""
-
-    role: RolePlan
-    grant: Grant
-    message: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.grant} to {self.role.name}: {self.message}"
+FENCED = Step(
+    "what services may not build: refused",
+    FENCE,
+    found="what services may not build: not refused",
+)
 
 
 def identifier(name: str) -> str:
@@ -88,9 +68,6 @@ def identifier(name: str) -> str:
 def literal(text: str) -> str:
     """A string as SQL (``standard_conforming_strings`` is on)."""
     return "'" + text.replace("'", "''") + "'"
-
-
-# --- roles, and what belongs to them ------------------------------------------------------------
 
 
 def role_steps(found: Found, plan: DatabasePlan) -> Iterator[Step]:
@@ -118,6 +95,7 @@ def _role(
         yield Step(
             f"role {name} made",
             f"CREATE ROLE {identifier(name)} {_attributes(attributes)} {limit}",
+            found=f"missing: role {name}",
         )
     elif found.attributes != attributes or found.limited:
         now = ", ".join(sorted(found.attributes ^ attributes)) or "password or end"
@@ -125,13 +103,18 @@ def _role(
             f"role {name} put right ({now})",
             f"ALTER ROLE {identifier(name)} {_attributes(attributes)} "
             f"{limit} PASSWORD NULL VALID UNTIL 'infinity'",
+            found=f"role {name} is not as declared ({now})"
+            if attributes
+            else f"not declared: role {name} ({now})",
             ends=name,
         )
     elif found.connections != connections:
         # Whoever is in stays: to have too many sessions is not to have too many rights.
+        now = f"connections: {found.connections}, should be {connections}"
         yield Step(
-            f"role {name} put right (connections: {found.connections}, should be {connections})",
+            f"role {name} put right ({now})",
             f"ALTER ROLE {identifier(name)} {limit}",
+            found=f"role {name} is not as declared ({now})",
         )
 
 
@@ -149,14 +132,20 @@ def preset_steps(found: Found, plan: DatabasePlan) -> Iterator[Step]:
             f"ALTER ROLE {identifier(preset.role)} SET {_setting(name)} = {literal(value)}"
             for name, value in preset.settings
         ]
+        names = ", ".join(sorted(odd))
         yield Step(
-            f"settings of {_whose(preset)} put right ({', '.join(sorted(odd))})",
+            f"settings of {_whose(preset)} put right ({names})",
             "; ".join([_reset(preset), *sets]),
+            found=f"settings of {_whose(preset)} are not as declared ({names})",
         )
     known = {(p.role, p.database) for p in right}
     for preset in sorted(p for p in there.values() if (p.role, p.database) not in known):
         names = ", ".join(name for name, _ in preset.settings)
-        yield Step(f"settings of {_whose(preset)} taken back ({names})", _reset(preset))
+        yield Step(
+            f"settings of {_whose(preset)} taken back ({names})",
+            _reset(preset),
+            found=f"not declared: settings of {_whose(preset)} ({names})",
+        )
 
 
 def _whose(preset: Preset) -> str:
@@ -195,7 +184,12 @@ def disable(name: str) -> str:
 def drop(name: str) -> Step:
     """A role that owns nothing goes, with all that was granted to it."""
     role = identifier(name)
-    return Step(f"role {name} dropped", f"DROP OWNED BY {role}; DROP ROLE {role}", ends=name)
+    return Step(
+        f"role {name} dropped",
+        f"DROP OWNED BY {role}; DROP ROLE {role}",
+        found=f"not declared: role {name}",
+        ends=name,
+    )
 
 
 def _leave(found: Found, membership: Membership) -> Step:
@@ -206,6 +200,7 @@ def _leave(found: Found, membership: Membership) -> Step:
         f"role {membership.member} taken out of {membership.role}",
         f"REVOKE {identifier(membership.role)} FROM {identifier(membership.member)}"
         f"{grantor} CASCADE",
+        found=f"not declared: role {membership.member} is in {membership.role}",
         ends=membership.member,
     )
 
@@ -216,12 +211,14 @@ def ground_steps(found: Found, plan: DatabasePlan) -> Iterator[Step]:
         yield Step(
             f"database {plan.name} given to {OWNER}",
             f"ALTER DATABASE {identifier(plan.name)} OWNER TO {identifier(OWNER)}",
+            found=f"database {plan.name} is {found.owner}'s, not {OWNER}'s",
         )
     schemas = {key[1] for key in found.objects if key[0] is Kind.SCHEMA}
     for schema in sorted({DEFAULT_SCHEMA, *plan.schemas} - schemas):
         yield Step(
             f"schema {schema} made",
             f"CREATE SCHEMA {identifier(schema)} AUTHORIZATION {identifier(OWNER)}",
+            found=f"missing: schema {schema}",
         )
     if OUR_SCHEMA not in schemas:
         yield Step(
@@ -229,19 +226,22 @@ def ground_steps(found: Found, plan: DatabasePlan) -> Iterator[Step]:
             f"CREATE SCHEMA {OUR_SCHEMA} AUTHORIZATION {identifier(OPERATOR)}; "
             f"CREATE TABLE {OUR_SCHEMA}.schema_files "
             "(name text PRIMARY KEY, sha256 text NOT NULL, at timestamptz DEFAULT now())",
+            found=f"missing: schema {OUR_SCHEMA}",
         )
     for extension in plan.extensions:
         if extension in found.available_extensions - found.extensions:
             yield Step(
                 f"extension {extension} made",
                 f"CREATE EXTENSION {identifier(extension)} WITH SCHEMA {DEFAULT_SCHEMA}",
+                found=f"missing: extension {extension}",
             )
     if not found.fenced:
-        yield _FENCED
+        yield FENCED
     for table, key, owner in found.keys:
         yield Step(
             f"foreign key {key} of {table} dropped: it had code of {owner} run as others",
             f"ALTER {table} DROP CONSTRAINT {key}",
+            found=f"foreign key {key} of {table} has code of {owner} run as others",
         )
     creates = {role.name: role.creates for role in plan.roles}
     left = [
@@ -260,6 +260,7 @@ def _given_back(thing: Owned) -> Step:
     return Step(
         f"{thing.what} of {thing.owner} given to {heir}",
         f"ALTER {thing.what} OWNER TO {identifier(heir)}",
+        found=f"{thing.what} is {thing.owner}'s, who may make nothing there",
         ends=thing.owner,
     )
 
@@ -267,23 +268,6 @@ def _given_back(thing: Owned) -> Step:
 def _heir(thing: Owned) -> str:
     """Not the database's owner: a view or a function of a service's would then do as he may."""
     return OWNER if thing.what.startswith("SCHEMA ") else NOBODY
-
-
-def closing_steps(found: Found, plan: DatabasePlan) -> list[Step]:
-    """What must be in force before a schema file runs: for all, whenever they began.
-
-    By what is taken here somebody could put things where the file finds them.
-    """
-    steps = [] if found.fenced else [_FENCED]
-    rights, _ = _wanted(found, plan)
-    owned = {thing.what for thing in found.owned if thing.owner != OWNER}
-    return steps + [
-        _revoke(held)
-        for held in sorted(found.held - rights)
-        if held.privilege == "CREATE"
-        or (held.privilege == "TRIGGER" and held.what.startswith("TABLE "))
-        if held.what not in owned and held.grantee != NOBODY
-    ]
 
 
 def missing_extension(found: Found, plan: DatabasePlan) -> tuple[str, str] | None:
@@ -296,131 +280,3 @@ def missing_extension(found: Found, plan: DatabasePlan) -> tuple[str, str] | Non
                 or "Install the package that brings it, or delete it.",
             )
     return None
-
-
-# --- privileges ---------------------------------------------------------------------------------
-
-
-def grant_steps(found: Found, plan: DatabasePlan) -> tuple[list[Step], list[Absent]]:
-    """What is granted too much, then what too little; and what cannot be granted yet."""
-    rights, absent = _wanted(found, plan)
-    extra, missing = found.held - rights, rights - found.held
-    return [*map(_revoke, sorted(extra)), *map(_grant, sorted(missing))], absent
-
-
-def _wanted(found: Found, plan: DatabasePlan) -> tuple[set[Held], list[Absent]]:
-    rights = {
-        Held(f"LANGUAGE {language}", "", role, "USAGE")
-        for language in LANGUAGES
-        for role in plan.creators
-    }
-    rights |= {Held(found.database, "", role.name, "CONNECT") for role in plan.roles}
-    rights |= {Held(found.database, "", r.name, "TEMPORARY") for r in plan.roles if r.temporary}
-    rights |= {
-        Held(routine, "", role.name, "EXECUTE")
-        for routine in found.advisory_locks
-        for role in plan.roles
-        if role.advisory_locks
-    }
-    # It shows everybody what he may use, and nothing else; half the world's tools ask it.
-    rights.add(Held("SCHEMA information_schema", "", "", "USAGE"))
-    rights |= {Held(view, "", "", "SELECT") for view in found.readable_schema}
-    # The checks of foreign keys look for a table as its owner.
-    rights |= {
-        Held(what, "", NOBODY, "USAGE")
-        for thing in found.owned
-        if thing.owner == NOBODY
-        for what in found.objects.get((Kind.SCHEMA, thing.schema, ""), ())
-    }
-    absent = []
-    for role, grant in wanted(plan):
-        if grant.privilege == MAINTAIN and found.version < MAINTAIN_SINCE * 10_000:
-            absent.append(_too_old(found, role, grant))
-            continue
-        targets = found.objects.get((grant.target.kind, grant.target.schema, grant.target.name), ())
-        if not targets:
-            absent.append(_not_there(found, role, grant))
-        for what in targets:
-            if grant.column and grant.column not in found.columns.get(what, frozenset()):
-                absent.append(_no_column(found, role, grant, what))
-            elif not _owns(found, role.name, what):
-                column = grant.column or ""
-                rights.add(Held(what, column, role.name, grant.privilege.upper()))
-    return rights, absent
-
-
-def _owns(found: Found, role: str, what: str) -> bool:
-    """Who owns a thing has every right to it already; the catalogs list none of them."""
-    return any(thing.owner == role and thing.what == what for thing in found.owned)
-
-
-def _not_there(found: Found, role: RolePlan, grant: Grant) -> Absent:
-    kind, schema, name = grant.target.kind, grant.target.schema, grant.target.name
-    same = [f"{s}.{n}" if n else s for k, s, n in found.objects if k is kind]
-    # The schema is no likeness: by its name alone, and only then in others.
-    bare = nearest(name, [n for k, s, n in found.objects if k is kind and s == schema and n])
-    near = f"Did you mean {quoted(f'{schema}.{bare}')}?" if name and bare else ""
-    if not near:
-        others = [f"{s}.{n}" for k, s, n in found.objects if n == name and s != schema and n]
-        near = did_you_mean(str(grant.target), others if name else same)
-    if not near and len(same) == 1:
-        near = f"Did you mean {quoted(same[0])}? It is the only {kind}."
-    return Absent(
-        role,
-        grant,
-        f"there is no {kind} {quoted(str(grant.target))}.",
-        near or "Let the resource's `schema` file make it, or delete the grant.",
-    )
-
-
-def _too_old(found: Found, role: RolePlan, grant: Grant) -> Absent:
-    return Absent(
-        role,
-        grant,
-        f"`{MAINTAIN}` needs PostgreSQL {MAINTAIN_SINCE}; this server is "
-        f"{found.version // 10_000}.",
-        "Delete the grant: here only a table's owner may maintain it.",
-    )
-
-
-def _no_column(found: Found, role: RolePlan, grant: Grant, what: str) -> Absent:
-    return Absent(
-        role,
-        grant,
-        f"{quoted(str(grant.target))} has no column {quoted(str(grant.column))}.",
-        did_you_mean(str(grant.column), found.columns.get(what, frozenset()))
-        or "Let the resource's `schema` file make it, or delete the grant.",
-    )
-
-
-def _revoke(held: Held) -> Step:
-    sql = _statement(held, f"REVOKE {_privilege(held)}", f"FROM {_to(held)} CASCADE")
-    return Step(f"revoked: {says(held)} from {held.grantee or 'everybody'}", sql, thing=held.what)
-
-
-def _grant(held: Held) -> Step:
-    sql = _statement(held, f"GRANT {_privilege(held)}", f"TO {_to(held)}")
-    return Step(f"granted: {says(held)} to {held.grantee or 'everybody'}", sql, thing=held.what)
-
-
-def _statement(held: Held, verb: str, whom: str) -> str:
-    kind, _, rest = held.what.partition(" ")
-    if kind != "DEFAULT":
-        return f"{verb} ON {held.what} {whom}"
-    letter, _, scope = rest.partition(" ")
-    return f"ALTER DEFAULT PRIVILEGES {scope} {verb} ON {_DEFAULT_KINDS[letter]} {whom}"
-
-
-def _privilege(held: Held) -> str:
-    return held.privilege + (f" ({identifier(held.column)})" if held.column else "")
-
-
-def _to(held: Held) -> str:
-    return identifier(held.grantee) if held.grantee else "PUBLIC"
-
-
-def says(held: Held) -> str:
-    """A privilege in words: ``SELECT (name) on TABLE public.customers``."""
-    option = " with grant option" if held.grantable else ""
-    column = f" ({held.column})" if held.column else ""
-    return f"{held.privilege}{column}{option} on {held.what}"

@@ -3,9 +3,13 @@
 Locks are bounded by a session's memory only as long as each costs some (``locks``); notifications
 that one session does not take are kept for it on the disk. No setting bounds either, and a role may
 lift each timeout of its own. We stay logged in, for when the locks have run out nobody can.
+
+And grants what is declared on the things that services make (``pending``), once they have.
 """
 
 import asyncio
+import itertools
+import time
 from dataclasses import dataclass
 
 import psycopg
@@ -15,11 +19,14 @@ from psycopg.rows import class_row
 from watertight.enforcers.postgresql.admin import Connection, administer
 from watertight.enforcers.postgresql.compile import DatabasePlan
 from watertight.enforcers.postgresql.locks import USUAL_LOCKS
-from watertight.enforcers.resource import ServerHost, ServerPlan
+from watertight.enforcers.postgresql.pending import Due, grant, there
+from watertight.enforcers.resource import ServerHost, ServerPlan, Turn
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
+LOOKS_A_GRANT = 2
+"""So seldom we look for what was made."""
 FULL_LOCKS = 0.9
 """Of the places for locks: savepoints, which cost memory, take less."""
 FULL_QUEUE, FULL_SMALL_QUEUE = 0.01, 0.5
@@ -46,19 +53,43 @@ class Taken:
     """How full the queue of notifications is, of 1."""
 
 
-async def watch(plan: ServerPlan, host: ServerHost) -> None:
+async def watch(plan: ServerPlan, host: ServerHost, turn: Turn) -> None:
     """See ``Watches``. Raises WatertightError when the server ends or lets us in no more."""
     database: DatabasePlan = plan.grants
+    due = Due()
     async with administer(plan, host, database.name) as connection:
         full = FULL_SMALL_QUEUE if _is_small(connection) else FULL_QUEUE
-        while True:
+        for number in itertools.count():
             try:
                 await _look(connection, plan.resource, full)
+                if number % LOOKS_A_GRANT == 0:
+                    await _grant(connection, plan, due, turn)
             except psycopg.Error as error:
                 if connection.closed:
                     raise
                 log.warning("not_looked", resource=plan.resource, reason=str(error))
             await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _grant(connection: Connection, plan: ServerPlan, due: Due, turn: Turn) -> None:
+    """What fails is tried again, ever more seldom."""
+    now = time.monotonic()
+    grants = due.among(await there(connection, plan.grants), now)
+    if not grants:
+        return
+    async with turn() as ours:
+        if not ours:
+            return
+        due.tried(now)
+        try:
+            done = await grant(connection, plan.grants, grants)
+        except psycopg.Error as error:
+            if connection.closed:
+                raise
+            log.info("not_granted", resource=plan.resource, reason=str(error))
+            return
+    due.granted(grants)
+    log.info("granted", resource=plan.resource, what=done)
 
 
 def _is_small(connection: Connection) -> bool:
