@@ -20,6 +20,7 @@ from watertight.control.plane import ControlPlane
 from watertight.control.requests import What
 from watertight.control.revocation import restore, revoke
 from watertight.control.rotation import rotate
+from watertight.control.servers import want
 from watertight.enforcers.contract import Verdict
 from watertight.enforcers.registry import enforcers, resource_enforcers, resource_flaws
 from watertight.model.addresses import loopback_addresses
@@ -102,6 +103,24 @@ async def test_a_second_apply_changes_nothing(library: ControlPlane) -> None:
     host = library.servers.host(server)
     assert (await enforcer.apply(server.plan, host)).changed == ()
     assert await enforcer.drift(server.plan, host) == []
+
+
+async def test_a_turn_is_to_be_had_between_applies_and_while_its_plan_is_in_force(
+    library: ControlPlane,
+) -> None:
+    """Else what a revocation takes away could be granted again behind it."""
+    servers = library.servers
+    [server] = servers.in_force.values()
+    async with servers._turn(server) as ours:
+        assert ours
+        async with servers._turn(server) as twice:
+            assert not twice
+        applying = asyncio.ensure_future(servers.apply(want(library.declared, library.placement)))
+        await asyncio.sleep(0.5)
+        assert servers.in_force["books"] is server  # it waits
+    await applying
+    async with servers._turn(server) as late:
+        assert not late
 
 
 async def test_what_is_changed_by_hand_is_found_and_taken_back(library: ControlPlane) -> None:

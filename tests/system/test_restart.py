@@ -180,6 +180,36 @@ def test_one_program_is_new_and_all_else_goes_on(system: System) -> None:
     assert all(after[name] >= seconds for name, seconds in before.items())
 
 
+def test_who_lacks_the_variables_of_a_new_channel_is_named_until_it_has_them(
+    system: System,
+) -> None:
+    file = system.folder / "watertight.yaml"
+    more = DECLARATION + "  - {from: worker, to: web, allow: [GET /]}\n"
+    file.write_text(more)
+    assert "`watertight restart worker`" in system.watertight("apply")
+    said = " ".join(system.watertight("status").split())  # and is no reason to fail
+    assert "worker: its app runs on with other settings" in said
+    assert "(WEB_URL)" in said
+    assert outdated(system) == {"worker/app": ["WEB_URL"]}
+    system.watertight("restart", "worker")
+    assert outdated(system) == {}
+    # It has them now, and has them still when the channel is back.
+    file.write_text(DECLARATION)
+    system.watertight("apply")
+    file.write_text(more)
+    assert "restart" not in system.watertight("apply")
+    assert outdated(system) == {}
+
+
+def outdated(system: System) -> dict[str, list[str]]:
+    return {
+        f"{service['name']}/{process['name']}": process["outdated"]
+        for service in system.status()["services"]
+        for process in service["processes"]
+        if process["outdated"]
+    }
+
+
 @pytest.mark.parametrize("program", [GRACEFUL, CARELESS], ids=["graceful", "careless"])
 def test_no_request_is_lost_while_a_program_is_away(system: System, program: str) -> None:
     """It is gone for a second and a half: GET and POST wait, and it need not know how to end."""
