@@ -233,14 +233,50 @@ async def test_nothing_is_granted_out_of_turn_nor_on_what_no_service_made(
 async def test_who_makes_and_drops_it_in_a_loop_is_granted_it_ever_more_seldom() -> None:
     due, granted = Due(), []
     for second in range(600):
-        new = There(0, second, 0, "TABLE stock.items", made=True, held=False)
-        if due.among([new], second):
-            due.tried(second)
+        new = [There(0, second, 0, "TABLE stock.items", made=True, held=False)]
+        if now := due.among(new, second):
+            due.tried(now, now, second)
             granted.append(second)
     assert granted[:5] == [0, 1, 3, 7, 15]
     assert len(granted) < 20
+    # Which delays nobody else's.
+    others = There(1, 7, 0, "TABLE other.things", made=True, held=False)
+    last = There(0, 600, 0, "TABLE stock.items", made=True, held=False)
+    assert due.among([others, last], 600) == [others]
+    # What failed is tried again; what was done is not done again, if somebody takes it back.
+    due.tried([others], [], 600)
+    assert due.among([others], 601) == [others]
+    due.tried([others], [others], 601)
+    assert due.among([others], 700) == []
     # After some quiet, at once.
-    new = There(0, 900, 0, "TABLE stock.items", made=True, held=False)
-    assert due.among([new], 900)
-    due.tried(900)
-    assert due.among([new], 901)
+    for second in (900, 901):
+        new = [There(0, second, 0, "TABLE stock.items", made=True, held=False)]
+        assert due.among(new, second) == new
+        due.tried(new, new, second)
+
+
+async def test_who_hinders_his_own_grant_hinders_nobody_elses(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An open transaction that has altered the table, and one that was granted all the same."""
+    async with reads(rig, monkeypatch, mine) as plan:
+        with (
+            closing(connect(rig, "migrator")) as makes,
+            closing(connect(rig, "migrator")) as hinders,
+        ):
+            hinders.execute(MAKES[0].encode())
+            hinders.execute("BEGIN")
+            hinders.execute("ALTER TABLE stock.items ADD name text")
+            makes.execute(MAKES[2].encode())
+            held = "SELECT has_function_privilege('billing', 'stock.one()', 'EXECUTE')"
+
+            async def given() -> bool:
+                return await as_operator(rig, held) == [(True,)]
+
+            await until(given)
+            hinders.execute("COMMIT")
+
+            async def nothing_missing() -> bool:
+                return await PostgreSQLEnforcer().drift(plan, rig.host) == []
+
+            await until(nothing_missing)

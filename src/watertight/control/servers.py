@@ -163,9 +163,7 @@ class Servers:
             enforcer = enforcer_of(server.plan)
             async with self._turn(server) as ours:
                 if ours and isinstance(enforcer, Waits):
-                    done = await enforcer.catch_up(server.plan, self.host(server))
-                    if done:
-                        log.info("granted", resource=server.plan.resource, what=list(done))
+                    await enforcer.catch_up(server.plan, self.host(server))
 
         for server in list(self.in_force.values()):
             try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+import structlog
 from psycopg.rows import class_row
 
 from watertight.enforcers.postgresql.admin import Connection, administer
@@ -23,7 +24,8 @@ from watertight.enforcers.postgresql.declaration import (
 from watertight.enforcers.postgresql.privileges import grant_step, says
 from watertight.enforcers.postgresql.told import bounded
 from watertight.enforcers.resource import ServerHost, ServerPlan
-from watertight.errors import WatertightError
+
+log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0
 """After a grant, or one that failed; twice as long each time, for who makes and drops a thing in a
@@ -93,52 +95,61 @@ class Due:
         self._had: set[tuple[int, int, int]] = set()
         """What was granted: if it is not any more, somebody took it back by hand, which is drift,
         and not ours to undo unasked."""
-        self._pause, self._next = FIRST_PAUSE_SECONDS, 0.0
+        self._pauses: dict[int, tuple[float, float]] = {}
+        """Of each grant, so that nobody's loop delays another's: the next pause, and until when."""
 
     def among(self, found: Sequence[There], now: float) -> list[There]:
         """Those to grant at this moment."""
         self._had = {t.key for t in found if t.held or t.key in self._had}
-        if now < self._next:
-            return []
-        return [t for t in found if t.made and not t.held and t.key not in self._had]
+        due = [t for t in found if t.made and not t.held and t.key not in self._had]
+        return [t for t in due if now >= self._pauses.get(t.number, (0.0, 0.0))[1]]
 
-    def tried(self, now: float) -> None:
-        """To grant some was tried; also if it failed."""
-        if now >= self._next + self._pause:
-            self._pause = FIRST_PAUSE_SECONDS
-        self._next = now + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
-
-    def granted(self, grants: Sequence[There]) -> None:
-        """It was done."""
-        self._had |= {each.key for each in grants}
+    def tried(self, grants: Sequence[There], done: Sequence[There], now: float) -> None:
+        """These it was tried to grant, and these were."""
+        self._had |= {each.key for each in done}
+        for number in {each.number for each in grants}:
+            pause, until = self._pauses.get(number, (FIRST_PAUSE_SECONDS, now))
+            if now >= until + pause:
+                pause = FIRST_PAUSE_SECONDS
+            self._pauses[number] = (min(2 * pause, LONGEST_PAUSE_SECONDS), now + pause)
 
 
-async def grant(connection: Connection, plan: DatabasePlan, due: Sequence[There]) -> list[str]:
-    """Grants them, in one transaction; what was done. Raises psycopg.Error, and nothing was."""
-    asked = can_pend(plan, connection.info.server_version)
-    done = []
-    async with connection.transaction():
-        for each in due:
-            role, about = asked[each.number]
-            held = Held(each.what, about.column or "", role.name, about.privilege.upper())
-            step = grant_step(held)
-            await connection.execute(step.sql.encode())
-            done.append(step.says)
-    return bounded(done)
+async def grant(
+    connection: Connection, plan: ServerPlan, due: Sequence[There]
+) -> tuple[list[There], list[str]]:
+    """Grants each by itself, for what hinders one is its maker's doing: which were, and in words.
+
+    Raises psycopg.Error if the connection breaks.
+    """
+    asked = can_pend(plan.grants, connection.info.server_version)
+    done, says = [], []
+    for each in due:
+        role, about = asked[each.number]
+        step = grant_step(Held(each.what, about.column or "", role.name, about.privilege.upper()))
+        try:
+            async with connection.transaction():
+                await connection.execute(_IMPATIENT)
+                await connection.execute(step.sql.encode())
+        except psycopg.Error as error:
+            if connection.closed:
+                raise
+            log.info("not_granted", resource=plan.resource, what=step.found, reason=str(error))
+            continue
+        done.append(each)
+        says.append(step.says)
+    if says:
+        log.info("granted", resource=plan.resource, what=bounded(says))
+    return done, bounded(says)
 
 
 async def catch_up(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
-    """Grants what is due at this moment; what was done. Raises WatertightError if that fails."""
+    """Grants what is due at this moment; what was done. Raises WatertightError if it cannot ask."""
     database: DatabasePlan = plan.grants
     if not can_pend(database, MAINTAIN_SINCE * 10_000) or not await host.running():
         return ()
     async with administer(plan, host, database.name) as connection:
         due = Due().among(await there(connection, database), FIRST_PAUSE_SECONDS)
-        try:
-            return await grant(connection, database, due)
-        except psycopg.Error as error:
-            raise WatertightError(f"The server of {plan.resource} refuses: {error}") from error
+        return (await grant(connection, plan, due))[1]
 
 
 async def waiting(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
@@ -162,6 +173,8 @@ def _words(role: RolePlan, grant: Grant) -> str:
     return f"{says(held)} for {role.name}"
 
 
+_IMPATIENT = b"SET LOCAL lock_timeout = '50ms'"
+"""Whoever holds its own thing's row shall not keep us from looking after the server."""
 # The functions take OIDs, and say NULL of what has gone meanwhile.
 _THERE = b"""
 WITH wanted AS (

@@ -78,18 +78,9 @@ async def _grant(connection: Connection, plan: ServerPlan, due: Due, turn: Turn)
     if not grants:
         return
     async with turn() as ours:
-        if not ours:
-            return
-        due.tried(now)
-        try:
-            done = await grant(connection, plan.grants, grants)
-        except psycopg.Error as error:
-            if connection.closed:
-                raise
-            log.info("not_granted", resource=plan.resource, reason=str(error))
-            return
-    due.granted(grants)
-    log.info("granted", resource=plan.resource, what=done)
+        if ours:
+            done, _ = await grant(connection, plan, grants)
+            due.tried(grants, done, now)
 
 
 def _is_small(connection: Connection) -> bool:
