@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -36,6 +35,7 @@ from watertight.runtime.files import own_state
 from watertight.runtime.host import detect
 from watertight.runtime.layout import Layout, lay_out
 from watertight.runtime.lock import AlreadyRunningError, only_one
+from watertight.runtime.open_files import ENOUGH_FILES, files_to_open
 from watertight.runtime.pods import Machine
 from watertight.runtime.runs import all_of, living
 
@@ -72,7 +72,7 @@ async def serve(options: Options, on_sealed: Callable[[Layout], None]) -> None:
     """
     loaded = _stamp(options.declaration)
     system = options.load()
-    _allow_many_files()
+    _allow_many_files(options)
     gc.set_threshold(GC_THRESHOLD)
     stopping = _Stopping()
     with (
@@ -137,10 +137,16 @@ def _say_who_is_revoked(plane: ControlPlane, options: Options) -> None:
         )
 
 
-def _allow_many_files() -> None:
-    """Each proxy and each caller of the Workload API costs a few descriptors."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+def _allow_many_files(options: Options) -> None:
+    """Each connection costs its proxy two descriptors, and each proxy costs us a few.
+
+    What is started inherits the bound, and a proxy that has none left hangs.
+    """
+    if (files := files_to_open()) < ENOUGH_FILES:
+        options.say(
+            f"Only {files} files may be open at once in a process (`ulimit -Hn`), so each proxy "
+            f"takes fewer connections. Raise it to {ENOUGH_FILES} (LimitNOFILE= of systemd)."
+        )
 
 
 async def _give_up(plane: ControlPlane) -> None:

@@ -351,6 +351,8 @@ class Placement:
     shared_network: bool = False
     """True where the kernel allows no namespaces: every service on the host's own loopback."""
     svid_ttl_seconds: int = 3600
+    open_files: int = 65_536
+    """How many a proxy may have."""
 
     def proxy_directory(self, workload: str) -> Path:
         """Private to one proxy: its bootstrap, its admin socket."""

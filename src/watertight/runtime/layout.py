@@ -6,6 +6,7 @@ vanishes at reboot. Nothing is made where another user could have prepared a tra
 
 import os
 import pwd
+import resource
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +67,12 @@ class Layout:
     @property
     def placement(self) -> Placement:
         """What a compile may know of this machine."""
-        return Placement(self.run, self.project, self.capabilities.shared_network)
+        return Placement(
+            self.run,
+            self.project,
+            self.capabilities.shared_network,
+            open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        )
 
     @property
     def cgroups(self) -> Cgroups:

@@ -14,6 +14,8 @@ from watertight.model.system import GATEWAY
 XDS_CLUSTER = "xds"
 MAX_CONNECTIONS = 10_000
 """Per proxy, downstream: what is above is refused, before memory or files run out."""
+FILES_BESIDE, FILES_EACH = 128, 2
+"""What a proxy has open besides connections, and for each: the caller's, and one to the app."""
 
 HEAP_BYTES = {GATEWAY: 2 << 30}
 USUAL_HEAP_BYTES = 1 << 30
@@ -110,7 +112,7 @@ def bootstrap(placement: Placement, workload: str) -> Json:
                     "typed_config": typed(
                         "extensions.resource_monitors.downstream_connections.v3"
                         ".DownstreamConnectionsConfig",
-                        max_active_downstream_connections=MAX_CONNECTIONS,
+                        max_active_downstream_connections=_most_connections(placement.open_files),
                     ),
                 },
                 {
@@ -158,6 +160,11 @@ def bootstrap(placement: Placement, workload: str) -> Json:
             }
         },
     }
+
+
+def _most_connections(open_files: int) -> int:
+    """One that can open no more files hangs, for it can take no connection, nor refuse it."""
+    return min(MAX_CONNECTIONS, max(1, (open_files - FILES_BESIDE) // FILES_EACH))
 
 
 def _action(name: str, trigger: Json) -> Json:
