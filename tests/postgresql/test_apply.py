@@ -86,6 +86,18 @@ async def test_what_is_granted_or_revoked_by_hand_is_told_as_it_is_and_put_right
     assert await drift(rig) == []
 
 
+async def test_what_this_server_never_grants_is_not_waited_for(rig: Rig) -> None:
+    """On a table that a service may make, too."""
+    if await as_operator(rig, "SELECT current_setting('server_version_num')::int >= 170000") == [
+        (True,)
+    ]:
+        pytest.skip("this server has MAINTAIN")
+    old = "tables: {customers: {references: [id]}}"
+    with pytest.raises(ServerRefused, match="`maintain` needs PostgreSQL 17"):
+        await apply(rig, declared(rig, old, "tables: {stock.items: [maintain]}"))
+    assert await drift(rig) == []
+
+
 async def test_what_goes_from_the_declaration_goes_from_the_server(rig: Rig) -> None:
     less = declared(rig, "orders: [select, insert, update]", "orders: [select]")
     assert await apply(rig, less) == (
