@@ -261,7 +261,7 @@ SABOTAGES = (
     sql("column", "GRANT UPDATE (secret) ON customers TO orders", "grants.column"),
     sql("column-insert", "GRANT INSERT (secret) ON customers TO orders", "grants.table"),
     sql("references", "GRANT REFERENCES (secret) ON customers TO orders", "grants.table"),
-    sql("trigger", "GRANT TRIGGER ON orders TO orders", "grants.trigger"),
+    sql("trigger", f"GRANT TRIGGER ON orders TO orders; {UNFENCED}", "grants.trigger"),
     sql(
         "grant-option",
         f"GRANT SELECT ON orders TO orders WITH GRANT OPTION; {UNFENCED}",
