@@ -6,8 +6,8 @@ from tests.careless import COMPILED, SERVERS
 from tests.envoy.probes.range import not_held
 from tests.envoy.probes.raw import DESYNC_SABOTAGES, downgraded, naive, straight_through
 from tests.envoy.probes.scene import scene, system
-from tests.envoy.probes.weaken import manager
-from tests.envoy.probes.weakenings import without_hidden_body
+from tests.envoy.probes.weaken import manager, routes
+from tests.envoy.probes.weakenings import connections_named_on, without_hidden_body
 from watertight.enforcers.contract import Verdict
 from watertight.enforcers.envoy.probes import desync
 from watertight.enforcers.envoy.probes.ways import FORBIDDEN
@@ -86,3 +86,8 @@ async def test_a_body_whose_length_is_hidden_is_refused_and_one_weakening_brings
             (found,) = await guarded.run([probe])
         assert found.verdict is Verdict.BROKEN
         assert not_held(await guarded.run([probe])) == {}
+        # What an upgrade's `Connection` names, whoever stands behind the proxy would take away.
+        async with guarded.mesh.sabotage(routes("app", "in|mallory", connections_named_on)):
+            (found,) = await guarded.run([probe])
+        assert found.verdict is Verdict.BROKEN
+        assert "Connection named to the app" in found.observed

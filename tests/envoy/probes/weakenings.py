@@ -135,6 +135,14 @@ def without_hidden_body(body: Json) -> None:
     body["http_filters"] = kept
 
 
+def connections_named_on(body: Json) -> None:
+    """The routes of upgrades leave ``Connection`` as it is."""
+    for route in body["virtual_hosts"][0]["routes"]:
+        if added := route.get("request_headers_to_add"):
+            kept = [a for a in added if a["header"] != {"key": "connection", "value": "Upgrade"}]
+            route["request_headers_to_add"] = kept
+
+
 def targets_reached(body: Json) -> None:
     """… and its routes lead it to the app, whatever target it names."""
     connect = {"upgrade_type": "CONNECT", "connect_config": {}}

@@ -137,8 +137,8 @@ async def _upgraded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
 
 async def _not_upgraded(writer: asyncio.StreamWriter, status: int, head: str) -> None:
     """Answers with this status, and for a body what was asked for, 100 kB of it, and more."""
-    asked = re.search(r"(?i)\r\nupgrade: *(\S+)", head)
-    body = f"upgrade {asked[1] if asked else None}\n".encode() + CHUNK + CHUNK
+    asked = re.findall(r"(?i)\r\n(?:upgrade|connection): *([^\r]+)", head)
+    body = f"{sorted(asked)}\n".encode() + CHUNK + CHUNK
     writer.write(
         b"HTTP/1.1 %d No\r\nx-watertight-status: 418\r\nlocation: /elsewhere\r\nset-cookie: a=b\r\n"
         % status

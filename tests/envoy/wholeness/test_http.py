@@ -193,4 +193,21 @@ async def test_an_answer_that_takes_up_no_upgrade(mesh: Mesh, path: str, status:
         assert answer.body == b""
     else:
         assert "\r\ncontent-type: text/x\r\n" in answer.head
-        assert answer.body == b"upgrade websocket\n" + apps.CHUNK + apps.CHUNK
+        assert answer.body == b"['Upgrade', 'websocket']\n" + apps.CHUNK + apps.CHUNK
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ("Connection: Upgrade, x-watertight-subject, X-Forwarded-Client-Cert, host",),
+        ("Connection: keep-alive, Upgrade",),  # Firefox
+        ("Connection: x-forwarded-for", "connection:UPGRADE,", "Connection: content-length, te"),
+    ],
+)
+async def test_of_an_upgrade_connection_names_nothing_else(
+    mesh: Mesh, path: str, said: tuple[str, ...]
+) -> None:
+    """Whoever obeys it behind us would drop what we write."""
+    async with client(mesh, path) as one:
+        answer = await one.ask("GET", "/no-ws/400", *said, *WEBSOCKET[1:])
+    assert answer.body.startswith(b"['Upgrade', 'websocket']\n")

@@ -20,6 +20,8 @@ FRAMING = re.compile(
     rb"\r\n(content-length|transfer-encoding|upgrade):(.*?)(?=\r\n|\Z)", re.IGNORECASE | re.DOTALL
 )
 """The fields on which the end of a message hangs."""
+OF_CONNECTIONS = frozenset({"", "close", "keep-alive", "upgrade"})
+"""What ``Connection`` says of the connection itself, and not of other fields."""
 HEXADECIMAL = re.compile(rb"[0-9a-fA-F]+")
 
 
@@ -41,6 +43,12 @@ class Heard:
     def header(self, name: str) -> str:
         """All values of that lower-case name, joined."""
         return ", ".join(value for key, value in self.headers if key == name)
+
+    @property
+    def hop_by_hop(self) -> set[str]:
+        """What its ``Connection`` has whoever obeys it take away (RFC 9110 section 7.6.1)."""
+        named = {name.strip().lower() for name in self.header("connection").split(",")}
+        return named - OF_CONNECTIONS
 
     def holds(self, mark: bytes) -> bool:
         """Whether it stands anywhere in the request."""

@@ -61,7 +61,7 @@ class Way:
     def adds(self) -> list[Json]:
         """``request_headers_to_add``."""
         if self.cluster == UPGRADES:
-            return [overwrite("upgrade", upgrades.NAMELESS)]
+            return [overwrite("upgrade", upgrades.NAMELESS), upgrades.alone()]
         return [overwrite("connection", "close")] if self.closes else []
 
 

@@ -14,6 +14,7 @@ from watertight.enforcers.envoy.compile import (
     retries,
     shares,
     tokens,
+    upgrades,
 )
 from watertight.enforcers.envoy.compile.blocks import Json, seconds
 from watertight.enforcers.envoy.compile.headers import FRAMING_HEADER, UNSEEN_HEADER
@@ -141,6 +142,7 @@ def _routes(system: System, gateway: Gateway, number: int, route: Route) -> Iter
             "name": f"{one['name']} websocket",
             "match": {**one["match"], "headers": [*one["match"]["headers"], upgrade]},
             "route": {**one["route"], "cluster": outbound.upgrades(route.target)},
+            "request_headers_to_add": [*one.get("request_headers_to_add", ()), upgrades.alone()],
         }
     yield {**one, "route": {**one["route"], "idle_timeout": seconds(_pause_seconds(route))}}
 

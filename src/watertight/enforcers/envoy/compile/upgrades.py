@@ -11,6 +11,7 @@ Envoy knows the WebSocket, since only then a declared timeout holds until it is 
 """
 
 from watertight.enforcers.envoy.compile.blocks import Json, extension
+from watertight.enforcers.envoy.compile.headers import overwrite
 
 NAMELESS = "watertight"
 """What ``Upgrade`` says between the callee's router and the filter below it."""
@@ -43,6 +44,16 @@ function envoy_on_response(handle)
   headers:remove("{STATUS_HEADER}")
 end
 """
+
+
+def alone() -> Json:
+    """One of the ``request_headers_to_add`` of what asks for an upgrade.
+
+    Of other requests Envoy's codec takes ``connection`` away, and what that names (RFC 9110 section
+    7.6.1); of these it hands both on (https://github.com/envoyproxy/envoy/pull/44525). Then
+    whatever obeys that header behind us drops what we write, if a client names it there.
+    """
+    return overwrite("connection", "Upgrade")
 
 
 def towards_app() -> list[Json]:

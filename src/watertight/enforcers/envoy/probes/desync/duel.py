@@ -312,6 +312,8 @@ class Duel:
                 raise Disturbed("the victim's request reached the app in the attacker's")
             if missing := self.identity - told.keys():
                 raise Disturbed(f"a request reached the app without {', '.join(sorted(missing))}")
+            if named := heard.hop_by_hop:
+                raise Disturbed(f"Connection named to the app {', '.join(sorted(named))}")
 
     def _heard(self) -> list[Heard]:
         if self.witness is None:

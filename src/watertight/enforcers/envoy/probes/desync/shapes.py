@@ -89,6 +89,12 @@ LOOK_ALIKES = tuple(name.replace("-", "_") for name in IDENTITY)
 """The same to a program that makes variables of names (RFC 3875 section 4.1.18)."""
 TOLD = (*IDENTITY, *LOOK_ALIKES)
 """Whatever an app may take for one of them."""
+WEBSOCKET = b"upgrade: websocket\r\nsec-websocket-key: d2F0ZXJ0aWdodC1wcm9iZQ==\r\n"
+NAMED = {
+    "who calls": (*IDENTITY, "X-Watertight-Client", "x-forwarded-proto", "x-forwarded-host"),
+    "how it is read": ("host", "content-length", "transfer-encoding", "te", "sec-websocket-key"),
+}
+"""What whoever obeys ``Connection`` would take away of an upgrade."""
 
 
 def length(body: bytes) -> bytes:
@@ -246,12 +252,11 @@ def _browser(base: Base, hidden: bytes) -> Pieces:
 
 
 def _upgrades() -> Iterator[Shape]:
-    handshake = b"connection: upgrade\r\nupgrade: websocket\r\n"
-    key = b"sec-websocket-key: d2F0ZXJ0aWdodC1wcm9iZQ==\r\n"
+    handshake = b"connection: upgrade\r\n" + WEBSOCKET
     h2c = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQ\r\n"
     for what, lines in {
-        "a WebSocket of an unknown version": handshake + key + b"sec-websocket-version: 777\r\n",
-        "a WebSocket to an app that has none": handshake + key + b"sec-websocket-version: 13\r\n",
+        "a WebSocket of an unknown version": handshake + b"sec-websocket-version: 777\r\n",
+        "a WebSocket to an app that has none": handshake + b"sec-websocket-version: 13\r\n",
         "h2c": h2c,
     }.items():
         yield Shape(f"an upgrade to {what}", _upgrade(lines))
@@ -292,3 +297,11 @@ def _hop_by_hop() -> Iterator[Shape]:
                 base.head(f"connection: keep-alive, {name}\r\n".encode() + length(hidden)) + hidden,
             ),
         )
+    for what, names in NAMED.items():
+        said = f"connection: keep-alive, Upgrade\r\nConnection: {', '.join(names)}\r\n".encode()
+        lines = said + WEBSOCKET + b"sec-websocket-version: 13\r\n"
+        yield Shape(f"an upgrade whose Connection names {what}", _head_alone(lines))
+
+
+def _head_alone(lines: bytes) -> Callable[[Base, bytes], Pieces]:
+    return lambda base, _hidden: (base.head(lines),)
