@@ -7,6 +7,12 @@ what is wrong, where, and what to do. Anything else that escapes is a bug of our
 import errno
 from enum import IntEnum
 
+WITHOUT_ROOM = (
+    "`watertight revoke SERVICE` works without room. `watertight restart SERVICE` frees what its "
+    "program holds in files that have no name any more; `du -sh .watertight/data/*` shows others."
+)
+"""What to do about a full disk that one of the services may have filled."""
+
 
 class ExitCode(IntEnum):
     """Exit status of every command (DESIGN.md section 11)."""
@@ -41,7 +47,8 @@ class MachineRefused(WatertightError):
     def __init__(self, error: OSError) -> None:
         where = f"{error.filename}: " if error.filename else ""
         remedies = {
-            errno.ENOSPC: "Make room on the disk (also that of .watertight), and do it again.",
+            errno.ENOSPC: "Make room on the disk (also that of .watertight), and do it again. "
+            + WITHOUT_ROOM,
             errno.EACCES: "Run it as the user whose file that is.",
         }
         super().__init__(

@@ -18,7 +18,7 @@ from tests.identity.world import ORDERS, TRUST_DOMAIN, FakeClock, kek, request
 from watertight.identity.authority import Authority
 
 KILLED = 137
-STEPS = ("open", "write", "fsync", "replace", "unlink")
+STEPS = ("open", "write", "pwrite", "fsync", "replace", "unlink")
 """The calls of ``os`` that change the disk or make a change last."""
 
 

@@ -227,7 +227,7 @@ def _warn_if_not_in_force(system: System, declaration: Path) -> None:
     current = declaration.parent / STATE_DIRECTORY / "current.yaml"
     if not current.exists() or admin_client(declaration).pid() is None:
         return  # what does not run is told of soon
-    if current.read_text() != dump(system):
+    if current.read_text().rstrip("\n") != dump(system).rstrip("\n"):  # it is filled up
         say(f"{declaration.name} differs from what is in force; see `watertight plan`.")
 
 

@@ -10,6 +10,7 @@ from watertight.control.servers import want
 from watertight.enforcers.contract import Cut
 from watertight.enforcers.envoy.admin import ProxyUnreachable, connections
 from watertight.errors import MachineRefused, WatertightError
+from watertight.identity.errors import NotWrittenDown
 from watertight.model.system import GATEWAY
 
 
@@ -18,21 +19,33 @@ async def revoke(plane: ControlPlane, workload: str) -> Cut:
 
     Its doors at its callees are removed, which cuts its live connections (docs/adr/0001); so are
     its own doors, its SVID, and whatever it could ask the authority for: at once, also while
-    another change is under way. The seconds told are those until then. Databases and brokers take
-    its role away behind that. Raises NoSuchWorkload.
+    another change is under way, and where it cannot be written down. The seconds told are those
+    until then. Databases and brokers take its role away behind that. Raises NoSuchWorkload, and
+    WatertightError if not all could be done.
     """
     plane.require(workload)
     sessions = await _live_sessions(plane, workload)
     began = time.monotonic()
-    plane.keeper.revoke(workload)
+    _distrust(plane, workload)
     wrong = await _failed(plane.deployment.cut(workload))
     seconds = time.monotonic() - began
     async with plane.changing.by(f"revoke of {workload}"):
-        plane.keeper.revoke(workload)  # a restore may have come between
+        unwritten = _distrust(plane, workload)  # again: a restore may have come between
         wrong += await _failed(plane.enforce())
         # No door leads to a server any more; now the servers themselves forget who it was.
         wrong += await _failed(_revoke_at_servers(plane, workload))
         wrong += await _failed(plane.enforce_at_servers())
+        unwritten = unwritten and _distrust(plane, workload)  # room may have come meanwhile
+    if unwritten is not None and not wrong:
+        raise WatertightError(
+            f"{workload} is revoked, and cut: its connections have ended, and it gets no identity "
+            f"any more. But {_not_written(unwritten)}",
+            remedy="It is written down by itself once there is room on the disk of .watertight; "
+            f"`watertight revoke {workload}` says whether it is. `watertight restart {workload}` "
+            "frees what its program holds in files that have no name any more.",
+        )
+    if unwritten is not None:
+        wrong.insert(0, WatertightError(_not_written(unwritten)))
     if wrong:
         raise WatertightError(
             f"{workload} is revoked: it gets no identity any more. But not all is done: "
@@ -41,6 +54,23 @@ async def revoke(plane: ControlPlane, workload: str) -> Cut:
             f"`watertight revoke {workload}` tries it again.",
         )
     return Cut(plane.declared.spiffe_id(workload), sessions, seconds)
+
+
+def _distrust(plane: ControlPlane, workload: str) -> NotWrittenDown | None:
+    """Nothing trusts it from now on; returns why that is not written down, if it is not."""
+    try:
+        plane.keeper.revoke(workload)
+    except NotWrittenDown as error:
+        return error
+    return None
+
+
+def _not_written(why: NotWrittenDown) -> str:
+    if why.forgotten:
+        return (
+            f"it is not written down ({why.reason}): it lasts as long as this control process runs."
+        )
+    return f"the audit log has no line of it yet ({why.reason})."
 
 
 async def _revoke_at_servers(plane: ControlPlane, workload: str) -> None:

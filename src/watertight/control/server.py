@@ -46,6 +46,7 @@ FILES_EVERY_SECONDS = 1.0
 PROXIES_EVERY_SECONDS = 30.0
 """Who is silent at two looks in a row hangs, and is ended."""
 PODS_EVERY_SECONDS = 1.0
+ROOTS_AGAIN_SECONDS = 5.0
 MODES_EVERY_SECONDS = 5.0
 GC_THRESHOLD = 10_000
 """A plan is hundreds of thousands of small objects that all live: at the default threshold the
@@ -159,7 +160,10 @@ async def _give_up(plane: ControlPlane) -> None:
 
 
 async def _come_up(plane: ControlPlane, system: System, options: Options) -> None:
-    previous = Store(plane.layout.state).current()
+    store = Store(plane.layout.state)
+    previous = store.current()
+    with contextlib.suppress(OSError):  # who takes over finds it full, maybe
+        store.set_aside(system)
     # Where nothing is known of what runs, nothing of it can be taken over: it is swept away.
     adopted = await plane.adopt(previous or System(system.trust_domain))
     if adopted:
@@ -246,7 +250,12 @@ class _Background:
         """For clients outside (``curl --cacert``), also of a root that does not sign yet."""
         store, version = Store(self._plane.layout.state), self._plane.keeper.version
         while True:
-            store.set_roots(self._plane.keeper.bundle().pem())
+            try:
+                store.set_roots(self._plane.keeper.bundle().pem())
+            except OSError as error:
+                log.warning("roots_not_published", reason=error.strerror)
+                await asyncio.sleep(ROOTS_AGAIN_SECONDS)
+                continue
             version = await self._plane.keeper.changed(version)
 
     async def _watch_pods(self) -> None:

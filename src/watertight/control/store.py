@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from watertight.errors import WatertightError
+from watertight.identity.set_aside import SetAside
 from watertight.model.dump import dump
 from watertight.model.findings import DeclarationError
 from watertight.model.load import load_text
@@ -38,8 +39,18 @@ class Store:
             ) from error
 
     def set_current(self, system: System) -> None:
-        """Remembers what is in force."""
-        write_atomically(self._state / CURRENT, dump(system).encode())
+        """Remembers what is in force. Raises OSError; room for it is set aside."""
+        SetAside(self._state / CURRENT).replace(dump(system).encode())
+
+    def set_aside(self, system: System) -> None:
+        """Sets room aside to remember this one, before a program of it may take all there is.
+
+        Raises OSError.
+        """
+        before = self.current() or System(system.trust_domain)
+        SetAside(self._state / CURRENT).replace(
+            dump(before).encode(), next_bytes=len(dump(system).encode())
+        )
 
     def set_roots(self, pem: bytes) -> None:
         """The trust bundle as a file, for clients outside (``curl --cacert``)."""

@@ -363,16 +363,19 @@ class Authority:
         """Issues nothing to this identity any more, across restarts.
 
         SVIDs that it holds end by their own: cutting its sessions is the enforcers' part.
+        Raises ``NotWrittenDown`` if a restart could forget it; it is in force all the same.
         """
         self._require_workload(spiffe_id)
         with self._lock:
-            self._lifecycle.revoke(self._lifecycle.state.revoked | {str(spiffe_id)})
-            self._revoked = self._read_revoked()
+            try:
+                self._lifecycle.revoke(str(spiffe_id))
+            finally:
+                self._revoked = self._read_revoked()
 
     def restore(self, spiffe_id: SPIFFEID) -> None:
         """Lets a revoked identity have SVIDs again."""
         with self._lock:
-            self._lifecycle.revoke(self._lifecycle.state.revoked - {str(spiffe_id)})
+            self._lifecycle.restore(str(spiffe_id))
             self._revoked = self._read_revoked()
 
     def _read_revoked(self) -> frozenset[SPIFFEID]:

@@ -29,6 +29,23 @@ class AuthorityBusy(IdentityError):
     """Another process holds the authority."""
 
 
+class NotWrittenDown(IdentityError):
+    """Somebody is distrusted, but not all of that could be written down.
+
+    ``forgotten``: by whoever reads it after a crash; else only the audit log lacks its line.
+    """
+
+    def __init__(self, why: OSError | IdentityError, *, forgotten: bool) -> None:
+        reason = why.message if isinstance(why, IdentityError) else why.strerror or str(why)
+        what = "the authority's state" if forgotten else "the audit log's line"
+        self.forgotten = forgotten
+        self.reason = reason.rstrip(".")
+        super().__init__(
+            f"A revocation is in force, but {what} cannot be written: {self.reason}.",
+            remedy="Make room or mend the disk; it is tried again every few seconds.",
+        )
+
+
 class IssuanceRefused(IdentityError):
     """The authority does not issue. ``validator`` is the name of the check that said no."""
 

@@ -1,8 +1,9 @@
 """The authority's memory: one file that is always either the last state or the one before.
 
 Order makes it crash-safe: a new sealed key reaches the disk first, then the state that names it
-(one rename is the commit), and only then are keys that no state names removed. A crash between
-two steps leaves at worst a key that nothing names; the next open sweeps it away.
+(one change of names is the commit; ``set_aside.py`` has the room for it), and only then are keys
+that no state names removed. A crash between two steps leaves at worst a key that nothing names;
+the next open sweeps it away.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from watertight.identity.files import (
     write_atomically,
 )
 from watertight.identity.kek import KEK
+from watertight.identity.set_aside import SetAside
 from watertight.identity.slots import AuthorityState
 
 FORMAT = "watertight.authority/1"
@@ -36,6 +38,7 @@ class Journal:
         self._directory = directory
         self._state_file = directory / STATE_FILE
         self._keys = directory / KEYS_DIRECTORY
+        self._state = SetAside(self._state_file)
 
     def exists(self) -> bool:
         """Whether an authority was ever founded here."""
@@ -69,7 +72,11 @@ class Journal:
         body = state.model_dump_json()
         document = {"format": FORMAT, "sha256": _digest(body), "state": body}
         make_private_directory(self._directory)
-        write_atomically(self._state_file, json.dumps(document).encode())
+        self._state.replace(json.dumps(document).encode())
+
+    def set_aside(self) -> None:
+        """Sets room for the next state aside, if that is still to be done and can be."""
+        self._state.prepare()
 
     def store_key(self, slot_id: str, pkcs8: bytes, kek: KEK, trust_domain: str) -> None:
         """Seals a private key and makes it durable, before any state names it."""

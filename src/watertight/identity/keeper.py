@@ -185,11 +185,16 @@ class SVIDKeeper:
         return tuple(wanted)
 
     def revoke(self, workload: str) -> None:
-        """Distrusts a workload: its SVID is withdrawn at once and no other is issued."""
-        self.authority.revoke(self._id(workload))
-        if (kept := self._kept.get(workload)) is not None:
-            kept.svid = kept.renew_at = kept.retry_at = None
-        self._announce()
+        """Distrusts a workload: its SVID is withdrawn at once and no other is issued.
+
+        Raises ``NotWrittenDown``; all that is done then, too.
+        """
+        try:
+            self.authority.revoke(self._id(workload))
+        finally:
+            if (kept := self._kept.get(workload)) is not None and self.is_revoked(workload):
+                kept.svid = kept.renew_at = kept.retry_at = None
+            self._announce()
 
     def restore(self, workload: str) -> None:
         """Trusts a workload again; it gets an SVID in the next round."""

@@ -4,12 +4,15 @@ Every change is one commit of the journal, so a crash leaves the state before or
 keys of old slots are destroyed with the commit that makes them old: nothing needs them any more.
 """
 
+import errno
+
 from cryptography import x509
 
+from watertight.errors import WITHOUT_ROOM
 from watertight.identity import slots
 from watertight.identity.audit import AuditLog
 from watertight.identity.clock import Clock, seconds
-from watertight.identity.errors import IdentityError, RotationRefused
+from watertight.identity.errors import IdentityError, NotWrittenDown, RotationRefused
 from watertight.identity.journal import Journal
 from watertight.identity.kek import KEK
 from watertight.identity.keys import PrivateKey, from_pkcs8, to_pkcs8
@@ -39,6 +42,9 @@ class Lifecycle:
         self._now = now
         self._mint = Mint(state.trust_domain, settings, now)
         self.state = state
+        self._written = state
+        self._unrecorded = False
+        """Whether somebody is distrusted of whom the audit log has no line."""
         self._keys: dict[str, PrivateKey] = {}
         self._certificates: dict[str, x509.Certificate] = {}
 
@@ -104,9 +110,42 @@ class Lifecycle:
         check_retirement(self.state, self.state.slot(root_id), evidence, self._now())
         self._commit(slots.without(self.state, frozenset({root_id})), "retired")
 
-    def revoke(self, revoked: frozenset[str]) -> None:
-        """Sets which SPIFFE IDs get nothing any more."""
-        self._commit(slots.with_revoked(self.state, revoked), "revocations")
+    def revoke(self, spiffe_id: str) -> None:
+        """This SPIFFE ID gets nothing any more: at once, whatever the disk says.
+
+        Raises ``NotWrittenDown``; then :meth:`write_down`, and each tick, tries that again.
+        """
+        if spiffe_id not in self.state.revoked:
+            self.state = slots.with_revoked(self.state, self.state.revoked | {spiffe_id})
+            self._unrecorded = True
+        self.write_down()
+
+    def restore(self, spiffe_id: str) -> None:
+        """It may have SVIDs again, once that is written down."""
+        state = slots.with_revoked(self.state, self.state.revoked - {spiffe_id})
+        self._commit(state, "revocations")
+
+    def write_down(self) -> None:
+        """Writes down the revocations that are in memory only. Raises ``NotWrittenDown``.
+
+        They do not wait for their line in the audit log, as all other changes do: one that is
+        forgotten is worse than one that nobody recorded yet.
+        """
+        wrong: list[OSError | IdentityError] = []
+        if self._unrecorded:
+            try:
+                self._record(self.state, "revocations")
+                self._unrecorded = False
+            except (OSError, IdentityError) as error:
+                wrong.append(error)
+        if self.state is not self._written:
+            try:
+                self._journal.commit(self.state)
+                self._written = self.state
+            except OSError as error:
+                wrong.append(error)
+        if wrong:
+            raise NotWrittenDown(wrong[-1], forgotten=self.state is not self._written)
 
     # --- by the clock -----------------------------------------------------------------------
 
@@ -129,16 +168,21 @@ class Lifecycle:
     def tick(self) -> bool:
         """Does what the schedule asks for now; returns whether anything changed."""
         before = self.state
-        self.heal()
-        for kind in Kind:
-            self._follow_schedule(kind)
-        self._prune()
+        self._journal.set_aside()  # there may be room now
+        try:
+            self.heal()
+            for kind in Kind:
+                self._follow_schedule(kind)
+            self._prune()
+        finally:
+            self.write_down()
         return self.state is not before
 
     def sweep(self) -> None:
         """Removes keys that nothing needs: after a crash, or after a commit."""
         wanted = {s.id for s in self.state.slots if s.status is not Status.OLD}
         self._journal.sweep(frozenset(wanted))
+        self._journal.set_aside()
         self._keys = {i: k for i, k in self._keys.items() if i in wanted}
         known = {s.id for s in self.state.slots}
         self._certificates = {i: c for i, c in self._certificates.items() if i in known}
@@ -200,22 +244,27 @@ class Lifecycle:
         except OSError as error:
             raise IdentityError(
                 f"The authority's state cannot be written: {error.strerror}.",
-                remedy="Make room or mend the disk; what was in force still is.",
+                remedy="Make room or mend the disk; what was in force still is. "
+                + (WITHOUT_ROOM if error.errno == errno.ENOSPC else ""),
             ) from None
-        self.state = state
+        self.state = self._written = state
+        self._unrecorded = False
         self.sweep()
 
     def _write(self, state: AuthorityState, event: str, *minted: Minted) -> None:
         for new in minted:
             pkcs8 = to_pkcs8(new.key)
             self._journal.store_key(new.slot.id, pkcs8, self._kek, state.trust_domain)
+        # The record comes first: a crash may leave one of a change that never was, but never a
+        # change without its record.
+        self._record(state, event)
+        self._journal.commit(state)
+
+    def _record(self, state: AuthorityState, event: str) -> None:
         self._audit.record(
             f"authority_{event}",
             sequence=state.sequence,
             slots=[f"{s.kind} {s.id} {s.status}" for s in state.slots],
             revoked=sorted(state.revoked),
         )
-        # The record comes first: a crash may leave one of a change that never was, but never a
-        # change without its record.
         self._audit.sync()
-        self._journal.commit(state)
