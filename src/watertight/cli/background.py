@@ -26,7 +26,7 @@ _ERROR = re.compile(r"error: |\S.*:\d+:\d+: error WT-E\d+: ")
 """An error of its own, or of the declaration."""
 _PROGRESS = re.compile(
     r"[a-z0-9-]+ (is ready|is not ready yet|is still revoked|runs)\b|\d+ prox(y|ies) ready"
-    r"|[a-z0-9-]+: .* waits until it is there"
+    r"|[a-z0-9-]+: .* waits until it is there|Only \d+ files may be open"
 )
 """What it says that whoever waits may want to know meanwhile."""
 
