@@ -5,7 +5,11 @@ so that no process is left with it at the end.
 """
 
 import fcntl
+import os
 from collections.abc import Iterator
+
+# Programs that a test starts beside a gRPC server are no servers, and one in thousands died of it.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import hypothesis.internal.observability  # noqa: F401 - its plugin does so at the very end, where
 import pytest  # Python 3.11.7 cannot compile any more after a test of deeply nested answers

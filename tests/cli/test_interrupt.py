@@ -83,7 +83,7 @@ def test_what_was_asked_for_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         raise KeyboardInterrupt
 
     client = AdminClient(tmp_path / "admin.sock")
-    monkeypatch.setattr(client, "_exchange", waits)
+    monkeypatch.setattr("watertight.control.client.exchange", waits)
     with pytest.raises(GoesOn, match="goes on"):
         client.post("/revoke", {})
     with pytest.raises(KeyboardInterrupt):
