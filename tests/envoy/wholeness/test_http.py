@@ -166,6 +166,13 @@ async def test_events_arrive_one_by_one(mesh: Mesh, path: str) -> None:
         assert b"data: 4" in rest
 
 
+async def test_a_deadline_of_grpc_is_none_of_http(mesh: Mesh, path: str) -> None:
+    async with client(mesh, path) as one:
+        answer = await one.ask("GET", "/events/5", "grpc-timeout: 10m")
+    assert answer.status == 200
+    assert b"data: 4" in answer.body
+
+
 @pytest.mark.parametrize("size", [3 * MEGABYTE])
 async def test_a_websocket_that_the_server_ends(mesh: Mesh, path: str, size: int) -> None:
     async with client(mesh, path) as one:

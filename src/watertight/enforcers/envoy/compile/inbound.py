@@ -202,11 +202,7 @@ def _route(door: Door, lives: Lifetimes, peer: str, way: app.Way) -> Json:
             "cluster": way.cluster,
             "timeout": seconds(door.timeout_seconds or 0),
             "idle_timeout": "0s",
-            "max_stream_duration": {
-                "max_stream_duration": seconds(lives.stream),
-                # A shorter one that a client of gRPC asks for is what the app is told, too.
-                "grpc_timeout_header_max": seconds(lives.stream),
-            },
+            "max_stream_duration": _longest(lives.stream, grpc=not http),
             "retry_policy": retries.by_callee(
                 door.listens.protocol,
                 # Every answer to an upgrade but 101 has a status of ours (ADR 33).
@@ -221,6 +217,13 @@ def _route(door: Door, lives: Lifetimes, peer: str, way: app.Way) -> Json:
         "request_headers_to_remove": _removed(door),
         "response_headers_to_remove": [UNSEEN_HEADER],
     }
+
+
+def _longest(stream_seconds: float, *, grpc: bool) -> Json:
+    """``max_stream_duration``. A shorter one that a client of gRPC asks for is what the app is
+    told, too; to HTTP ``grpc-timeout`` is a header like any other."""
+    longest = {"max_stream_duration": seconds(stream_seconds)}
+    return longest | ({"grpc_timeout_header_max": seconds(stream_seconds)} if grpc else {})
 
 
 def _permissions(door: Door) -> dict[str, Json]:
