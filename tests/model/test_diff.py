@@ -86,6 +86,8 @@ DATABASE = "  orders-db: {kind: postgresql}\n"
          "- resource orders-db", True),
         (("hostname: shop.example", "hostname: shop.example\n  max_request_size: 1KiB"),
          "~ gateway: max_request_size 1MiB → 1KiB", True),
+        (("hostname: shop.example", "hostname: shop.example\n  listen: '[::1]:9844'"),
+         "~ gateway: listen 127.0.0.1:8443 → [::1]:9844", True),
         (("hostname: shop.example", "hostname: shop.test"),
          "~ gateway: hostname shop.example → shop.test", True),
         ((ISSUER, ISSUER.replace("login", "id")),

@@ -25,11 +25,10 @@ def taken(system: System, project: Path, run_directory: Path) -> Iterator[Flaw]:
         return  # also at another address: ours may stand on all of them
     found = obstacle(gateway.address, gateway.port, Folder(project, run_directory))
     if found is not None:
-        host = f"[{gateway.address}]" if ":" in gateway.address else gateway.address
         yield Flaw(
             codes.PORT_TAKEN,
             ("gateway", "listen"),
-            f"The gateway's {quoted(f'{host}:{gateway.port}')} {found.why}.",
+            f"The gateway's {quoted(gateway.endpoint)} {found.why}.",
             found.remedy,
         )
 

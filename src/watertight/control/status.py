@@ -112,7 +112,7 @@ def _gateway(plane: ControlPlane) -> dict[str, Any] | None:
         return None
     return {
         "hostname": gateway.hostname,
-        "address": f"{gateway.address}:{gateway.port}",
+        "address": gateway.endpoint,
         "routes": len(gateway.routes),
         "running": GATEWAY in plane.supervisor.pods,
         "issuers": facts(plane.key_sets),

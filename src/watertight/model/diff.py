@@ -224,7 +224,7 @@ def _gateway(old: Gateway | None, new: Gateway | None) -> Iterator[Change]:
             yield Change("-", f"gateway {old.hostname}", tightens=True, at=old.at)
         return
     if old is None:
-        yield Change("+", f"gateway {new.hostname} on {new.address}:{new.port}", at=new.at)
+        yield Change("+", f"gateway {new.hostname} on {new.endpoint}", at=new.at)
     else:
         yield from _gateway_settings(old, new)
     yield from _issuers(old, new)
@@ -234,7 +234,7 @@ def _gateway(old: Gateway | None, new: Gateway | None) -> Iterator[Change]:
 def _gateway_settings(old: Gateway, new: Gateway) -> Iterator[Change]:
     for what, was, now, tightens in (
         ("hostname", old.hostname, new.hostname, True),
-        ("listen", f"{old.address}:{old.port}", f"{new.address}:{new.port}", True),
+        ("listen", old.endpoint, new.endpoint, True),
         ("certificate", old.certificate or "ours", new.certificate or "ours", False),
         ("private_key", old.private_key or "ours", new.private_key or "ours", False),
         (

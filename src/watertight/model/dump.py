@@ -105,8 +105,7 @@ def _channel(channel: Channel) -> Iterator[tuple[str, Any]]:
 
 def _gateway(gateway: Gateway) -> Iterator[tuple[str, Any]]:
     yield "hostname", gateway.hostname
-    host = f"[{gateway.address}]" if ":" in gateway.address else gateway.address
-    yield "listen", f"{host}:{gateway.port}"
+    yield "listen", gateway.endpoint
     if gateway.certificate is not None:
         yield "certificate", gateway.certificate
     if gateway.private_key is not None:

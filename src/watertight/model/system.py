@@ -297,6 +297,12 @@ class Gateway:
     """Routes of revoked identities, by how many of ``routes`` stand before them. They answer 404:
     their requests are not for a route behind them, which may be open to anyone."""
 
+    @property
+    def endpoint(self) -> str:
+        """Address and port, as ``listen`` says them: IPv6 in brackets (RFC 3986 section 3.2.2)."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
+
     def in_order(self) -> Iterator[tuple[Route, bool]]:
         """All that are declared, as the first that fits is taken, and whether each is in force."""
         for number, route in enumerate((*self.routes, None)):

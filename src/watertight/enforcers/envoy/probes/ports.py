@@ -58,7 +58,7 @@ def expected(system: System, placement: Placement, workload: str) -> set[tuple[s
     known = {("proxy", f"unix:{placement.admin_socket(workload)}")}
     gateway = system.gateway
     if workload == GATEWAY:
-        return known | ({("proxy", f"{gateway.address}:{gateway.port}")} if gateway else set())
+        return known | ({("proxy", gateway.endpoint)} if gateway else set())
     addresses = callee_addresses(system, workload, shared_network=placement.shared_network)
     for way in ways(system):
         if way.caller == workload:
