@@ -1,4 +1,4 @@
-"""Revokes and restores on a disk that somebody keeps full; run where a small one is mounted.
+"""Revokes, restores and rotates on a disk that somebody keeps full; run where it is mounted.
 
 ``python on_full_disk.py DIRECTORY`` prints one JSON object of what it saw.
 """
@@ -10,11 +10,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.identity.world import ORDERS, TRUST_DOMAIN, FakeClock, kek
+from tests.identity.world import ORDERS, TRUST_DOMAIN, FakeClock, kek, request
 from watertight.identity.authority import Authority
 from watertight.identity.spiffe import SPIFFEID
 
 TIMES = 50
+TURNS = 5
 FILLER = Path(__file__).with_name("filler.py")
 
 
@@ -44,11 +45,20 @@ def main(directory: Path) -> None:
                 authority.revoke(other)
             authority.restore(others[0])
             authority.revoke(ORDERS)
+            for _ in range(TURNS):
+                authority.prepare_issuer()
+                authority.activate_issuer()
+                authority.prepare_jwt()
+                authority.activate_jwt()
+                authority.prepare_root()
+                authority.activate_root(authority.bundle().sequence)
             seen["room_after"] = room(directory)
         finally:
             filler.kill()
             filler.wait()
     with Authority.open(directory / "authority", kek=kek(directory), now=FakeClock()) as again:
+        seen["issues"] = len(again.issue(request("mailer")))
+        seen["rotated"] = len(again.bundle().authorities)
         seen["revoked"] = again.revoked == {*others[1:], ORDERS}
     sys.stdout.write(json.dumps(seen))
 

@@ -12,7 +12,7 @@ from tests.identity.world import ORDERS, FakeClock, authority, request
 from watertight.identity.authority import Authority
 from watertight.identity.errors import IssuanceRefused, NotWrittenDown
 from watertight.identity.keeper import SVIDKeeper
-from watertight.identity.set_aside import STEP_BYTES, SetAside
+from watertight.identity.set_aside import POOL_BYTES, STEP_BYTES, Pool, SetAside
 
 PROGRAM = Path(__file__).with_name("on_full_disk.py")
 SCRIPT = """
@@ -35,7 +35,13 @@ def test_it_is_written_down_while_somebody_takes_every_block(tmp_path: Path) -> 
         capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"room": False, "room_after": False, "revoked": True}
+    assert json.loads(done.stdout) == {
+        "room": False,
+        "room_after": False,
+        "revoked": True,
+        "rotated": 6,
+        "issues": 2,
+    }
 
 
 @pytest.mark.parametrize(
@@ -122,6 +128,24 @@ def test_without_an_exchange_of_names_it_is_replaced_all_the_same(
         kept.replace(text)
         assert (tmp_path / "a").read_bytes().rstrip() == text
     assert (tmp_path / "a.spare").exists()
+
+
+def test_what_is_removed_leaves_its_block_and_nothing_in_it(tmp_path: Path) -> None:
+    pool, file = Pool(tmp_path / "room", 2), tmp_path / "a"
+    pool.prepare()
+    blocks = {spare.stat().st_ino for spare in (tmp_path / "room").iterdir()}
+    for text in (b"secret", b"x" * POOL_BYTES):
+        pool.write(file, text)
+        assert file.read_bytes().rstrip() == text
+        assert file.stat().st_mode & 0o777 == 0o600
+        pool.remove(file)
+        spares = list((tmp_path / "room").iterdir())
+        assert {spare.stat().st_ino for spare in spares} == blocks
+        assert not any(spare.read_bytes().strip() for spare in spares)
+    pool.write(file, b"x" * (POOL_BYTES + 1))
+    assert file.stat().st_size == POOL_BYTES + 1
+    pool.remove(file)
+    assert not file.exists()
 
 
 def test_a_state_of_an_earlier_version_gets_its_room_when_it_is_opened(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ class Driver:
             self.seen["cut"] = {**before, "/count": 0} == {**after, "/count": 0}
             self.take_channel_away()
             self.seen["apply"] = self.watertight("apply")
+            self.seen["rotate"] = self.watertight("rotate", "issuer")
             for spare in (state / "authority").glob("*.spare"):
                 spare.unlink()
             self.seen["revoke without a spare"] = self.watertight("revoke", "two")

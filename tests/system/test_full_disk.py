@@ -36,6 +36,7 @@ def test_a_service_that_fills_the_disk_is_revoked() -> None:
         "revoke": 0,
         "cut": True,
         "apply": 0,
+        "rotate": 0,
         WITHOUT_A_SPARE: 3,
         "cut without a spare": True,
         "restart": 0,

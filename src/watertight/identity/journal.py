@@ -17,15 +17,17 @@ from watertight.identity.files import (
     make_private_directory,
     remove_leftovers,
     sync_directory,
-    write_atomically,
 )
 from watertight.identity.kek import KEK
-from watertight.identity.set_aside import SetAside
+from watertight.identity.set_aside import Pool, SetAside
 from watertight.identity.slots import AuthorityState
 
 FORMAT = "watertight.authority/1"
 STATE_FILE = "state.json"
 KEYS_DIRECTORY = "keys"
+ROOM_DIRECTORY = "room"
+ROOM_KEYS = 4
+"""A rotation of the root needs two, and gives two back."""
 
 RESTORE = "Restore it from a backup, or remove the directory to found a new authority."
 FOUNDER = "Run as the user who founded the authority."
@@ -39,6 +41,7 @@ class Journal:
         self._state_file = directory / STATE_FILE
         self._keys = directory / KEYS_DIRECTORY
         self._state = SetAside(self._state_file)
+        self._room = Pool(directory / ROOM_DIRECTORY, ROOM_KEYS)
 
     def exists(self) -> bool:
         """Whether an authority was ever founded here."""
@@ -75,14 +78,15 @@ class Journal:
         self._state.replace(json.dumps(document).encode())
 
     def set_aside(self) -> None:
-        """Sets room for the next state aside, if that is still to be done and can be."""
+        """Sets room for the next state and keys aside, if that is still to be done and can be."""
         self._state.prepare()
+        self._room.prepare()
 
     def store_key(self, slot_id: str, pkcs8: bytes, kek: KEK, trust_domain: str) -> None:
         """Seals a private key and makes it durable, before any state names it."""
         make_private_directory(self._keys)
         sealed = kek.seal(pkcs8, context=_context(trust_domain, slot_id))
-        write_atomically(self._key_file(slot_id), sealed)
+        self._room.write(self._key_file(slot_id), sealed)
 
     def load_key(self, slot_id: str, kek: KEK, trust_domain: str) -> bytes:
         """The PKCS#8 DER of a slot's key. Raises ``KeyUnavailable`` or ``DamagedState``."""
@@ -103,7 +107,7 @@ class Journal:
         remove_leftovers(self._keys)
         stray = [f for f in self._keys.glob("*.key") if f.stem not in wanted]
         for file in stray:
-            file.unlink(missing_ok=True)
+            self._room.remove(file)
         if stray:
             sync_directory(self._keys)
 

@@ -1,9 +1,11 @@
-"""A small file that can be replaced on a full disk, for the room of its next content is set aside.
+"""Small files that can be written on a full disk, for the room of what comes next is set aside.
 
-Beside it lies a spare of the same size whose blocks are written. The next content goes into those,
-and the two change names (renameat2(2), RENAME_EXCHANGE): nothing is allocated and nothing freed, so
-whoever waits for every block that comes free gets none between two steps. What a content leaves of
-its file is line feeds, which neither JSON nor YAML minds.
+Beside a file that is replaced lies a spare of the same size whose blocks are written. The next
+content goes into those, and the two change names (renameat2(2), RENAME_EXCHANGE): nothing is
+allocated and nothing freed, so whoever waits for every block that comes free gets none between two
+steps. What a content leaves of its file is line feeds, which neither JSON nor YAML minds. For files
+that come and go there is a directory of spares, which take a new name when they are needed, and
+come back.
 
 Where the file system copies what is written (Btrfs, ZFS), room may still be missing.
 """
@@ -14,10 +16,13 @@ import errno
 import os
 from pathlib import Path
 
-from watertight.identity.files import sync_directory, write_atomically
+from watertight.identity.files import make_private_directory, sync_directory, write_atomically
 
 STEP_BYTES = 64 * 1024
 """A file has a multiple of this, at least twice what is in it: the next content may be longer."""
+
+POOL_BYTES = 4096
+"""Of each file of a pool: one block."""
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _EXCHANGE = 2
@@ -62,13 +67,7 @@ class SetAside:
 
     def _replace_in_place(self, data: bytes, room: int) -> bool:
         try:
-            descriptor = os.open(self._spare, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                size = max(room, os.fstat(descriptor).st_size)
-                _overwrite(descriptor, data.ljust(size, b"\n"))
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _overwrite(self._spare, data.ljust(max(room, self._spare.stat().st_size), b"\n"))
             _exchange(self._spare, self._path)
             sync_directory(self._path.parent)
         except OSError:
@@ -78,6 +77,42 @@ class SetAside:
     def _replace_anew(self, data: bytes, most_bytes: int) -> None:
         steps = -(-2 * most_bytes // STEP_BYTES)
         write_atomically(self._path, data.ljust(steps * STEP_BYTES, b"\n"))
+
+
+class Pool:
+    """Room for a few small files that come and go, 0600, each of one block. Hold a lock."""
+
+    def __init__(self, directory: Path, files: int) -> None:
+        self._spares = [directory / f"{number}.spare" for number in range(files)]
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Writes a file, atomically and durably; it ends with line feeds. Raises ``OSError``."""
+        for spare in self._spares:
+            if len(data) <= _written(spare):
+                with contextlib.suppress(OSError):
+                    _overwrite(spare, data.ljust(POOL_BYTES, b"\n"))
+                    os.replace(spare, path)  # noqa: PTH105 - as in files.py
+                    sync_directory(path.parent)
+                    return
+        write_atomically(path, data)
+
+    def remove(self, path: Path) -> None:
+        """Removes a file; its block comes back, with nothing in it. Raises ``OSError``."""
+        missing = next((spare for spare in self._spares if not spare.exists()), None)
+        if missing is not None and _written(path) == POOL_BYTES:
+            with contextlib.suppress(OSError):
+                _overwrite(path, b"\n" * POOL_BYTES)
+                os.replace(path, missing)  # noqa: PTH105
+                return
+        path.unlink(missing_ok=True)
+
+    def prepare(self) -> None:
+        """Sets aside what is not, if there is room."""
+        with contextlib.suppress(OSError):
+            for spare in self._spares:
+                if _written(spare) != POOL_BYTES:
+                    make_private_directory(spare.parent)
+                    write_atomically(spare, b"\n" * POOL_BYTES)
 
 
 def _written(path: Path) -> int:
@@ -90,10 +125,16 @@ def _written(path: Path) -> int:
     return status.st_size if whole else 0
 
 
-def _overwrite(descriptor: int, data: bytes) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(descriptor, data[done:], done)
+def _overwrite(path: Path, data: bytes) -> None:
+    """Durably."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        done = 0
+        while done < len(data):
+            done += os.pwrite(descriptor, data[done:], done)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _exchange(one: Path, other: Path) -> None:
