@@ -95,7 +95,7 @@ class Driver:
             cwd=self.directory, capture_output=True, text=True, check=False, timeout=200,
         )  # fmt: skip
         if done.returncode:
-            self.seen[" ".join(arguments)] = done.stderr
+            self.seen[f"{' '.join(arguments)} said"] = done.stderr
         return done.returncode
 
     def counted(self) -> dict[str, int]:
@@ -134,6 +134,7 @@ class Driver:
                 spare.unlink()
             self.seen["revoke without a spare"] = self.watertight("revoke", "two")
             self.seen["cut without a spare"] = self.refused()
+            self.seen["status"] = self.watertight("status")
             self.seen["restart"] = self.watertight("restart", "one")
             journal = state / "authority" / "state.json"
             self.seen["written later"] = self.until(

@@ -29,7 +29,7 @@ def test_a_service_that_fills_the_disk_is_revoked() -> None:
             check=False,
         )
     seen = json.loads(done.stdout)
-    told = seen.pop("revoke two", "")
+    told, status = seen.pop("revoke two said", ""), seen.pop("status said", "")
     assert seen == {
         "up": 0,
         "full": True,
@@ -39,6 +39,7 @@ def test_a_service_that_fills_the_disk_is_revoked() -> None:
         "rotate": 0,
         WITHOUT_A_SPARE: 3,
         "cut without a spare": True,
+        "status": 1,
         "restart": 0,
         "written later": True,
         "up again": 0,
@@ -49,3 +50,5 @@ def test_a_service_that_fills_the_disk_is_revoked() -> None:
     assert "No space left on device" in told
     assert "lasts as long as this control process runs" in told
     assert "watertight restart" in told
+    assert "Not written down" in status
+    assert "The disk of .watertight is full." in status

@@ -29,7 +29,7 @@ from watertight.cli.project import (
     takes_file,
 )
 from watertight.control.client import AdminClient, NotRunning, Stopped
-from watertight.errors import ExitCode, WatertightError
+from watertight.errors import WITHOUT_ROOM, ExitCode, WatertightError
 from watertight.model.units import counted
 from watertight.runtime.files import STATE_DIRECTORY, own_directory
 from watertight.runtime.proc import start_time
@@ -123,7 +123,8 @@ def status(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.T
     else:
         _print_status(document)
     drifted = any(document["drift"].values())
-    if drifted or any(not _is_well(service) for service in document["services"]):
+    unwritten = not document.get("written_down", True)  # an earlier version does not say it
+    if drifted or unwritten or any(not _is_well(service) for service in document["services"]):
         raise typer.Exit(ExitCode.FOUND_WRONG)
 
 
@@ -159,12 +160,29 @@ def _print_status(document: dict[str, Any]) -> None:
         for issuer in gateway["issuers"]:
             _print_issuer(issuer)
     _print_services(document["services"])
+    _print_disk(document)
     _print_differences(document)
+
+
+def _print_disk(document: dict[str, Any]) -> None:
+    """A disk that is full, and what came of it."""
+    if not document.get("written_down", True):
+        stderr.print(
+            "[red]Not written down[/red]: a revocation lasts as long as this control process runs. "
+            "Once there is room it is written by itself."
+        )
+    if document.get("disk_full"):
+        stderr.print(f"[yellow]The disk of {STATE_DIRECTORY} is full.[/yellow] {WITHOUT_ROOM}")
 
 
 def _print_services(services: list[dict[str, Any]]) -> None:
     """What is wrong with one of them, and what to do."""
     for service in services:
+        if service["renewal_failure"] and not service["revoked"]:
+            stderr.print(
+                f"[yellow]{escape(service['name'])}[/yellow]: no new SVID: "
+                f"{escape(service['renewal_failure'])}"
+            )
         for process in service["processes"]:
             if process["state"] != "running":
                 log = f"{STATE_DIRECTORY}/logs/{service['name']}.{process['name']}.log"

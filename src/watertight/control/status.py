@@ -2,6 +2,8 @@
 
 import asyncio
 import datetime as dt
+import os
+from pathlib import Path
 from typing import Any
 
 from watertight.control import modes
@@ -15,6 +17,9 @@ from watertight.enforcers.envoy.admin import (
 )
 from watertight.model.paths import data_path
 from watertight.model.system import GATEWAY, Channel
+
+FULL_BYTES = 1024 * 1024
+"""With less than this left, a disk is as good as full."""
 
 
 async def snapshot(plane: ControlPlane) -> dict[str, Any]:
@@ -74,7 +79,18 @@ async def snapshot(plane: ControlPlane) -> dict[str, Any]:
         "channels": channels,
         "gateway": _gateway(plane),
         "authority": _authority(plane),
+        "written_down": plane.keeper.authority.is_written_down,
+        "disk_full": _is_full(plane.layout.state),
     }
+
+
+def _is_full(directory: Path) -> bool:
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return False
+    blocks = found.f_bavail if os.geteuid() else found.f_bfree  # some are kept for root
+    return blocks * found.f_frsize < FULL_BYTES
 
 
 async def _drift(plane: ControlPlane) -> dict[str, Any]:

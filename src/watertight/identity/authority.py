@@ -378,6 +378,11 @@ class Authority:
             self._lifecycle.restore(str(spiffe_id))
             self._revoked = self._read_revoked()
 
+    @property
+    def is_written_down(self) -> bool:
+        """Whether every revocation is; see ``NotWrittenDown``."""
+        return self._lifecycle.is_written_down
+
     def _read_revoked(self) -> frozenset[SPIFFEID]:
         return frozenset(SPIFFEID.parse(uri) for uri in self._lifecycle.state.revoked)
 

@@ -120,6 +120,11 @@ class Lifecycle:
             self._unrecorded = True
         self.write_down()
 
+    @property
+    def is_written_down(self) -> bool:
+        """Whether whoever opens it after a crash knows of every revocation."""
+        return self.state is self._written
+
     def restore(self, spiffe_id: str) -> None:
         """It may have SVIDs again, once that is written down."""
         state = slots.with_revoked(self.state, self.state.revoked - {spiffe_id})
