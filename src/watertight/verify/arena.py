@@ -62,6 +62,7 @@ class LiveArena:
         self._tokens = TokenSigner(issuers, token_keys or {})
         self._footholds: dict[str, Foothold] = {}
         self._gaining: dict[str, asyncio.Lock] = {}
+        self._alone: dict[str, asyncio.Lock] = {}
         self._looking: asyncio.Future[None] | None = None
         self._listed: Sequence[Listening] = ()
         self._fresh_until = -math.inf
@@ -102,12 +103,16 @@ class LiveArena:
 
     @asynccontextmanager
     async def alone(self, service: str) -> AsyncIterator[Inside]:
-        """See ``Arena``. Raises ``FootholdLost``."""
-        foothold = await Foothold.gain(service, self._run)
-        try:
-            yield foothold
-        finally:
-            await foothold.close()
+        """See ``Arena``. Raises ``FootholdLost``.
+
+        One at a time in a service: who takes too much there has the newest agent ended, not his.
+        """
+        async with self._alone.setdefault(service, asyncio.Lock()):
+            foothold = await Foothold.gain(service, self._run)
+            try:
+                yield foothold
+            finally:
+                await foothold.close()
 
     def address(self, caller: str, callee: str) -> str:
         """See ``Arena``."""

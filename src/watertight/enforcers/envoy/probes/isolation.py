@@ -1,7 +1,5 @@
 """The sandbox: what a compromised app can touch besides the doors that were declared for it."""
 
-import asyncio
-import contextlib
 import secrets
 import socket
 from collections.abc import Iterator
@@ -11,14 +9,14 @@ from pathlib import Path
 from watertight.enforcers.contract import Arena, Observation, Probe, not_run, refused, served
 from watertight.enforcers.envoy.probes.make import attack
 from watertight.enforcers.envoy.probes.requests import TIMEOUT_SECONDS
-from watertight.errors import WatertightError
 from watertight.model.system import Gateway, System
 
 LOCAL = "127.0.0.1"
 LOOPBACK_INTERFACE = "lo"
-TRIES, PAUSE_SECONDS = 8, 0.5
 COSTLY = {"isolation.left-behind"}
-"""An agent more for each service."""
+"""An agent more for each service …"""
+COSTLY_PATIENCE = 3.0
+"""… which waits for those that use up what the service may have."""
 
 
 def probes(system: System) -> Iterator[Probe]:
@@ -43,7 +41,8 @@ def probes(system: System) -> Iterator[Probe]:
             tries["isolation.doors"] = ("every door of the mesh", _doors)
         for identifier, (what, tried) in tries.items():
             probe = attack(identifier, channel, f"{what}, from inside {service}", tried, service)
-            yield replace(probe, costly=identifier in COSTLY)
+            costly = identifier in COSTLY
+            yield replace(probe, costly=costly, patience=COSTLY_PATIENCE if costly else 1.0)
         if (gateway := system.gateway) is not None:
             yield attack(
                 "isolation.gateway-port",
@@ -128,15 +127,6 @@ async def _memory(arena: Arena, service: str) -> Observation:
 
 
 async def _left_behind(arena: Arena, service: str) -> Observation:
-    """Again if an agent was ended: ``exhaust.netlink`` has the newest ended of all in a pod."""
-    for _ in range(TRIES - 1):
-        with contextlib.suppress(WatertightError):
-            return await _left_to_the_next(arena, service)
-        await asyncio.sleep(PAUSE_SECONDS)
-    return await _left_to_the_next(arena, service)
-
-
-async def _left_to_the_next(arena: Arena, service: str) -> Observation:
     """By a program of that app that has ended, to another; each is started as the app itself is."""
     key = 1 + secrets.randbelow((1 << 31) - 1)
     async with arena.alone(service) as first:
