@@ -225,7 +225,7 @@ async def test_a_change_drops_nothing_that_both_versions_allow(running_shop: Run
     plan = running_shop.watertight("plan", str(running_shop.project)).stdout
     assert "GET /charges/*" in plan
     assert "restocker -> mailer" in plan
-    result, _ = await asyncio.gather(under_load(running_shop, 12), change())
+    result, _ = await asyncio.gather(under_load(running_shop, 12, share=1 / 3), change())
     assert result["lost"] == 0, result
 
 
