@@ -52,7 +52,10 @@ async def test_a_weakened_server_turns_exactly_these_probes_red(
     probes = [p for p in database.probes if wanted(p, sabotage)]
     await weaken(database, sabotage)
     try:
-        assert await broken_among(database, probes) == sabotage.breaks
+        broken = await broken_among(database, probes)
+        # Beside all the others one may have found no connection of its role free.
+        missing = [p for p in probes if p.id in sabotage.breaks - broken]
+        assert broken | await broken_among(database, missing) == sabotage.breaks
         drift = await database.enforcer.drift(database.plan, database.host)
         assert drift != []
     finally:
