@@ -16,22 +16,21 @@ def load_checked(path: Path) -> tuple[System, tuple[Finding, ...]]:
     """The declared system and the warnings. Raises DeclarationError if any finding is an error."""
     file = find_declaration(path)
     system = load_file(file)
-    found = tuple(resource_flaws(system))
-    if not any(flaw.severity is Severity.ERROR for flaw in found):
-        found = (*found, *_environments(system, file))
     findings = lint(
         system,
         resource_kinds=resource_enforcers() if system.resources else (),  # which takes its time
-        more=found,
+        more=resource_flaws(system),
         locate=locator(file),
     )
     return system, _warnings(findings, DeclarationError)
 
 
 def load_for_lint(path: Path) -> tuple[System, tuple[Finding, ...]]:
-    """The same, with a warning for what is not on this machine."""
+    """The same, with warnings of environments and of what is not on this machine."""
     system, findings = load_checked(path)
-    return system, in_order((*findings, *absent_here(system, path)))
+    file = find_declaration(path)
+    warned = located(system, _environments(system, file), locator(file))
+    return system, in_order((*findings, *warned, *absent_here(system, path)))
 
 
 def absent_here(system: System, path: Path) -> tuple[Finding, ...]:
@@ -46,7 +45,8 @@ def load_for_this_machine(path: Path) -> tuple[System, tuple[Finding, ...]]:
     """The same, for a command that runs it: what is not on this machine raises MachineLacks."""
     system, findings = load_checked(path)
     file = find_declaration(path)
-    absent = located(system, (*_missing(system, file), *_taken(system, file)), locator(file))
+    flaws = (*_environments(system, file), *_missing(system, file), *_taken(system, file))
+    absent = located(system, flaws, locator(file))
     return system, _warnings(in_order((*findings, *absent)), MachineLacks)
 
 
