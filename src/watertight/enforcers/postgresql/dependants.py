@@ -18,6 +18,11 @@ _KEPT = {"0A000", "2BP01"}
 """feature_not_supported (a column that a view uses), dependent_objects_still_exist."""
 _NOT_HIS = "must be owner of "
 """Altering a column also makes the foreign keys anew that refer to it."""
+_DROPPED = {
+    *("view", "materialized view", "function", "procedure", "aggregate", "index"),
+    *("type", "operator", "rule", "trigger", "policy"),
+}
+"""Kinds that go by the statement of their own name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +46,6 @@ class Dependant:
         names = [identifier(name) for name in self.names]
         table, last = ".".join(names[:-1]), names[-1] if names else ""
         match self.kind:
-            case "view" | "materialized view" | "function" | "procedure" | "aggregate" | "index":
-                return f"DROP {self.kind.upper()} {self.identity}"
-            case "type" | "operator":
-                return f"DROP {self.kind.upper()} {self.identity}"
-            case "rule" | "trigger" | "policy":
-                return f"DROP {self.kind.upper()} {self.identity}"
             case "table constraint":
                 return f"ALTER TABLE {table} DROP CONSTRAINT {last}"
             case "table column":
@@ -54,7 +53,7 @@ class Dependant:
             case "default value":
                 what = "EXPRESSION" if self.generated else "DEFAULT"
                 return f"ALTER TABLE {table} ALTER {last} DROP {what}"
-        return ""
+        return f"DROP {self.kind.upper()} {self.identity}" if self.kind in _DROPPED else ""
 
 
 def may_be_kept(error: psycopg.Error) -> bool:
