@@ -9,8 +9,10 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 
 from tests.servers import Rig
+from watertight.enforcers.nats.watch import MESSAGE_BYTES
 
 HELLO = b'CONNECT {"verbose":false,"headers":true,"no_responders":true,"protocol":1}\r\nPING\r\n'
 Message = Callable[[int], bytes]
@@ -20,6 +22,9 @@ WAIT_SECONDS = 60
 PAUSE_SECONDS = 0.05
 LONGEST_SECONDS = 120
 """A flood ends by itself then."""
+PACED = 12 << 20
+"""Bytes of memory a second, at most, where a guard looks on that shares this process with the
+flood, on a machine that does other things: at full speed it has less than a second."""
 
 
 def subjects(number: int) -> bytes:
@@ -86,10 +91,18 @@ def hear(rig: Rig, stop: threading.Event) -> None:
                     raise ConnectionAbortedError("bob was shown out")
 
 
-def flood(rig: Rig, message: Message, most: int, stop: threading.Event | None = None) -> int:
+def flood(
+    rig: Rig,
+    message: Message,
+    most: int,
+    stop: threading.Event | None = None,
+    *,
+    bytes_per_second: float = inf,
+) -> int:
     """Sends up to so many, in a new session whenever one is ended; how many went out."""
     sent, end, stop = 0, time.monotonic() + LONGEST_SECONDS, stop or threading.Event()
     at_once = max(1, min(AT_ONCE, (1 << 20) // len(message(0))))
+    pause = at_once * (MESSAGE_BYTES + len(message(0))) / bytes_per_second
     while sent < most and time.monotonic() < end and not stop.is_set():
         with contextlib.suppress(OSError), session(rig, "alice") as wire:
             wire.sendall(b"SUB _INBOX.alice.> 1\r\n")
@@ -97,6 +110,7 @@ def flood(rig: Rig, message: Message, most: int, stop: threading.Event | None = 
                 wire.sendall(b"".join(message(sent + n) for n in range(at_once)) + b"PING\r\n")
                 sent += at_once
                 ponged(wire)
+                stop.wait(pause)
     return sent
 
 

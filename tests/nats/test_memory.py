@@ -153,7 +153,7 @@ async def test_who_takes_the_memory_is_shown_out_and_others_go_on(
     stop = threading.Event()
     async with small_server() as (rig, _), connected(rig, "carol") as carol:
         hearing = asyncio.ensure_future(asyncio.to_thread(floods.hear, rig, stop))
-        flood = asyncio.ensure_future(asyncio.to_thread(floods.flood, rig, message, MANY, stop))
+        flood = paced(rig, message, stop)
         try:
             await until(lambda: shown_out(rig.plan, rig.host) == frozenset({"alice"}))
             drift = list(await rig.enforcer.drift(rig.plan, rig.host))
@@ -242,8 +242,7 @@ async def test_a_server_that_runs_as_before_is_guarded_and_brought_up_to_date() 
                     await asyncio.sleep(watch.NEAR_SECONDS)
 
         hearing = asyncio.ensure_future(asyncio.to_thread(floods.hear, rig, stop))
-        args = (rig, floods.requests, MANY, stop)
-        flood = asyncio.ensure_future(asyncio.to_thread(floods.flood, *args))
+        flood = paced(rig, floods.requests, stop)
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await guarded()
@@ -278,6 +277,13 @@ async def test_without_the_guard_the_server_is_killed() -> None:
             finally:
                 stop.set()
                 await flood
+
+
+def paced(rig: Rig, message: floods.Message, stop: threading.Event) -> asyncio.Future[int]:
+    """A flood of alice's that a guard of this process can keep up with."""
+    pace = floods.PACED
+    sending = asyncio.to_thread(floods.flood, rig, message, MANY, stop, bytes_per_second=pace)
+    return asyncio.ensure_future(sending)
 
 
 async def gone(rig: Rig) -> None:

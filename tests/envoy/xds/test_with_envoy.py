@@ -1,6 +1,7 @@
 """The xDS server against the client that matters: a real Envoy in a running mesh."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -69,6 +70,15 @@ def address_in(plan: EnvoyPlan, caller: str) -> tuple[str, int]:
     resource = next(r for r in plan.proxies[caller].resources if r.type is ResourceType.LISTENER)
     address = resource.body["address"]["socket_address"]
     return address["address"], address["port_value"]
+
+
+def bound(squatter: socket.socket, address: tuple[str, int]) -> bool:
+    """Whether it could be; a proxy says that it has removed a listener before each of its threads
+    has closed it."""
+    with contextlib.suppress(OSError):
+        squatter.bind(address)
+        return True
+    return False
 
 
 @asynccontextmanager
@@ -171,7 +181,8 @@ async def test_a_port_that_is_taken_is_refused_and_tried_again_once_it_is_free()
         whole = mesh.plan
         await mesh.push(mesh.compile(replace(mesh.system, channels=(STOREFRONT,))))
         with socket.socket() as squatter:
-            squatter.bind(address_in(whole, "mailer"))
+            squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            await until(lambda: bound(squatter, address_in(whole, "mailer")))
             squatter.listen()
             with pytest.raises(ResourceRefused, match="Address already in use") as refused:
                 await mesh.push(whole)
