@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile import compile_envoy
-from watertight.enforcers.envoy.resources import EnvoyPlan, ResourceType
-from watertight.enforcers.envoy.xds import XDSServer
+from watertight.dataplane.compile import compile_envoy
+from watertight.dataplane.resources import EnvoyPlan, ResourceType
+from watertight.dataplane.xds import XDSServer
+from watertight.model.placement import Placement
 from watertight.model.system import Channel, HTTPGrant, Listen, Protocol, Service, System
 
 SIZES = (10, 100, 1_000)
@@ -136,7 +136,7 @@ async def measure(size: int, directory: Path) -> dict[str, Any]:
         server.set_resources(name, proxy.resources)
     encoded = time.perf_counter()
     socket = directory / "ads.sock"
-    await server.open_common_door(socket)
+    await server.listen_for_all(socket)
     try:
         async with running_fleet(socket, plan) as fleet:
             connecting = time.perf_counter()

@@ -14,7 +14,7 @@ import grpc
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
-from watertight.enforcers.envoy.resources import ResourceType
+from watertight.dataplane.resources import ResourceType
 
 STREAMS_A_CHANNEL = 100
 

@@ -21,17 +21,17 @@ from tests.exhaustive import is_exhaustive
 LONGEST_FIRST = (
     "tests/system/test_shop",
     "tests/system/test_endings",
-    "tests/resources",
+    "tests/servers/together",
     "tests/docs",
-    "tests/rabbitmq",
-    "tests/envoy/probes",
+    "tests/servers/rabbitmq",
+    "tests/dataplane/attacks",
     "tests/system",
-    "tests/postgresql",
+    "tests/servers/postgresql",
     "tests/sdk",
     "tests/runtime",
     "tests/examples",
-    "tests/nats",
-    "tests/envoy",
+    "tests/servers/nats",
+    "tests/dataplane",
 )
 
 # How long one example takes says how busy the machine is, and nothing of what is tested.

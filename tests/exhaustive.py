@@ -18,38 +18,43 @@ CASES = {
         )
         for page in ("use-in-ci", "read-the-proof")
     },
-    "tests/envoy/probes/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
+    "tests/dataplane/attacks/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
     "[nothing permitted]": "the other weakenings",
-    "tests/envoy/probes/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
+    "tests/dataplane/attacks/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
     "[also in the clear]": "… [HTTP in the clear]",
-    "tests/envoy/probes/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
+    "tests/dataplane/attacks/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
     "[any name, judged by RBAC alone]": "… [any name]",
-    "tests/envoy/probes/test_witness.py::test_a_request_that_nobody_saw_arrive_is_not_held"
+    "tests/dataplane/attacks/test_witness.py::test_a_request_that_nobody_saw_arrive_is_not_held"
     "[Proxy.DROPS]": "… [Proxy.HASTY_AND_DROPS]",
-    "tests/envoy/probes/test_forged.py::test_nor_does_a_silence[without one]": (
+    "tests/dataplane/attacks/test_forged.py::test_nor_does_a_silence[without one]": (
         "… [with a witness]"
     ),
-    "tests/envoy/probes/test_forged.py::test_an_absent_app_proves_nothing[without one]": (
+    "tests/dataplane/attacks/test_forged.py::test_an_absent_app_proves_nothing[without one]": (
         "… [with a witness]"
     ),
-    "tests/envoy/probes/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
+    "tests/dataplane/attacks/test_sabotage.py::test_a_weakened_mesh_turns_exactly_these_probes_red"
     "[a hundred connections for all callers]": "the other weakenings",
-    "tests/rabbitmq/test_guard.py::test_no_service_reaches_another_past_its_grants": (
-        "tests/rabbitmq/test_deep.py::test_nothing_is_done_that_no_grant_names"
+    "tests/servers/rabbitmq/test_guard.py::test_no_service_reaches_another_past_its_grants": (
+        "tests/servers/rabbitmq/test_deep.py::test_nothing_is_done_that_no_grant_names"
     ),
-    "tests/resources/test_under_load.py::test_every_key_is_replaced_under_load_and_nothing_is_lost"
+    "tests/servers/together/test_under_load.py"
+    "::test_every_key_is_replaced_under_load_and_nothing_is_lost"
     "[events]": "… [orders-db]",
     **{
-        "tests/resources/test_under_load.py::test_a_session_from_before_it_was_revoked_is_of_no_use"
+        "tests/servers/together/test_under_load.py"
+        "::test_a_session_from_before_it_was_revoked_is_of_no_use"
         f"[{server}]": "… [orders-db]"
         for server in ("events", "jobs")
     },
     # The whole of what is proven elsewhere, once more on the servers that get weakened next.
-    "tests/envoy/probes/test_sabotage.py::test_all_probes_hold_on_the_mesh_as_it_is_compiled": (
+    "tests/dataplane/attacks/test_sabotage.py"
+    "::test_all_probes_hold_on_the_mesh_as_it_is_compiled": (
         "tests/system/test_shop.py::test_the_proof_holds"
     ),
     **{
-        f"tests/{test}": "tests/resources/test_under_load.py::test_all_of_it_is_proven"
+        f"tests/servers/{test}": (
+            "tests/servers/together/test_under_load.py::test_all_of_it_is_proven"
+        )
         for test in (
             "rabbitmq/test_sabotage.py::test_every_probe_holds_on_the_broker_as_it_is_applied",
             "postgresql/test_sabotage.py::test_every_probe_holds_on_the_database_as_it_is_applied",
@@ -58,7 +63,8 @@ CASES = {
         )
     },
     **{
-        "tests/rabbitmq/test_sabotage.py::test_a_weakened_broker_turns_exactly_these_probes_red"
+        "tests/servers/rabbitmq/test_sabotage.py"
+        "::test_a_weakened_broker_turns_exactly_these_probes_red"
         f"[{weakening}]": "the other weakenings"
         for weakening in (
             "configure",
@@ -67,39 +73,41 @@ CASES = {
             "other virtual hosts",
         )
     },
-    "tests/rabbitmq/test_memory.py::test_who_holds_the_brokers_memory_is_shown_out[transaction]": (
-        "… [transactions]"
-    ),
+    "tests/servers/rabbitmq/test_memory.py"
+    "::test_who_holds_the_brokers_memory_is_shown_out[transaction]": ("… [transactions]"),
     **{
-        f"tests/resources/test_under_load.py::test_a_revoked_service_is_cut_at_once[{server}]": (
-            "… [orders-db]"
-        )
+        "tests/servers/together/test_under_load.py"
+        f"::test_a_revoked_service_is_cut_at_once[{server}]": ("… [orders-db]")
         for server in ("events", "jobs")
     },
-    "tests/enforcers/test_write_an_enforcer.py::test_who_is_revoked_is_out_until_restored": (
+    "tests/servers/test_write_a_server.py::test_who_is_revoked_is_out_until_restored": (
         "tests/system/test_shop.py::test_revocation_ends_live_sessions_at_once"
     ),
-    "tests/resources/test_revoked_server.py::test_a_server_is_revoked_and_trusted_again"
+    "tests/servers/together/test_revoked_server.py::test_a_server_is_revoked_and_trusted_again"
     "[postgresql]": "… [nats]",
-    "tests/resources/test_under_load.py::test_every_key_is_replaced_under_load_and_nothing_is_lost"
+    "tests/servers/together/test_under_load.py"
+    "::test_every_key_is_replaced_under_load_and_nothing_is_lost"
     "[jobs]": "tests/sdk/test_rabbitmq.py::test_rotation_under_load_loses_nothing",
-    "tests/rabbitmq/test_grant.py::test_a_broker_that_cannot_hold_routing_keys_is_given_nothing": (
+    "tests/servers/rabbitmq/test_grant.py"
+    "::test_a_broker_that_cannot_hold_routing_keys_is_given_nothing": (
         "test_a_broker_of_others_is_given_what_channels_grant_and_nothing_else"
     ),
-    "tests/rabbitmq/test_guard.py::test_what_it_was_started_with_by_hand_is_taken_back": (
+    "tests/servers/rabbitmq/test_guard.py::test_what_it_was_started_with_by_hand_is_taken_back": (
         "test_a_file_that_is_changed_by_hand_is_never_in_force"
     ),
-    "tests/rabbitmq/test_memory.py::test_another_budget_is_another_watermark": (
+    "tests/servers/rabbitmq/test_memory.py::test_another_budget_is_another_watermark": (
         "test_who_holds_the_brokers_memory_is_shown_out"
     ),
-    "tests/rabbitmq/test_memory.py::test_without_the_guard_whoever_vanishes_keeps_the_memory": (
+    "tests/servers/rabbitmq/test_memory.py"
+    "::test_without_the_guard_whoever_vanishes_keeps_the_memory": (
         "test_who_took_the_memory_and_vanished_is_forgotten"
     ),
-    "tests/rabbitmq/test_deep.py::test_no_message_is_lost_and_none_comes_that_no_grant_explains": (
+    "tests/servers/rabbitmq/test_deep.py"
+    "::test_no_message_is_lost_and_none_comes_that_no_grant_explains": (
         "test_nothing_is_done_that_no_grant_names"
     ),
-    "tests/rabbitmq/test_sabotage.py::test_passwords_are_found": "the other weakenings",
-    "tests/nats/test_sabotage.py::test_all_probes_hold_on_an_older_server": (
+    "tests/servers/rabbitmq/test_sabotage.py::test_passwords_are_found": "the other weakenings",
+    "tests/servers/nats/test_sabotage.py::test_all_probes_hold_on_an_older_server": (
         "test_all_probes_hold_on_the_server_as_it_is_compiled"
     ),
 }

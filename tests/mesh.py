@@ -25,12 +25,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.apps import running_app
 from tests.ports import free_port
-from watertight.enforcers.contract import Credential, Placement
-from watertight.enforcers.envoy.binary import envoy_binary
-from watertight.enforcers.envoy.compile import compile_envoy
-from watertight.enforcers.envoy.compile.tls import GATEWAY_CERTIFICATE
-from watertight.enforcers.envoy.resources import EnvoyPlan, ProxyPlan, ResourceType
-from watertight.enforcers.envoy.xds import XDSServer
+from watertight.attack.arena import Credential
+from watertight.dataplane.binary import envoy_binary
+from watertight.dataplane.compile import compile_envoy
+from watertight.dataplane.compile.tls import GATEWAY_CERTIFICATE
+from watertight.dataplane.resources import EnvoyPlan, ProxyPlan, ResourceType
+from watertight.dataplane.xds import XDSServer
 from watertight.identity.authority import Authority
 from watertight.identity.keeper import SVIDKeeper
 from watertight.identity.kek import FileKEK
@@ -39,6 +39,7 @@ from watertight.identity.requests import SVIDRequest
 from watertight.identity.sds import secrets
 from watertight.identity.spiffe import SPIFFEID
 from watertight.identity.svid import X509SVID
+from watertight.model.placement import Placement
 from watertight.model.system import GATEWAY, System
 from watertight.unix_http import async_transport
 
@@ -239,13 +240,13 @@ class Mesh:
             self.placement.door_directory(name),
         ):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        await self.xds.open_door(name, self.placement.xds_socket(name))
+        await self.xds.listen(name, self.placement.xds_socket(name))
         self.envoys[name] = EnvoyProcess(proxy, self.placement)
         await self.envoys[name].start()
 
     async def _stop(self, workload: str) -> None:
         await self.envoys.pop(workload).stop()
-        await self.xds.close_door(workload)
+        await self.xds.stop_listening(workload)
 
     async def _in_force(self, workload: str, deadline_seconds: float) -> None:
         try:

@@ -14,16 +14,16 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from watertight.attack.probe import Probe
 from watertight.control.keys import kek_for
 from watertight.control.plane import ControlPlane
-from watertight.enforcers.contract import Probe
-from watertight.enforcers.envoy.binary import envoy_binary
+from watertight.dataplane.binary import envoy_binary
 from watertight.enforcers.registry import enforcers
 from watertight.identity.authority import Authority
 from watertight.identity.hazmat import open_issuer
 from watertight.identity.keeper import SVIDKeeper
 from watertight.model.load import load_file
-from watertight.runtime.host import HostCapabilities, detect
+from watertight.runtime.capabilities import HostCapabilities, detect
 from watertight.runtime.layout import lay_out
 from watertight.runtime.pods import Machine
 from watertight.verify.arena import LiveArena

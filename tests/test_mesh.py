@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from tests.mesh import running_mesh
-from watertight.enforcers.envoy.resources import EnvoyPlan
+from watertight.dataplane.resources import EnvoyPlan
 from watertight.model.system import (
     Channel,
     Gateway,

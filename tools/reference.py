@@ -12,8 +12,8 @@ from typing import Any
 
 import typer
 
+from watertight.attack.probe import Deep, Probe
 from watertight.cli.app import app, load
-from watertight.enforcers.contract import Deep, Probe
 from watertight.enforcers.registry import enforcers
 from watertight.model.declaration import Shape
 from watertight.model.described import descriptions

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.rabbitmq.shop import SHOP
+from tests.servers.rabbitmq.shop import SHOP
+from watertight.attack.probe import Deep
 from watertight.cli.proof import NO_GENERATOR, NOT_DEEP, gather_gaps
-from watertight.enforcers.contract import Deep
-from watertight.enforcers.rabbitmq.enforcer import RabbitMQEnforcer
 from watertight.model.load import load_text
+from watertight.servers.rabbitmq.enforcer import RabbitMQEnforcer
 
 SYSTEM = load_text(SHOP.replace("{port}", "5671"))
 GENERATED = {NO_GENERATOR, NOT_DEEP}

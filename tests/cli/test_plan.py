@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from tests.nats.shop import SHOP
+from tests.servers.nats.shop import SHOP
 from watertight.cli.app import app
 from watertight.control.store import Store
 from watertight.model.load import load_text

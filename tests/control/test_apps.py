@@ -12,7 +12,7 @@ import pytest
 from tests.planes import sealed
 from tests.ports import free_port
 from watertight.errors import WatertightError
-from watertight.runtime.host import HostCapabilities, Isolation, detect
+from watertight.runtime.capabilities import HostCapabilities, Isolation, detect
 
 NO_ISOLATION = HostCapabilities(Isolation.NONE, "a test says so.")
 SERVE = "python, -m, http.server, --bind, 127.0.0.1"

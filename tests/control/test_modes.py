@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.folders import public_folder
-from tests.identity.doors.polling import eventually_async
+from tests.identity.serving.polling import eventually_async
 from tests.planes import sealed
-from watertight.control import modes, server
+from watertight.control import modes, up
 from watertight.control.client import ADMIN_SOCKET
 from watertight.control.plane import ControlPlane
 from watertight.control.status import snapshot
@@ -93,12 +93,12 @@ async def test_it_is_looked_at_without_being_asked(monkeypatch: pytest.MonkeyPat
     looked = asyncio.Event()
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(modes, "mend", lambda _: loop.call_soon_threadsafe(looked.set))
-    monkeypatch.setattr(server, "MODES_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(up, "MODES_EVERY_SECONDS", 0.0)
 
     class Plane:
         layout = None
 
-    class Background(server._Background):
+    class Background(up._Background):
         def __init__(self) -> None:
             self._plane = Plane()  # type: ignore[assignment]
 

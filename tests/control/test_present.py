@@ -19,12 +19,12 @@ from joserfc.jwk import ECKey
 
 from watertight.control import present
 from watertight.control.present import as_warning, missing
-from watertight.enforcers.postgresql.enforcer import PostgreSQLEnforcer
 from watertight.enforcers.resource import ServerMissing
 from watertight.model import codes
 from watertight.model.findings import Severity
 from watertight.model.load import load_text
 from watertight.model.rules import Flaw
+from watertight.servers.postgresql.enforcer import PostgreSQLEnforcer
 
 RIGHT = """\
 trust_domain: shop.internal

@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 
 from tests.docs.test_links import REPOSITORY
-from tests.envoy.probes.shop import SHOP
-from tests.nats.test_shared import SHARED
-from tests.postgresql.shop import SHOP as ORDERS
-from tests.rabbitmq.shop import SHOP as JOBS
-from watertight.enforcers.contract import Deep, Probe
+from tests.dataplane.attacks.shop import SHOP
+from tests.servers.nats.test_shared import SHARED
+from tests.servers.postgresql.shop import SHOP as ORDERS
+from tests.servers.rabbitmq.shop import SHOP as JOBS
+from watertight.attack.probe import Deep, Probe
 from watertight.enforcers.registry import enforcers
 from watertight.model.load import load_file, load_text
 from watertight.model.system import System
 
 PAGE = (REPOSITORY / "docs" / "attacks.md").read_text()
-SOURCES = REPOSITORY / "src" / "watertight" / "enforcers"
+SOURCES = REPOSITORY / "src" / "watertight"
+
 ROW = re.compile(r"\| (?P<attack>[^|]+) \| (?P<probe>[^|]+) \| (?P<source>[^|]+) \|")
 ID = re.compile(r"[a-z]+\.[a-z0-9]+(?:-[a-z0-9.]+)*")
 DOES_NOT_APPLY = "does not apply: "
@@ -78,7 +79,8 @@ def named(text: str, kind: str) -> set[str]:
 @functools.cache
 def written(kind: str) -> set[str]:
     """Ids that stand in the sources: of probes that neither of the two shops calls for."""
-    files = [*(SOURCES / kind / "probes").rglob("*.py"), *(SOURCES / "attack").glob("*.py")]
+    folder = "dataplane" if kind == "envoy" else f"servers/{kind}"
+    files = [*(SOURCES / folder / "attacks").rglob("*.py"), *(SOURCES / "attack").glob("*.py")]
     return {text for file in files for text in _strings(file) if _is_id(text)}
 
 

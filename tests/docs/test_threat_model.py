@@ -4,10 +4,10 @@ import re
 
 from tests.docs.test_attacks import made_by
 from tests.docs.test_links import REPOSITORY
-from tests.envoy.probes.shop import SHOP as MESH
-from tests.nats.test_shared import SHARED
-from tests.postgresql.shop import SHOP as ORDERS
-from tests.rabbitmq.shop import SHOP as JOBS
+from tests.dataplane.attacks.shop import SHOP as MESH
+from tests.servers.nats.test_shared import SHARED
+from tests.servers.postgresql.shop import SHOP as ORDERS
+from tests.servers.rabbitmq.shop import SHOP as JOBS
 from watertight.enforcers.registry import enforcers
 from watertight.model.load import load_file, load_text
 

@@ -10,9 +10,9 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
-from watertight.enforcers.envoy.binary import envoy_binary
-from watertight.enforcers.envoy.compile import path_matchers
-from watertight.enforcers.envoy.compile.http import AMBIGUOUS_PATH
+from watertight.dataplane.binary import envoy_binary
+from watertight.dataplane.compile import path_matchers
+from watertight.dataplane.compile.http import AMBIGUOUS_PATH
 
 _TYPE = "type.googleapis.com/envoy.extensions."
 START_SECONDS = 20

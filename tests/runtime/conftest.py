@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from watertight.enforcers.envoy.binary import envoy_binary
+from watertight.dataplane.binary import envoy_binary
 from watertight.model.system import System
-from watertight.runtime.host import HostCapabilities, Isolation, detect
+from watertight.runtime.capabilities import HostCapabilities, Isolation, detect
 from watertight.runtime.layout import Layout, lay_out
+from watertight.runtime.pod_spec import PodSpec
 from watertight.runtime.pods import Machine, pod_specs
 from watertight.runtime.proc import process_ids
-from watertight.runtime.spec import PodSpec
 from watertight.runtime.supervisor import Supervisor
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.runtime.conftest import prepare
 from tests.runtime.programs import server, system_of
 from watertight.model.system import System
-from watertight.runtime.host import HostCapabilities, Isolation, detect
+from watertight.runtime.capabilities import HostCapabilities, Isolation, detect
 
 PORT = 8071
 

@@ -6,7 +6,7 @@ from watertight.runtime.child import (
     STEADY_SECONDS,
     Child,
 )
-from watertight.runtime.wire import ProcessWire
+from watertight.runtime.pod_wire import ProcessWire
 
 WIRE: ProcessWire = {
     "name": "app",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from watertight.runtime.client import Pod
-from watertight.runtime.init import CONTROL_SOCKET
+from watertight.runtime.pod_client import Pod
+from watertight.runtime.pod_init import CONTROL_SOCKET
 from watertight.runtime.proc import start_time
 
 

@@ -17,9 +17,9 @@ import pytest
 from tests.runtime.conftest import Host, running
 from tests.runtime.programs import idler, system_of
 from watertight.runtime import confine, launch
+from watertight.runtime.capabilities import HostCapabilities
 from watertight.runtime.confine import ABSENT, FORBIDDEN
-from watertight.runtime.host import HostCapabilities
-from watertight.runtime.wire import ProcessWire
+from watertight.runtime.pod_wire import ProcessWire
 
 ABSENT_WORDS, FORBIDDEN_WORDS = "Function not implemented", "Operation not permitted"
 

@@ -23,8 +23,8 @@ from tests.runtime.conftest import (
 )
 from tests.runtime.control import the_system
 from tests.runtime.programs import GET
-from watertight.runtime.client import PodError
-from watertight.runtime.host import HostCapabilities, Isolation
+from watertight.runtime.capabilities import HostCapabilities, Isolation
+from watertight.runtime.pod_client import PodError
 from watertight.runtime.proc import descendants
 
 PYTHON = sys.executable

@@ -13,10 +13,10 @@ import pytest
 from tests.runtime.conftest import Host, running
 from tests.runtime.programs import idler, system_of
 from tests.runtime.test_plumbing import tcp, write_bootstrap
+from watertight.runtime.capabilities import HostCapabilities
 from watertight.runtime.confine import UnknownMachineError, program
-from watertight.runtime.host import HostCapabilities
+from watertight.runtime.pod_wire import Mount
 from watertight.runtime.proc import descendants
-from watertight.runtime.wire import Mount
 
 PYTHON = sys.executable
 

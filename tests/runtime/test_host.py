@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from watertight.runtime import linux
-from watertight.runtime.host import Isolation, detect
+from watertight.runtime.capabilities import Isolation, detect
 from watertight.runtime.linux import Namespace, SystemCallError
 
 
@@ -26,7 +26,7 @@ def test_the_best_isolation_is_found() -> None:
 _WITHOUT = """
 from pathlib import Path
 from watertight.runtime import linux
-from watertight.runtime.host import detect
+from watertight.runtime.capabilities import detect
 linux.unshare(linux.Namespace.USER)
 linux.map_only_this_user({0}, {1})
 Path("/proc/sys/user/max_{2}_namespaces").write_text("0")

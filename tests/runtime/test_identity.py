@@ -12,7 +12,7 @@ import pytest
 from tests.runtime.conftest import Host, running
 from tests.runtime.programs import idler, system_of
 from watertight.identity.attestation import AttestationError, ProcessTreeAttestor, peer_of
-from watertight.runtime.host import HostCapabilities
+from watertight.runtime.capabilities import HostCapabilities
 
 _KNOCK = """
 import os, socket, sys

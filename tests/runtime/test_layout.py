@@ -10,8 +10,8 @@ import pytest
 
 from tests.runtime.programs import idler, server, system_of
 from watertight.model.system import Channel, System
+from watertight.runtime.capabilities import HostCapabilities, Isolation
 from watertight.runtime.files import UntrustedDirectoryError, own_directory
-from watertight.runtime.host import HostCapabilities, Isolation
 from watertight.runtime.layout import SocketPathTooLongError, lay_out
 from watertight.runtime.lock import AlreadyRunningError, only_one
 from watertight.runtime.uids import (

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.runtime.conftest import Host, running
 from tests.runtime.programs import idler, system_of
 from watertight.model.system import Limits
-from watertight.runtime.host import HostCapabilities
+from watertight.runtime.capabilities import HostCapabilities
 
 MEBIBYTE = 1 << 20
 LIMITS = Limits(128 * MEBIBYTE, 40, 4 * MEBIBYTE, 64)

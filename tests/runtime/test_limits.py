@@ -12,7 +12,7 @@ import pytest
 from tests.runtime.conftest import Host, running
 from tests.runtime.programs import idler, system_of
 from watertight.model.system import Limits
-from watertight.runtime.host import HostCapabilities, Isolation
+from watertight.runtime.capabilities import HostCapabilities, Isolation
 
 MEBIBYTE = 1 << 20
 SMALL = Limits(96 * MEBIBYTE, 40, 4 * MEBIBYTE, 64)

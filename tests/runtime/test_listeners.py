@@ -6,8 +6,8 @@ from pathlib import Path
 from tests.ports import free_port
 from tests.runtime.conftest import eventually, running
 from tests.runtime.programs import idler, system_of
-from watertight.enforcers.contract import Listening
-from watertight.runtime.host import HostCapabilities
+from watertight.attack.arena import Listening
+from watertight.runtime.capabilities import HostCapabilities
 from watertight.verify.tap import Tap, prepare
 
 _OPENS = """

@@ -13,7 +13,7 @@ from watertight.runtime.mounts import (
     proxy_view,
     system_directories,
 )
-from watertight.runtime.wire import Mount
+from watertight.runtime.pod_wire import Mount
 
 SYSTEM = (Mount("bind", "/usr", "/usr"), Mount("symlink", "/bin", "usr/bin"))
 

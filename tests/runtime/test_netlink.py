@@ -13,7 +13,7 @@ import pytest
 from tests.runtime.conftest import Host, running
 from tests.runtime.programs import idler, system_of
 from watertight.runtime import netlink
-from watertight.runtime.host import HostCapabilities, Isolation
+from watertight.runtime.capabilities import HostCapabilities, Isolation
 
 PYTHON = sys.executable
 _FILL = """

@@ -11,9 +11,9 @@ import pytest
 from tests.runtime.conftest import Host, eventually, prepare, processes_that_name, running
 from tests.runtime.programs import server, system_of
 from watertight.model.system import System
-from watertight.runtime.client import PodError
-from watertight.runtime.host import HostCapabilities
+from watertight.runtime.capabilities import HostCapabilities
 from watertight.runtime.launch import Nursery, pod_wire, write_hosts
+from watertight.runtime.pod_client import PodError
 from watertight.runtime.proc import descendants
 
 NURSERY = "watertight.runtime.nursery"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.compile.bootstrap import MAX_CONNECTIONS, bootstrap
+from watertight.dataplane.compile.bootstrap import MAX_CONNECTIONS, bootstrap
+from watertight.model.placement import Placement
 from watertight.runtime.open_files import ENOUGH_FILES
 
 RAISED = """

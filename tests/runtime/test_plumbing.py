@@ -17,10 +17,10 @@ import pytest
 from tests.ports import free_port
 from tests.runtime.conftest import Host, running
 from tests.runtime.programs import GET, idler, server, system_of
-from watertight.enforcers.contract import Listening
+from watertight.attack.arena import Listening
 from watertight.model.addresses import callee_addresses
 from watertight.model.system import GATEWAY, Gateway, Route
-from watertight.runtime.host import HostCapabilities
+from watertight.runtime.capabilities import HostCapabilities
 from watertight.runtime.proc import descendants
 
 _TCP_PROXY = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.runtime.conftest import Host, eventually, running
 from tests.runtime.programs import idler, system_of
-from watertight.runtime.host import HostCapabilities
+from watertight.runtime.capabilities import HostCapabilities
 from watertight.runtime.states import ProcessState
 
 TOO_LITTLE_BYTES = 8 << 20

@@ -13,11 +13,11 @@ import pytest
 from tests.ports import free_port
 from tests.runtime.conftest import Host, eventually, processes_that_name, running
 from tests.runtime.programs import CONNECT, GET, STUBBORN, idler, server, system_of
-from watertight.enforcers.envoy.binary import envoy_binary
+from watertight.dataplane.binary import envoy_binary
 from watertight.model.addresses import callee_addresses
 from watertight.model.system import Listen, Protocol, Service
-from watertight.runtime.client import PodError
-from watertight.runtime.host import HostCapabilities
+from watertight.runtime.capabilities import HostCapabilities
+from watertight.runtime.pod_client import PodError
 from watertight.runtime.pods import Machine, pod_specs
 from watertight.runtime.starting import NotReadyError
 from watertight.runtime.states import ProcessState

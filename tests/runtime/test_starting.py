@@ -8,7 +8,7 @@ from tests.runtime.conftest import running
 from tests.runtime.programs import SERVER, idler, system_of
 from watertight.model.system import Listen, Protocol, Service
 from watertight.runtime import starting
-from watertight.runtime.host import HostCapabilities
+from watertight.runtime.capabilities import HostCapabilities
 from watertight.runtime.starting import NotReadyError, Patience
 
 HTTP = Listen(Protocol.HTTP, 8081)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tests.identity.doors.polling import eventually
+from tests.identity.serving.polling import eventually
 from tests.sdk.world import World
 
 Operation = Callable[[int], Awaitable[None]]

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error, SecureConnRequiredError
 
 import watertight
-from tests.identity.doors.polling import eventually, eventually_async
+from tests.identity.serving.polling import eventually, eventually_async
 from tests.sdk.load import rotate_everything
 from tests.sdk.process import Running
 from tests.sdk.relays import Streams, originating, stripping

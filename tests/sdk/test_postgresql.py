@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from psycopg.rows import dict_row
 
 import watertight
-from tests.identity.doors.polling import eventually_async
+from tests.identity.serving.polling import eventually_async
 from tests.sdk.load import rotate_everything
 from tests.sdk.process import Running
 from tests.sdk.relays import SSL_REQUEST, Streams, originating, stripping

@@ -10,7 +10,7 @@ import pytest_asyncio
 from aio_pika.abc import AbstractIncomingMessage
 
 import watertight
-from tests.identity.doors.polling import eventually
+from tests.identity.serving.polling import eventually
 from tests.sdk.load import rotate_everything
 from tests.sdk.process import Running
 from tests.sdk.relays import Streams, originating, stripping

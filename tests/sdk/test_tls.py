@@ -12,7 +12,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.sdk.world import World
-from watertight.enforcers.contract import Credential, Forgery
+from watertight.attack.arena import Credential, Forgery
 from watertight.identity.svid import PEM
 from watertight.sdk import tls_context
 from watertight.sdk.peer import PeerContext, WrongServer

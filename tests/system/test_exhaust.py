@@ -13,19 +13,19 @@ import structlog
 from tests.folders import public_folder
 from tests.planes import arena_of, sealed
 from tests.ports import free_port
+from watertight.attack.probe import Verdict
 from watertight.control import eventlog
 from watertight.control.eventlog import EventLog
 from watertight.control.plane import ControlPlane
 from watertight.control.revocation import restore, revoke
-from watertight.enforcers.contract import Verdict
-from watertight.enforcers.envoy.probes import envoy_probes
+from watertight.dataplane.attacks import envoy_probes
 from watertight.identity import jwt_svid
-from watertight.identity.workload_api import door, service
+from watertight.identity.workload_api import listener, service
 from watertight.identity.workload_api.shares import Share
 from watertight.model.system import Limits
 from watertight.runtime import launch, supervisor
+from watertight.runtime.pod_wire import ProcessWire
 from watertight.runtime.pods import pod_specs
-from watertight.runtime.wire import ProcessWire
 from watertight.verify.prover import prove
 from watertight.verify.results import Result
 
@@ -196,10 +196,10 @@ async def test_long_audiences_are_noticed(
 async def test_a_log_without_shares_is_noticed(
     plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, share: int
 ) -> None:
-    """Where each connection is worth a line, as to a door that is full."""
+    """Where each connection is worth a line, as to a socket that is full."""
     monkeypatch.setattr(eventlog, "BURST_OF_A_KIND", share)
-    monkeypatch.setattr(door, "CONNECTS_AT_ONCE", 1_000)
-    monkeypatch.setattr(door, "gone", lambda _connection: False)
+    monkeypatch.setattr(listener, "CONNECTS_AT_ONCE", 1_000)
+    monkeypatch.setattr(listener, "gone", lambda _connection: False)
     path = plane.placement.workload_api_socket("web")
     await plane.endpoint.open(path, mode=0o666, capacity=0)
     events = EventLog(plane.layout.logs / "control.log")

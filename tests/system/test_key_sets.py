@@ -21,7 +21,7 @@ from tests.gateway.certified import certified
 from tests.gateway.providers import jwks, keycloak
 from tests.ports import free_port
 from tests.system.running import RunningSystem
-from watertight.enforcers.contract import Verdict
+from watertight.attack.probe import Verdict
 
 QUIET = """\
 trust_domain: small.internal

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.mesh import Mesh
-from watertight.enforcers.contract import Listening
+from watertight.attack.arena import Listening
 from watertight.identity.hazmat import open_issuer
 from watertight.identity.kek import FileKEK
 from watertight.verify.arena import LiveArena

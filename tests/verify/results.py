@@ -1,6 +1,6 @@
 """Evidence to render and to sign, with everything awkward in it that an attacker could answer."""
 
-from watertight.enforcers.contract import Gap, Verdict
+from watertight.attack.probe import Gap, Verdict
 from watertight.model.findings import Finding, Severity
 from watertight.model.system import Position
 from watertight.verify.results import Evidence, Result

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from watertight.enforcers.contract import Listening, Placement
+from watertight.attack.arena import Listening
+from watertight.model.placement import Placement
 from watertight.model.system import System
 from watertight.verify import arena
 from watertight.verify.arena import LiveArena

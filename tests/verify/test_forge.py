@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.identity.doors.authority import new_issuer, new_root
-from watertight.enforcers.contract import Credential, Forgery
+from tests.identity.serving.authority import new_issuer, new_root
+from watertight.attack.arena import Credential, Forgery
 from watertight.identity.chain import verify_svid
 from watertight.identity.errors import IdentityError
 from watertight.identity.svid import TrustBundle

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from tests.verify.test_prover import ARENA
-from watertight.enforcers.attack import patience
-from watertight.enforcers.attack.wire import SocketWire
-from watertight.enforcers.contract import Outcome, Probe, Verdict, served
+from watertight.attack import patience
+from watertight.attack.probe import Outcome, Probe, Verdict, served
+from watertight.attack.wire import SocketWire
 from watertight.verify.prover import prove
 
 

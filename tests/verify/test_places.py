@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from watertight.enforcers.attack.places import Places, idle
+from watertight.attack.places import Places, idle
 
 
 class Crowd:

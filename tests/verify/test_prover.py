@@ -5,8 +5,8 @@ from typing import cast
 
 import pytest
 
-from watertight.enforcers.contract import (
-    Arena,
+from watertight.attack.arena import Arena
+from watertight.attack.probe import (
     Observation,
     Outcome,
     Probe,

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.verify.results import ALL_HELD, EMPTY, MIXED, NASTY, result
-from watertight.enforcers.contract import Verdict
+from watertight.attack.probe import Verdict
 from watertight.errors import ExitCode
 from watertight.verify.reports import to_html, to_json, to_junit, to_sarif, to_table
 from watertight.verify.reports.matrix import matrix_of

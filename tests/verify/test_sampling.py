@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from watertight.enforcers.contract import Arena, Gap, Observation, Outcome, Probe
+from watertight.attack.arena import Arena
+from watertight.attack.probe import Gap, Observation, Outcome, Probe
 from watertight.verify.sampling import Sample, sampled
 
 CHANNELS = [f"a{number} -> b" for number in range(9)]

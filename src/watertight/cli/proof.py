@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from watertight.attack.probe import Deep, Gap, Probe
 from watertight.control.client import AdminClient
 from watertight.control.keys import kek_for
-from watertight.enforcers.contract import Deep, Gap, Probe
-from watertight.enforcers.envoy.binary import envoy_binary
+from watertight.dataplane.binary import envoy_binary
 from watertight.enforcers.registry import enforcers, resource_enforcers
 from watertight.enforcers.resource import KnowsWeaknesses
 from watertight.errors import ExitCode, WatertightError
@@ -28,7 +28,7 @@ from watertight.identity.svid import X509SVID
 from watertight.model.findings import Finding, Severity
 from watertight.model.nearest import did_you_mean
 from watertight.model.system import Position, System
-from watertight.runtime.host import detect
+from watertight.runtime.capabilities import detect
 from watertight.runtime.layout import Layout, lay_out
 from watertight.runtime.pods import Machine, pod_specs
 from watertight.runtime.supervisor import Supervisor

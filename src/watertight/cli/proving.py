@@ -16,6 +16,7 @@ import typer
 from cryptography import x509
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from watertight.attack.probe import Deep, Verdict
 from watertight.cli.checking import load_checked
 from watertight.cli.output import print_json, say, speaks_plainly, stderr, stdout
 from watertight.cli.project import (
@@ -27,7 +28,6 @@ from watertight.cli.project import (
 )
 from watertight.cli.proof import Audience, Proof, attack
 from watertight.control.store import ROOTS
-from watertight.enforcers.contract import Deep, Verdict
 from watertight.errors import ExitCode, WatertightError
 from watertight.gateway.fetching import fetch
 from watertight.gateway.keysets import JWKSRefused

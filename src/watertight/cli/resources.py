@@ -17,9 +17,9 @@ from watertight.errors import ExitCode, WatertightError
 from watertight.identity.keystores import KEYSTORE, PRIVATE_KEY_DER, TRUSTSTORE
 from watertight.model.nearest import did_you_mean_or_list
 from watertight.model.system import Resource, System
+from watertight.runtime.capabilities import detect
 from watertight.runtime.environment import app_environment
 from watertight.runtime.files import STATE_DIRECTORY
-from watertight.runtime.host import detect
 from watertight.runtime.layout import Layout
 from watertight.runtime.runs import run_directory
 

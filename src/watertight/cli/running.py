@@ -173,7 +173,7 @@ def up(
 
 async def _serve_and_show(options: Options, output: Output, *, logs: bool) -> None:
     # The other commands start in half the time without gRPC, Envoy's messages and a web server.
-    from watertight.control.server import serve  # noqa: PLC0415
+    from watertight.control.up import serve  # noqa: PLC0415
 
     following: list[asyncio.Task[None]] = []
 

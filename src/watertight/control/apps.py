@@ -8,7 +8,7 @@ from watertight.control.order import Starting, callees
 from watertight.errors import WatertightError
 from watertight.model.diff import starts_anew
 from watertight.model.system import Service, System
-from watertight.runtime.spec import APP
+from watertight.runtime.pod_spec import APP
 from watertight.runtime.starting import Patience
 from watertight.runtime.supervisor import Supervisor
 from watertight.runtime.taken import LOOPBACK, obstacle

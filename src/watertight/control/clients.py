@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterable, Mapping
 
-from watertight.enforcers.contract import Placement
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import Client, ClientSettings
 from watertight.identity.keystores import PASSWORD
 from watertight.model.addresses import callee_addresses
+from watertight.model.placement import Placement
 from watertight.model.system import Channel, System
 
 

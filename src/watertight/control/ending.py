@@ -8,8 +8,8 @@ from pathlib import Path
 from watertight.control.order import start_order
 from watertight.control.store import RecordUnreadable, Store
 from watertight.model.system import System
+from watertight.runtime.capabilities import detect
 from watertight.runtime.files import STATE_DIRECTORY, own_directory
-from watertight.runtime.host import detect
 from watertight.runtime.layout import Layout
 from watertight.runtime.lock import only_one
 from watertight.runtime.supervisor import STOP_GRACE_SECONDS, Supervisor

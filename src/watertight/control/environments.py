@@ -113,8 +113,8 @@ def _given(system: System, project: Path, service: str) -> dict[str, str]:
     # Most declarations say nothing here, and most commands are short.
     from watertight.control.clients import client_of, environment_of  # noqa: PLC0415
     from watertight.enforcers.registry import resource_enforcers  # noqa: PLC0415
+    from watertight.runtime.capabilities import HostCapabilities, Isolation  # noqa: PLC0415
     from watertight.runtime.environment import given_environment  # noqa: PLC0415
-    from watertight.runtime.host import HostCapabilities, Isolation  # noqa: PLC0415
     from watertight.runtime.layout import Layout  # noqa: PLC0415
 
     layout = Layout(

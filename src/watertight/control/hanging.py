@@ -8,8 +8,8 @@ import signal
 from collections.abc import Awaitable, Callable
 
 from watertight.control.plane import ControlPlane
-from watertight.enforcers.envoy.admin import answers
-from watertight.runtime.wire import PROXY
+from watertight.dataplane.admin import answers
+from watertight.runtime.pod_wire import PROXY
 
 
 class Hanging:

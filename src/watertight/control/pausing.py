@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from watertight.enforcers.contract import Placement
-from watertight.enforcers.envoy.admin import stats
-from watertight.enforcers.envoy.apply import Deployment
+from watertight.dataplane.admin import stats
+from watertight.dataplane.apply import Deployment
 from watertight.errors import WatertightError
+from watertight.model.placement import Placement
 
 log = structlog.get_logger(__name__)
 

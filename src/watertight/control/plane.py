@@ -23,23 +23,24 @@ from watertight.control.issuers import left_out, require_keys, withdrawals
 from watertight.control.pausing import paused
 from watertight.control.secrets import SecretsPump
 from watertight.control.servers import Servers, ServersWanted, want
-from watertight.enforcers.contract import Applied, Placement
-from watertight.enforcers.envoy.apply import ACK_DEADLINE_SECONDS, Deployment
-from watertight.enforcers.envoy.compile import compile_envoy
-from watertight.enforcers.envoy.resources import EnvoyPlan
-from watertight.enforcers.envoy.xds import XDSServer
+from watertight.dataplane.apply import ACK_DEADLINE_SECONDS, Deployment
+from watertight.dataplane.compile import compile_envoy
+from watertight.dataplane.resources import EnvoyPlan
+from watertight.dataplane.xds import XDSServer
+from watertight.enforcers.contract import Applied
 from watertight.errors import ExitCode, WatertightError
 from watertight.gateway import fetching
 from watertight.identity.attestation import ProcessTreeAttestor
 from watertight.identity.keeper import SVIDKeeper, Workload
 from watertight.identity.profiles import Role
 from watertight.identity.workload_api.endpoint import IdentityEndpoint
+from watertight.model.placement import Placement
 from watertight.model.system import GATEWAY, Limits, System
 from watertight.model.units import counted
 from watertight.runtime.files import write_atomically
 from watertight.runtime.layout import Layout, lay_out
+from watertight.runtime.pod_spec import PROXY, SERVER, PodSpec
 from watertight.runtime.pods import Machine, pod_specs
-from watertight.runtime.spec import PROXY, SERVER, PodSpec
 from watertight.runtime.supervisor import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -93,7 +94,7 @@ class ControlPlane:
         self.secrets = SecretsPump(keeper, self.xds)
         self.servers = Servers(self.supervisor, keeper)
         self.attestor = ProcessTreeAttestor()
-        self.endpoint = IdentityEndpoint(keeper, self.attestor, layout.run / "doors")
+        self.endpoint = IdentityEndpoint(keeper, self.attestor, layout.run / "identities")
         self.declared = System(keeper.trust_domain)
         self.effective = self.declared
         self.adopted: tuple[str, ...] = ()
@@ -152,7 +153,7 @@ class ControlPlane:
             self.key_sets = fetching.unknown(previous)
             self.effective = previous.without_identities(self.revoked)
         for name in self.adopted:
-            await self._open_doors(name)
+            await self._listen_for(name)
         return self.adopted
 
     async def apply(self, declared: System, *, anew: bool = True) -> Applied:
@@ -272,7 +273,7 @@ class ControlPlane:
         self.supervisor.remove_run_directory()
 
     async def close(self) -> None:
-        """Shuts our own doors, and nothing else."""
+        """Closes our own sockets, and nothing else."""
         await self.endpoint.close()
         await self.xds.stop()
 
@@ -421,7 +422,7 @@ class ControlPlane:
             async with gate:
                 if self._specs.get(name) is not specs[name]:
                     await self._start_pod(specs[name])
-                await self._open_doors(name)
+                await self._listen_for(name)
                 self._write_bootstrap(name, plan.proxies[name].bootstrap)
                 await self.supervisor.start_process(name, PROXY)
                 await self.supervisor.wait_ready(name, PROXY, deadline_seconds=PROXY_READY_SECONDS)
@@ -431,11 +432,11 @@ class ControlPlane:
         if names:
             self.say(f"{counted(len(names), 'proxy', 'proxies')} ready.")
 
-    async def _open_doors(self, name: str) -> None:
+    async def _listen_for(self, name: str) -> None:
         """The proxy's xDS socket, and the Workload API of the service."""
         placement = self.placement
         if name not in self._configured:
-            await self.xds.open_door(
+            await self.xds.listen(
                 name, placement.xds_socket(name), owner=self.layout.owner_of_proxy(name)
             )
             self._configured.add(name)
@@ -460,13 +461,13 @@ class ControlPlane:
         await all_at_once(configure(name) for name in changed)
 
     async def _dismiss(self, names: list[str]) -> None:
-        """Stops pods and forgets their doors."""
+        """Stops pods and forgets their sockets."""
         for name in names:
             if name in self.supervisor.pods:
                 await self.supervisor.stop_pod(name)
             self.attestor.withdraw(name)
             await self.endpoint.shut(self.placement.workload_api_socket(name))
-            await self.xds.close_door(name)
+            await self.xds.stop_listening(name)
             self._configured.discard(name)
             self.deployment.forget(name)
             self._specs.pop(name, None)

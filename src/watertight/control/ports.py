@@ -8,8 +8,8 @@ from watertight.model import codes
 from watertight.model.document import quoted
 from watertight.model.rules import Flaw
 from watertight.model.system import GATEWAY, System
-from watertight.runtime.client import Pod
 from watertight.runtime.files import STATE_DIRECTORY
+from watertight.runtime.pod_client import Pod
 from watertight.runtime.taken import Folder, obstacle
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from watertight.enforcers.contract import Placement
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import ReadsFiles, ServerMissing
 from watertight.model import codes
@@ -19,6 +18,7 @@ from watertight.model.document import DocumentPath, quoted
 from watertight.model.findings import Severity
 from watertight.model.flow import as_list
 from watertight.model.nearest import did_you_mean_beside
+from watertight.model.placement import Placement
 from watertight.model.rules import Flaw
 from watertight.model.system import Gateway, Issuer, Service, System
 from watertight.runtime.programs import ProgramNotFoundError, find_program, search_path

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from watertight.control.plane import ControlPlane
 from watertight.control.servers import want
+from watertight.dataplane.admin import ProxyUnreachable, connections
 from watertight.enforcers.contract import Cut
-from watertight.enforcers.envoy.admin import ProxyUnreachable, connections
 from watertight.errors import MachineRefused, WatertightError
 from watertight.identity.errors import NotWrittenDown
 from watertight.model.system import GATEWAY

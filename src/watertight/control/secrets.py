@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from watertight.control.certificates import GatewayCertificate
-from watertight.enforcers.envoy.xds import XDSServer
+from watertight.dataplane.xds import XDSServer
 from watertight.identity.sds import secrets
 from watertight.identity.source import IdentitySource
 from watertight.model.system import GATEWAY

@@ -10,7 +10,7 @@ import structlog
 
 from watertight.control.clients import channels_document, client_of, environment_of
 from watertight.control.present import server_path
-from watertight.enforcers.contract import Applied, Placement
+from watertight.enforcers.contract import Applied
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import (
     Client,
@@ -25,11 +25,12 @@ from watertight.errors import WatertightError
 from watertight.identity.credential_files import Owner
 from watertight.identity.delivery import FileDelivery
 from watertight.identity.keeper import SVIDKeeper
+from watertight.model.placement import Placement
 from watertight.model.system import System
 from watertight.runtime.files import write_atomically
 from watertight.runtime.layout import Layout
 from watertight.runtime.pods import Servers as ServersInPods
-from watertight.runtime.server import PodHost
+from watertight.runtime.server_host import PodHost
 from watertight.runtime.supervisor import Supervisor
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import Any
 from watertight.control import modes
 from watertight.control.issuers import facts
 from watertight.control.plane import ControlPlane
-from watertight.enforcers.envoy.admin import (
+from watertight.dataplane.admin import (
     ListenerFacts,
     ProxyUnreachable,
     answers,

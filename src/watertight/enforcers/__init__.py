@@ -1,1 +1,1 @@
-"""What enforces the declaration: one package a kind, all of the shape of ``contract.Enforcer``."""
+"""What an enforcer is, what one of a server is besides, and which are installed."""

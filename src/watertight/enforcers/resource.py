@@ -6,7 +6,7 @@ the server must be configured (:meth:`ResourceEnforcer.compile`, pure), makes it
 (:meth:`~ResourceEnforcer.apply`), and attacks it (``probes``). Everything else, it is given: who
 starts the server, in which sandbox, with which files (:class:`ServerHost`), and how bytes reach it.
 
-docs/how-to/write-an-enforcer.md builds one, step by step.
+docs/how-to/write-a-server.md builds one, step by step.
 """
 
 import signal
@@ -19,12 +19,14 @@ from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from pydantic import ValidationError
 
-from watertight.enforcers.contract import Applied, Capability, Placement, Probe
+from watertight.attack.probe import Probe
+from watertight.enforcers.contract import Applied, Capability
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.declaration import ChannelShape, ResourceShape, Shape
 from watertight.model.diff import Change
 from watertight.model.document import DocumentPath
 from watertight.model.findings import Finding
+from watertight.model.placement import Placement
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Position, Resource, System
 from watertight.model.translate import keys_of, shape_flaws

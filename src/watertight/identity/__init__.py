@@ -1,1 +1,1 @@
-"""Who is who: the authority, SVIDs, trust bundles, and the doors at which workloads get them."""
+"""Who is who: the authority, SVIDs, trust bundles, and the sockets at which workloads get them."""

@@ -1,4 +1,4 @@
-"""What every door (SDS, Workload API, files) needs to know of identities, and nothing more."""
+"""What every way (SDS, Workload API, files) needs to know of identities, and nothing more."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""An X.509-SVID and a trust bundle as values: what the authority hands to every door."""
+"""An X.509-SVID and a trust bundle as values: as the authority hands them out."""
 
 import datetime as dt
 from dataclasses import dataclass, field

@@ -245,7 +245,7 @@ def _requirement(value: Any) -> RequirementShape | None:
 
 
 class RouteShape(Shape):
-    """One door of the gateway. The first route that matches a request takes it."""
+    """One way in at the gateway. The first route that matches a request takes it."""
 
     path: PathTemplate
     """The path template that it matches."""
@@ -320,7 +320,7 @@ class GatewayFrame(Shape):
     issuers: dict[str, Any] = Field(default={}, json_schema_extra=_NAMES)
     """Whose tokens it accepts, by a name of yours."""
     routes: list[Any] = Field(default=[])
-    """Its doors, in order."""
+    """Its routes, in order."""
 
 
 class GatewayShape(GatewayFrame):
@@ -329,7 +329,7 @@ class GatewayShape(GatewayFrame):
     issuers: dict[str, IssuerShape] = Field(default={}, json_schema_extra=_NAMES)
     """Whose tokens it accepts, by a name of yours."""
     routes: list[RouteShape] = Field(default=[])
-    """Its doors, in order."""
+    """Its routes, in order."""
 
 
 class DeclarationFrame(Shape):

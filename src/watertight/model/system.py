@@ -249,7 +249,7 @@ class Cors:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One door of the gateway. ``path`` and ``rewrite`` are path templates."""
+    """One way in at the gateway. ``path`` and ``rewrite`` are path templates."""
 
     path: str
     target: str

@@ -1,11 +1,11 @@
 """One supervised process: whether it should run, whether it does, and when it is tried again.
 
-Sans-I/O: the init (:mod:`watertight.runtime.init`) tells it what happened and at what time.
+Sans-I/O: the init (:mod:`watertight.runtime.pod_init`) tells it what happened and at what time.
 """
 
 from typing import Any, Literal, cast
 
-from watertight.runtime.wire import ProcessStatus, ProcessWire
+from watertight.runtime.pod_wire import ProcessStatus, ProcessWire
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from watertight.model.addresses import callee_addresses
 from watertight.model.system import Protocol, System
-from watertight.runtime.host import Isolation
+from watertight.runtime.capabilities import Isolation
 from watertight.runtime.layout import Layout
 from watertight.runtime.programs import search_path
 

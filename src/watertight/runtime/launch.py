@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from watertight.model.system import Limits
+from watertight.runtime.capabilities import Isolation
 from watertight.runtime.cgroups import Cgroups
-from watertight.runtime.client import Pod, PodError
 from watertight.runtime.environment import mark
 from watertight.runtime.files import write_atomically
-from watertight.runtime.host import Isolation
 from watertight.runtime.layout import Layout
 from watertight.runtime.linux import Namespace
 from watertight.runtime.logfile import trim
 from watertight.runtime.netlink import MOST_UNREAD_BYTES
+from watertight.runtime.pod_client import Pod, PodError
+from watertight.runtime.pod_spec import PROXY, PodSpec, ProcessSpec
+from watertight.runtime.pod_wire import LimitsWire, PodWire, ProcessWire
 from watertight.runtime.proc import start_time
-from watertight.runtime.spec import PROXY, PodSpec, ProcessSpec
 from watertight.runtime.waiting import readable
-from watertight.runtime.wire import LimitsWire, PodWire, ProcessWire
 
 _START_SECONDS = 30.0
 _LONGEST_NAME = 64
@@ -230,7 +230,7 @@ class Nursery:
 async def launch(spec: PodSpec, layout: Layout, nursery: Nursery) -> Pod:
     """The running pod (with no process started in it yet).
 
-    Raises :class:`watertight.runtime.client.PodError` if it does not come up.
+    Raises :class:`watertight.runtime.pod_client.PodError` if it does not come up.
     """
     directory = layout.pod(spec.name)
     make_budgets(spec, layout)

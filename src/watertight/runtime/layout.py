@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from watertight.enforcers.contract import Placement
 from watertight.errors import WatertightError
+from watertight.model.placement import Placement
 from watertight.model.system import GATEWAY, System
+from watertight.runtime.capabilities import HostCapabilities, Isolation
 from watertight.runtime.cgroups import Cgroups
 from watertight.runtime.files import (
     given_directory,
@@ -21,7 +22,6 @@ from watertight.runtime.files import (
     own_state,
     write_atomically,
 )
-from watertight.runtime.host import HostCapabilities, Isolation
 from watertight.runtime.runs import LINK, run_base, run_directory
 from watertight.runtime.uids import Users, allocate
 

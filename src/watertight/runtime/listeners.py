@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from watertight.enforcers.contract import Listening
+from watertight.attack.arena import Listening
 from watertight.runtime.proc import descendants, namespace_pids
 from watertight.runtime.states import PodStatus
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from watertight.errors import WatertightError
-from watertight.runtime.wire import Mount
+from watertight.runtime.pod_wire import Mount
 
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "nix/store", "gnu/store")
 """Programs, libraries and their configuration; /opt and /srv appear where a program needs them."""

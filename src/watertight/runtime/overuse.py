@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from watertight.runtime.memory import MemoryWatch
 from watertight.runtime.netlink import NetlinkWatch
+from watertight.runtime.pod_wire import PROXY, PodWire, ProcessWire
 from watertight.runtime.sandbox import watch_of
-from watertight.runtime.wire import PROXY, PodWire, ProcessWire
 
 Running = Sequence[tuple[int, ProcessWire]]
 """Pids, and what each was started as."""

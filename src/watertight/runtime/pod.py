@@ -17,11 +17,11 @@ from typing import NoReturn
 from watertight.errors import WatertightError
 from watertight.runtime import linux
 from watertight.runtime.files import write_atomically
-from watertight.runtime.init import Init
 from watertight.runtime.linux import Namespace
+from watertight.runtime.pod_init import Init
+from watertight.runtime.pod_wire import PodWire
 from watertight.runtime.proc import boot_id, start_time
 from watertight.runtime.runs import INIT, RECORD
-from watertight.runtime.wire import PodWire
 
 SPEC = "spec.json"
 LOG = "pod.log"

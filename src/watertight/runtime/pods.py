@@ -9,8 +9,8 @@ from pathlib import Path
 from watertight.enforcers.resource import ServerProcess
 from watertight.model.addresses import callee_addresses
 from watertight.model.system import GATEWAY, Resource, Service, System
+from watertight.runtime.capabilities import Isolation
 from watertight.runtime.environment import app_environment
-from watertight.runtime.host import Isolation
 from watertight.runtime.layout import Layout
 from watertight.runtime.mounts import (
     AppSight,
@@ -22,8 +22,7 @@ from watertight.runtime.mounts import (
     server_view,
     system_directories,
 )
-from watertight.runtime.programs import find_program, needed_by, search_path
-from watertight.runtime.spec import (
+from watertight.runtime.pod_spec import (
     APP,
     PROXY,
     SERVER,
@@ -34,7 +33,8 @@ from watertight.runtime.spec import (
     ProcessSpec,
     Readiness,
 )
-from watertight.runtime.wire import Mount
+from watertight.runtime.pod_wire import Mount
+from watertight.runtime.programs import find_program, needed_by, search_path
 
 _FIRST_FREE_PORT = 1024
 _PROXY_BYTES = 2 << 30

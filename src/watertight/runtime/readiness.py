@@ -2,8 +2,8 @@
 
 import asyncio
 
-from watertight.runtime.client import Pod
-from watertight.runtime.spec import AdminReady, HTTPReady, PortReady, Readiness
+from watertight.runtime.pod_client import Pod
+from watertight.runtime.pod_spec import AdminReady, HTTPReady, PortReady, Readiness
 
 NOTHING_ACCEPTS = "nothing accepts on its port"
 _TRY_SECONDS = 2.0

@@ -25,8 +25,8 @@ from watertight.runtime.cgroups import join
 from watertight.runtime.confine import confine
 from watertight.runtime.linux import MountFlag, Namespace
 from watertight.runtime.memory import MemoryWatch, act_for, hurry
+from watertight.runtime.pod_wire import LimitsWire, Mount, ProcessWire
 from watertight.runtime.shared_memory import SharedMemory
-from watertight.runtime.wire import LimitsWire, Mount, ProcessWire
 
 _FORWARDED = (
     signal.SIGTERM,

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from watertight.errors import WatertightError
-from watertight.runtime.client import Pod
 from watertight.runtime.lastwords import last_words
 from watertight.runtime.layout import Layout
 from watertight.runtime.listeners import listening_in
+from watertight.runtime.pod_client import Pod
+from watertight.runtime.pod_spec import APP, HTTPReady, PortReady, ProcessSpec
 from watertight.runtime.proc import family
 from watertight.runtime.readiness import NOTHING_ACCEPTS, ready_once
-from watertight.runtime.spec import APP, HTTPReady, PortReady, ProcessSpec
 from watertight.runtime.states import PodStatus, ProcessState
 from watertight.runtime.symptoms import remedy_for
 

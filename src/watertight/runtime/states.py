@@ -16,7 +16,7 @@ class ProcessState:
     last_exit: str | None
     outdated: tuple[str, ...] = ()
     """In what it would be another, if it were started now: names of variables, and of the other
-    keys of its :class:`~watertight.runtime.wire.ProcessWire`."""
+    keys of its :class:`~watertight.runtime.pod_wire.ProcessWire`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,10 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 
-from watertight.enforcers.contract import Listening
+from watertight.attack.arena import Listening
 from watertight.errors import WatertightError
 from watertight.identity.attestation import Process
-from watertight.runtime.client import Pod, PodError
-from watertight.runtime.host import Isolation
+from watertight.runtime.capabilities import Isolation
 from watertight.runtime.lastwords import mark
 from watertight.runtime.launch import (
     Nursery,
@@ -30,9 +29,10 @@ from watertight.runtime.launch import (
 from watertight.runtime.layout import Layout
 from watertight.runtime.leftovers import end_marked
 from watertight.runtime.listeners import listening_in
+from watertight.runtime.pod_client import Pod, PodError
+from watertight.runtime.pod_spec import APP, SERVER, PodSpec
 from watertight.runtime.proc import family
 from watertight.runtime.runs import LINK
-from watertight.runtime.spec import APP, SERVER, PodSpec
 from watertight.runtime.starting import USUAL, Patience, Start
 from watertight.runtime.states import PodStatus, ProcessState
 

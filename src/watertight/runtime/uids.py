@@ -13,7 +13,7 @@ from pathlib import Path
 
 from watertight.errors import WatertightError
 from watertight.runtime.files import write_atomically
-from watertight.runtime.wire import Credentials
+from watertight.runtime.pod_wire import Credentials
 
 FIRST_UID = 1_900_000_000
 BLOCK = 4_096

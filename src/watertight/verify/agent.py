@@ -3,7 +3,7 @@
 It is handed to ``python -I -c`` as text, since a sandbox need not see our package, so it imports
 the standard library only. It reads one JSON request a line from stdin and writes one JSON answer
 a line to stdout, in any order: ``{"id", "operation", "arguments"}`` → ``{"id", "answer"}``.
-Bytes travel as base64. The operations are those of ``enforcers.contract.Inside.call``; it ends
+Bytes travel as base64. The operations are those of ``attack.arena.Inside.call``; it ends
 when stdin does.
 """
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from watertight.enforcers.attack.overheard_streams import holds_frames
-from watertight.enforcers.contract import Credential, Forgery, Inside, Listening, Placement
+from watertight.attack.arena import Credential, Forgery, Inside, Listening
+from watertight.attack.overheard_streams import holds_frames
 from watertight.model.addresses import loopback_addresses
+from watertight.model.placement import Placement
 from watertight.model.system import Protocol, System
 from watertight.verify.foothold import Foothold, Run
 from watertight.verify.forge import Forger
@@ -31,7 +32,7 @@ def _is_udp(entry: Listening) -> bool:
 
 
 class LiveArena:
-    """Implements ``enforcers.contract.Arena`` on this host. An async context manager.
+    """Implements ``attack.arena.Arena`` on this host. An async context manager.
 
     ``system`` is what is in force (revoked identities left out); ``foothold`` runs argv inside a
     service's sandbox as its app; ``listening`` tells every socket of every managed process;

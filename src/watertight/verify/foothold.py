@@ -27,7 +27,7 @@ def agent_argv(python: str = sys.executable) -> list[str]:
 
 
 class Foothold:
-    """One running agent; implements ``enforcers.contract.Inside``."""
+    """One running agent; implements ``attack.arena.Inside``."""
 
     def __init__(self, service: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self.service = service

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from watertight.enforcers.contract import Credential, Forgery
+from watertight.attack.arena import Credential, Forgery
 from watertight.errors import WatertightError
 from watertight.identity.svid import PEM
 

@@ -8,14 +8,15 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from watertight.enforcers.attack.patience import (
+from watertight.attack.arena import Arena
+from watertight.attack.patience import (
     EVERY_SECONDS,
     keep_measuring,
     measure,
     patience,
 )
-from watertight.enforcers.attack.places import Place, Places
-from watertight.enforcers.contract import Arena, Gap, Observation, Probe, not_run
+from watertight.attack.places import Place, Places
+from watertight.attack.probe import Gap, Observation, Probe, not_run
 from watertight.errors import WatertightError
 from watertight.model.findings import Finding
 from watertight.model.system import NOWHERE, Position, System

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from watertight.enforcers.contract import Gap, Observation, Outcome, Probe, Verdict
+from watertight.attack.probe import Gap, Observation, Outcome, Probe, Verdict
 from watertight.errors import ExitCode
 from watertight.model.findings import Finding
 from watertight.model.system import NOWHERE, Position

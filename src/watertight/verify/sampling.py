@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from watertight.enforcers.contract import Gap, Probe
+from watertight.attack.probe import Gap, Probe
 
 
 @dataclass(frozen=True, slots=True)

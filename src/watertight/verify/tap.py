@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from watertight.enforcers.witness import Conversation
+from watertight.attack.witness import Conversation
 
 KEPT_BYTES = 1_048_576
 """Of each direction of a connection."""
@@ -271,7 +271,7 @@ class _Ear:
 
 
 class Tap:
-    """Implements ``enforcers.witness.Witness`` over a packet socket; close it when done."""
+    """Implements ``attack.witness.Witness`` over a packet socket; close it when done."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Every door to identities of one run, and the servers behind them, one an identity.
+"""Every socket of identities of one run, and the servers behind them, one an identity.
 
 As with other SPIFFE implementations, one socket offers both the Workload API and Envoy's secret
 discovery service, to whoever is attested.
@@ -16,12 +16,12 @@ from watertight.identity.attestation import Attestor
 from watertight.identity.clock import Clock, system_clock
 from watertight.identity.files import make_private_directory
 from watertight.identity.source import IdentitySource
-from watertight.identity.workload_api.door import Door
+from watertight.identity.workload_api.listener import Listener
 from watertight.identity.workload_api.service import WorkloadAPI
 from watertight.identity.workload_api.shares import Share
 
 CAPACITY = 256
-"""Connections a door holds at once: far more than one service needs, few enough to bear."""
+"""Connections a listener holds at once: far more than one service needs, few enough to bear."""
 MESSAGE_BYTES = 64 * 1024
 """Of a request; the largest that is accepted for what it says, a CSR or a token, has a quarter."""
 
@@ -40,7 +40,7 @@ _NOBODYS_OPTIONS = (
 
 
 class IdentityEndpoint:
-    """Opens doors at which attested workloads get their identities.
+    """Opens sockets at which attested workloads get their identities.
 
     ``private_directory`` is made if need be, mode 0700: the sockets in it ask nobody who they
     are. Call :meth:`close` at the end, or use it as an asynchronous context manager.
@@ -57,7 +57,7 @@ class IdentityEndpoint:
         self._attestor = attestor
         self._directory = private_directory
         self._now = now
-        self._doors: dict[Path, Door] = {}
+        self._listeners: dict[Path, Listener] = {}
         self._servers: dict[str | None, tuple[Any, Path]] = {}
         self._starting = asyncio.Lock()
 
@@ -72,27 +72,27 @@ class IdentityEndpoint:
     ) -> None:
         await self.close()
 
-    async def open(self, path: Path, *, mode: int = 0o600, capacity: int = CAPACITY) -> Door:
-        """Opens a door at ``path``; raises ``DoorError`` if it cannot be made there.
+    async def open(self, path: Path, *, mode: int = 0o600, capacity: int = CAPACITY) -> Listener:
+        """Listens at ``path``; raises ``ListenerError`` if it cannot be made there.
 
-        ``mode`` decides who may knock; only attestation decides who gets what. A door for a
+        ``mode`` decides who may knock; only attestation decides who gets what. One for a
         service of another uid needs 0o666 in a directory that only this service sees.
         """
         await self.shut(path)
         make_private_directory(self._directory)
-        door = Door(self._attestor, self._server_socket, capacity=capacity)
-        await door.open(path, mode)
-        self._doors[path] = door
-        return door
+        listener = Listener(self._attestor, self._server_socket, capacity=capacity)
+        await listener.open(path, mode)
+        self._listeners[path] = listener
+        return listener
 
     async def shut(self, path: Path) -> None:
-        """Closes the door at ``path`` and ends its connections; no error if there is none."""
-        if (door := self._doors.pop(path, None)) is not None:
-            await door.close()
+        """Closes the listener at ``path`` and ends its connections; no error if there is none."""
+        if (listener := self._listeners.pop(path, None)) is not None:
+            await listener.close()
 
     async def close(self) -> None:
-        """Closes every door, then every server."""
-        for path in list(self._doors):
+        """Closes every listener, then every server."""
+        for path in list(self._listeners):
             await self.shut(path)
         for server, path in self._servers.values():
             await server.stop(grace=None)

@@ -1,8 +1,8 @@
 """The SPIFFE Workload API for one identity: every method, streams included.
 
-Which identity that is has been decided before (``door``): a service object speaks for exactly one
-workload, or for nobody. The rules W1 to W14 of the SPIFFE Workload Endpoint and Workload API
-standards are listed with their tests in ``tests/identity/doors/test_workload_api.py``.
+Which identity that is has been decided before (``listener``): a service object speaks for exactly
+one workload, or for nobody. The rules W1 to W14 of the SPIFFE Workload Endpoint and Workload API
+standards are listed with their tests in ``tests/identity/serving/test_workload_api.py``.
 """
 
 import json

@@ -10,7 +10,7 @@ import html
 from collections.abc import Sequence
 from importlib.resources import files
 
-from watertight.enforcers.contract import Verdict
+from watertight.attack.probe import Verdict
 from watertight.verify.reports.matrix import Cell, Matrix, matrix_of
 from watertight.verify.results import Evidence, Result, printable
 

@@ -2,7 +2,7 @@
 
 from xml.etree import ElementTree as ET
 
-from watertight.enforcers.contract import Verdict
+from watertight.attack.probe import Verdict
 from watertight.verify.results import Evidence, Result, printable
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from watertight.enforcers.contract import Outcome, Verdict
+from watertight.attack.probe import Outcome, Verdict
 from watertight.verify.results import Evidence, Result
 
 

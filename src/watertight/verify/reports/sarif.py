@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from watertight import __version__
-from watertight.enforcers.contract import Verdict
+from watertight.attack.probe import Verdict
 from watertight.model.findings import Finding, Severity
 from watertight.model.system import NOWHERE, Position
 from watertight.verify.results import Evidence, Result

@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from watertight.enforcers.contract import Verdict
+from watertight.attack.probe import Verdict
 from watertight.verify.results import Evidence, Result, printable
 
 CHANNELS_SHOWN = 3

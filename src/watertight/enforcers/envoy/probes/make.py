@@ -1,9 +1,0 @@
-"""How the probes of this enforcer are made."""
-
-from watertight.enforcers.attack.make import ProbeMaker
-
-ENFORCER = "envoy"
-
-_MAKER = ProbeMaker(ENFORCER)
-attack = _MAKER.attack
-use = _MAKER.use

@@ -1,0 +1,1 @@
+"""Databases and brokers: what every kind has in common, and one folder a kind."""
