@@ -88,6 +88,28 @@ def test_several_holders_write_one_log(path: Path) -> None:
     assert broken_links(path) == ()
 
 
+def test_who_begins_a_generation_that_another_has_filled_since_begins_the_next(path: Path) -> None:
+    class Slow(AuditLog):
+        late = False
+
+        def _open(self) -> int:
+            opened = super()._open()
+            if self.late:
+                self.late = False
+                _filled(path, 60)
+            return opened
+
+    log = Slow(path, _now, generation_bytes=4_000)
+    while path.stat().st_size < 3_900:
+        log.record("svid_issued", number=0.0)
+    log.late = True
+    log.record("svid_issued", number=1.0)
+    log.record("svid_issued", number=2.0)
+    log.close()
+    assert not log.late
+    assert broken_links(path) == ()
+
+
 def test_what_a_caller_wrote_is_cut(path: Path) -> None:
     log = AuditLog(path, _now)
     log.record("svid_refused", reason="x" * 1_000_000)

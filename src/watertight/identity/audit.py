@@ -95,10 +95,8 @@ class AuditLog:
 
     def _append(self, event: str, facts: dict[str, Fact]) -> None:
         data = self._line(event, facts)
-        size = os.fstat(self._descriptor).st_size
-        if size and size + len(data) > self._limit:
-            self._begin_generation()
-            size = os.fstat(self._descriptor).st_size
+        while (size := os.fstat(self._descriptor).st_size) and size + len(data) > self._limit:
+            self._begin_generation()  # another holder may fill the next one before we have it
         if (
             not size and (older := _generation(self._path, 1)).exists()
         ):  # also after a crash between the two steps
@@ -143,21 +141,21 @@ class AuditLog:
             newer = _generation(self._path, number - 1)
             if newer.exists():
                 newer.replace(_generation(self._path, number))
-        descriptor = self._open()
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.close(self._descriptor)  # and with it the lock on the generation before
-        self._descriptor = descriptor
+        self._hold_current()
         sync_directory(self._path.parent)
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Holds the file that the path names now."""
+    def _hold_current(self) -> None:
+        """Locks the file that the path names now; the one before is let go of."""
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         while not self._is_current():
             descriptor = self._open()
             os.close(self._descriptor)
             self._descriptor = descriptor
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._hold_current()
         try:
             yield
         finally:
