@@ -6,7 +6,7 @@ from tests.servers.rabbitmq.shop import SHOP
 from watertight.attack.probe import Deep
 from watertight.cli.proof import NO_GENERATOR, NOT_DEEP, gather_gaps
 from watertight.model.load import load_text
-from watertight.servers.rabbitmq.enforcer import RabbitMQEnforcer
+from watertight.servers.rabbitmq.server import RabbitMQ
 
 SYSTEM = load_text(SHOP.replace("{port}", "5671"))
 GENERATED = {NO_GENERATOR, NOT_DEEP}
@@ -22,6 +22,6 @@ def test_without_deep_each_kind_in_use_is_named_and_no_other() -> None:
 
 
 def test_a_kind_without_a_generator_is_named_with_deep_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(RabbitMQEnforcer, "deep_probes")
+    monkeypatch.delattr(RabbitMQ, "deep_probes")
     assert generated(Deep(1, 60)) == {("rabbitmq", NO_GENERATOR)}
     assert ("rabbitmq", NO_GENERATOR) in generated(None)

@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from watertight.attack.probe import Deep, Gap, Probe
-from watertight.enforcers.contract import Applied, Capability
+from watertight.enforcers.contract import Applied
 from watertight.model.placement import Placement
 from watertight.model.system import System
 
@@ -18,7 +18,6 @@ class EnvoyEnforcer:
     """Enforces every channel between services, and the gateway's routes."""
 
     kind = "envoy"
-    capability = Capability()
     resources: frozenset[str] = frozenset()
     """Resource kinds: none, for Envoy stands between services."""
 

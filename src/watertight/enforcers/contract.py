@@ -5,22 +5,11 @@ Each registers itself under the entry point ``watertight.enforcers``.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from watertight.attack.probe import Probe
 from watertight.model.placement import Placement
 from watertight.model.system import System
-
-
-@dataclass(frozen=True, slots=True)
-class Capability:
-    """What an enforcer can do without a restart; the rest of the program plans around it."""
-
-    rotates_leaf_live: bool = True
-    rotates_root_live: bool = True
-    cuts_sessions: bool = True
-    lowest_tls: Literal["1.2", "1.3"] = "1.3"
-    """The lowest version that its server can be held to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +34,6 @@ class Enforcer(Protocol):
     """One kind of place where policy is enforced."""
 
     kind: str
-    capability: Capability
 
     def compile(self, system: System, placement: Placement) -> Any:
         """Pure: the full set of artefacts for this system."""

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 from pydantic import ValidationError
 
 from watertight.attack.probe import Probe
-from watertight.enforcers.contract import Applied, Capability
+from watertight.enforcers.contract import Applied
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.declaration import ChannelShape, ResourceShape, Shape
 from watertight.model.diff import Change
@@ -204,10 +204,15 @@ class ClientSettings:
 class ResourceEnforcer(Protocol):
     """One kind of server that enforces what channels grant. Stateless: made anew at will."""
 
-    kind: str
-    resources: frozenset[str]
-    """The resource kinds that it enforces: ``{kind}``."""
-    capability: Capability
+    @property
+    def kind(self) -> str:
+        """As a declaration names it."""
+        ...
+
+    @property
+    def resources(self) -> frozenset[str]:
+        """The resource kinds that it enforces: ``{kind}``."""
+        ...
 
     def check(self, system: System, resource: Resource) -> Iterable[Flaw]:
         """Pure: what is wrong with the resource's own keys, and with the channels to it."""

@@ -12,10 +12,9 @@ from tests.rig import Rig, running_server, with_channels
 from tests.servers.rabbitmq.clients import connected
 from tests.servers.rabbitmq.shop import SHOP
 from watertight.enforcers.resource import ServerRefused
-from watertight.servers.rabbitmq.apply import apply_plan
 from watertight.servers.rabbitmq.compile import RabbitMQGrants
 from watertight.servers.rabbitmq.control import control, evaluate
-from watertight.servers.rabbitmq.enforcer import RabbitMQEnforcer
+from watertight.servers.rabbitmq.server import RabbitMQ
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -24,7 +23,7 @@ ORDERS = "spiffe://shop.internal/orders"
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def rig() -> AsyncIterator[Rig]:
-    async with running_server(RabbitMQEnforcer(), SHOP) as running:
+    async with running_server(RabbitMQ(), SHOP) as running:
         yield running
 
 
@@ -122,7 +121,7 @@ async def test_a_queue_that_is_made_otherwise_is_a_refusal_at_its_line(rig: Rig)
     other["exchanges"] = exchanges
     plan = replace(rig.plan, grants=replace(grants, definitions=other))
     with pytest.raises(ServerRefused, match=r"watertight\.yaml:\d+:\d+: .*exchange jobs"):
-        await apply_plan(plan, rig.host)
+        await rig.enforcer.apply(plan, rig.host)
     assert await drift(rig) == []
 
 

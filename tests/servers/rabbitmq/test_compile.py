@@ -20,11 +20,11 @@ from watertight.model.system import System
 from watertight.servers.rabbitmq.attacks import siblings
 from watertight.servers.rabbitmq.compile import definitions, sibling_port
 from watertight.servers.rabbitmq.declaration import matches
-from watertight.servers.rabbitmq.enforcer import RabbitMQEnforcer
+from watertight.servers.rabbitmq.server import RabbitMQ
 
 GOLDEN = Path(__file__).parent / "golden"
 PLACEMENT = Placement(Path("/run/watertight"), Path("/srv/shop"))
-ENFORCER = RabbitMQEnforcer()
+ENFORCER = RabbitMQ()
 
 
 def read(text: str = SHOP) -> System:

@@ -6,12 +6,12 @@ from tests.servers.rabbitmq.shop import SHOP
 from watertight.model import codes
 from watertight.model.load import load_text
 from watertight.servers.rabbitmq.declaration import matches
-from watertight.servers.rabbitmq.enforcer import RabbitMQEnforcer
+from watertight.servers.rabbitmq.server import RabbitMQ
 
 
 def found(text: str) -> list[tuple[str, tuple[object, ...], str]]:
     system = load_text(text.replace("{port}", "5671"))
-    flaws = RabbitMQEnforcer().check(system, system.resources["jobs"])
+    flaws = RabbitMQ().check(system, system.resources["jobs"])
     return [(flaw.code, flaw.path, f"{flaw.message} {flaw.remedy}") for flaw in flaws]
 
 

@@ -34,7 +34,7 @@ from watertight.servers.rabbitmq.attacks.dialect import RabbitMQDialect
 from watertight.servers.rabbitmq.attacks.sessions import Caller
 from watertight.servers.rabbitmq.control import control
 from watertight.servers.rabbitmq.declaration import broker, grants
-from watertight.servers.rabbitmq.enforcer import RabbitMQEnforcer
+from watertight.servers.rabbitmq.server import RabbitMQ
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -46,7 +46,7 @@ CASES = 40
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def rig() -> AsyncIterator[Rig]:
-    async with running_server(RabbitMQEnforcer(), ALIKE) as running:
+    async with running_server(RabbitMQ(), ALIKE) as running:
         yield running
 
 

@@ -3,7 +3,7 @@
 from tests.servers.rabbitmq.shop import SHOP
 from watertight.model.load import load_text
 from watertight.servers.rabbitmq.attacks.gaps import AMQP_1_0, ONE_CALLER
-from watertight.servers.rabbitmq.enforcer import RabbitMQEnforcer
+from watertight.servers.rabbitmq.server import RabbitMQ
 
 ALONE = """
 trust_domain: shop.internal
@@ -19,7 +19,7 @@ channels:
 
 def told(text: str) -> list[tuple[str, str]]:
     system = load_text(text.replace("{port}", "5671"))
-    return [(gap.channel, gap.what) for gap in RabbitMQEnforcer().unattacked(system)]
+    return [(gap.channel, gap.what) for gap in RabbitMQ().unattacked(system)]
 
 
 def test_a_service_that_can_only_meet_itself_is_named() -> None:

@@ -15,12 +15,12 @@ from watertight.model.load import load_text
 from watertight.model.system import Resource, System
 from watertight.servers.rabbitmq.compile import PLUGINS
 from watertight.servers.rabbitmq.control import control, evaluate
-from watertight.servers.rabbitmq.enforcer import RabbitMQEnforcer
-from watertight.servers.rabbitmq.grant import PASSWORD
+from watertight.servers.rabbitmq.elsewhere import PASSWORD
+from watertight.servers.rabbitmq.server import RabbitMQ
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ENFORCER = RabbitMQEnforcer()
+ENFORCER = RabbitMQ()
 ORDERS, SPY = "spiffe://shop.internal/orders", "spiffe://shop.internal/spy"
 SECRET = "of the administrator"
 

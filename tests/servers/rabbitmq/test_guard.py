@@ -21,10 +21,11 @@ from tests.servers.rabbitmq.sabotages import UNGUARDED
 from tests.servers.rabbitmq.shop import SHOP
 from watertight.servers.rabbitmq.attacks import frames
 from watertight.servers.rabbitmq.compile import CONFIGURATION, ENVIRONMENT, LIMITS, PLUGINS
-from watertight.servers.rabbitmq.control import binary, control, evaluate
-from watertight.servers.rabbitmq.enforcer import RabbitMQEnforcer
+from watertight.servers.rabbitmq.control import control, evaluate
+from watertight.servers.rabbitmq.erlang import binary
 from watertight.servers.rabbitmq.guard import SOURCE
 from watertight.servers.rabbitmq.locate import COOKIE
+from watertight.servers.rabbitmq.server import RabbitMQ
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -47,7 +48,7 @@ LINES_BYTES = 4_000
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def rig() -> AsyncIterator[Rig]:
-    async with running_server(RabbitMQEnforcer(), SHOP) as running:
+    async with running_server(RabbitMQ(), SHOP) as running:
         yield running
 
 
@@ -262,7 +263,9 @@ async def test_a_full_queue_refuses_and_keeps_what_it_holds(rig: Rig) -> None:
         await publish(channel, "to.parcels", "parcels", aio_pika.Message(b"kept"))
         with pytest.raises(DeliveryError):
             await publish_until_refused(channel)
-    assert any(line.startswith(f"policy jobs {LIMITS}: definition is") for line in await apply(rig))
+    (line,) = await apply(rig)
+    assert line.startswith(f"policy jobs {LIMITS}: ")
+    assert "definition is" in line
     assert "kept" in await received(rig, "packer", "parcels")
 
 

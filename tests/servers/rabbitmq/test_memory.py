@@ -26,8 +26,9 @@ from tests.servers.rabbitmq.floods import (
     message,
 )
 from watertight.model.load import load_text
-from watertight.servers.rabbitmq.control import binary, evaluate
-from watertight.servers.rabbitmq.enforcer import RabbitMQEnforcer
+from watertight.servers.rabbitmq.control import evaluate
+from watertight.servers.rabbitmq.erlang import binary
+from watertight.servers.rabbitmq.server import RabbitMQ
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -53,7 +54,7 @@ channels:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def rig() -> AsyncIterator[Rig]:
-    async with running_server(RabbitMQEnforcer(), SMALL) as running:
+    async with running_server(RabbitMQ(), SMALL) as running:
         yield running
 
 
@@ -265,7 +266,7 @@ async def holds(rig: Rig, messages: int) -> bool:
 async def test_as_many_connections_and_channels_as_a_service_may_have_fit(rig: Rig) -> None:
     """And as many that never log in as its door lets through."""
     await forgiven(rig)
-    bounds = RabbitMQEnforcer().door_connections(rig.system, rig.system.resources["jobs"])
+    bounds = RabbitMQ().door_connections(rig.system, rig.system.resources["jobs"])
     assert bounds["orders"] == 100
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(50):

@@ -34,16 +34,17 @@ from watertight.identity.workload_api.splice import Stream, splice
 from watertight.model.load import load_text
 from watertight.servers.rabbitmq.attacks import siblings
 from watertight.servers.rabbitmq.compile import CONFIGURATION
-from watertight.servers.rabbitmq.control import binary, control, evaluate
-from watertight.servers.rabbitmq.differences import ACTOR
-from watertight.servers.rabbitmq.enforcer import RabbitMQEnforcer
+from watertight.servers.rabbitmq.control import control, evaluate
+from watertight.servers.rabbitmq.erlang import binary
+from watertight.servers.rabbitmq.facts import ACTOR
+from watertight.servers.rabbitmq.server import RabbitMQ
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def rig() -> AsyncIterator[Rig]:
-    async with running_server(RabbitMQEnforcer(), SHOP) as running:
+    async with running_server(RabbitMQ(), SHOP) as running:
         yield running
 
 
@@ -164,7 +165,7 @@ async def test_every_probe_has_a_sabotage_test() -> None:
     tried = {probe for sabotage in LIVE for probe in sabotage.breaks}
     tried |= PASSWORDS | OPEN_DOOR | ELSEWHERE | GUARDED_TOO | set().union(*GUARDED.values())
     system = load_text(SHOP.replace("{port}", "5671"))
-    every = {probe.id for probe in RabbitMQEnforcer().probes(system)}
+    every = {probe.id for probe in RabbitMQ().probes(system)}
     assert tried == every
     assert {"reach.name", "reach.address"} == set(SANDBOXED)
 

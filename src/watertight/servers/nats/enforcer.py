@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from watertight.attack.probe import Deep, Probe
-from watertight.enforcers.contract import Applied, Capability
+from watertight.enforcers.contract import Applied
 from watertight.enforcers.resource import (
     Client,
     ClientSettings,
@@ -27,7 +27,6 @@ class NATSEnforcer:
 
     kind = KIND
     resources = frozenset({KIND})
-    capability = Capability(lowest_tls="1.3")
     shapes: Mapping[str, type[Shape]] = {
         "resource": ServerKeys,
         "stream": StreamKeys,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from watertight.attack.probe import Deep, Probe
-from watertight.enforcers.contract import Applied, Capability
+from watertight.enforcers.contract import Applied
 from watertight.enforcers.resource import (
     Client,
     ClientSettings,
@@ -33,7 +33,6 @@ class PostgreSQLEnforcer:
 
     kind = KIND
     resources = frozenset({KIND})
-    capability = Capability()
     shapes: Mapping[str, type[Shape]] = {
         "resource": DatabaseKeys,
         "channel": GrantKeys,

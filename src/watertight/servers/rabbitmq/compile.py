@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from watertight.enforcers.resource import BUNDLE, CERTIFICATE, PRIVATE_KEY, ServerPlan, managed
+from watertight.enforcers.resource import BUNDLE, CERTIFICATE, PRIVATE_KEY
 from watertight.model.placement import Placement
 from watertight.model.system import Resource, System
 from watertight.servers.rabbitmq import guard
 from watertight.servers.rabbitmq.declaration import (
     CHANNELS_A_CONNECTION,
-    KIND,
     SEND,
     TOPIC,
     Broker,
@@ -25,10 +24,10 @@ from watertight.servers.rabbitmq.declaration import (
     grants,
     writable,
 )
+from watertight.servers.rabbitmq.facts import DEFINITIONS
 
 CONFIGURATION = "rabbitmq.conf"
 PLUGINS = "enabled_plugins"
-DEFINITIONS = "definitions.json"
 ENVIRONMENT = "rabbitmq-env.conf"
 ENABLED = f"[rabbitmq_auth_mechanism_ssl, {guard.NAME}].\n"
 LIMITS = "watertight-limits"
@@ -51,36 +50,28 @@ class RabbitMQGrants:
     definitions: Mapping[str, Any]
 
 
-def compile_plans(system: System, placement: Placement) -> Mapping[str, ServerPlan]:
-    """See :meth:`~watertight.enforcers.resource.ResourceEnforcer.compile`."""
-    return {r.name: _plan(system, placement, r) for r in managed(system, KIND)}
-
-
-def _plan(system: System, placement: Placement, resource: Resource) -> ServerPlan:
-    wanted = definitions(system, resource)
-    files = {
+def files(system: System, resource: Resource, placement: Placement) -> Mapping[str, str]:
+    """See :meth:`~watertight.servers.kind.Server.files`."""
+    return {
         CONFIGURATION: configuration(resource, placement),
         PLUGINS: ENABLED,
-        DEFINITIONS: json.dumps(wanted, indent=1) + "\n",
+        DEFINITIONS: json.dumps(definitions(system, resource), indent=1) + "\n",
         ENVIRONMENT: "",
         **guard.FILES,
     }
-    return ServerPlan(
-        resource.name,
-        KIND,
-        resource.port,
-        files,
-        RabbitMQGrants(system.trust_domain, resource.name, wanted),
-        resource.at,
-    )
+
+
+def grants_of(system: System, resource: Resource) -> RabbitMQGrants:
+    """See :meth:`~watertight.servers.kind.Server.grants`."""
+    return RabbitMQGrants(system.trust_domain, resource.name, definitions(system, resource))
 
 
 def configuration(resource: Resource, placement: Placement) -> str:
     """rabbitmq.conf: TLS 1.3 with a client certificate, whose SPIFFE ID is the login."""
     own = placement.credentials(resource.name)
-    files = (str(own / BUNDLE), str(own / CERTIFICATE), str(own / PRIVATE_KEY))
+    papers = (str(own / BUNDLE), str(own / CERTIFICATE), str(own / PRIVATE_KEY))
     wanted = broker(resource)
-    return settings(f"127.0.0.1:{resource.port}", files) + (
+    return settings(f"127.0.0.1:{resource.port}", papers) + (
         f"load_definitions = {placement.server_directory(resource.name) / DEFINITIONS}\n"
         # Small machines must not keep publishers waiting without a word.
         "disk_free_limit.absolute = 50MB\n"

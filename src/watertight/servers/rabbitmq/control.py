@@ -95,8 +95,3 @@ async def evaluate(host: ServerHost, *expressions: str) -> str:
             remedy=f"The end of its log:\n{host.log()}",
         )
     return done.output.strip()
-
-
-def binary(text: str) -> str:
-    """An Erlang binary, byte by byte: no name can be anything but a name."""
-    return f"<<{','.join(str(byte) for byte in text.encode())}>>"

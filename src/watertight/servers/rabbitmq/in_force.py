@@ -15,8 +15,9 @@ from typing import Any
 
 from watertight.enforcers.resource import ServerHost, ServerPlan
 from watertight.servers.rabbitmq import guard
-from watertight.servers.rabbitmq.compile import DEFINITIONS
-from watertight.servers.rabbitmq.control import BrokerRefused, binary, evaluate
+from watertight.servers.rabbitmq.control import BrokerRefused, evaluate
+from watertight.servers.rabbitmq.erlang import binary
+from watertight.servers.rabbitmq.facts import DEFINITIONS
 
 RECORD = "in-force.json"
 FILES = "files"

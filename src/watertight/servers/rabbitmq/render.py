@@ -8,12 +8,12 @@ from watertight.model.system import Resource, System
 from watertight.servers.rabbitmq import guard
 from watertight.servers.rabbitmq.compile import (
     CONFIGURATION,
-    DEFINITIONS,
     ENABLED,
     PLUGINS,
     definitions,
     settings,
 )
+from watertight.servers.rabbitmq.facts import DEFINITIONS
 
 DIRECTORY = "/etc/rabbitmq/tls"
 

@@ -5,21 +5,22 @@ holds is not ours to judge.
 """
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
-from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from watertight.enforcers.resource import AdminRefused, ServerRefused
+from watertight.enforcers.resource import AdminRefused
 from watertight.errors import WatertightError
 from watertight.model.system import Resource, System
+from watertight.servers.facts import Change, Fact
+from watertight.servers.kind import Part
 from watertight.servers.rabbitmq import guard
 from watertight.servers.rabbitmq.compile import definitions
 from watertight.servers.rabbitmq.declaration import grants
-from watertight.servers.rabbitmq.differences import Definition, differences
+from watertight.servers.rabbitmq.facts import PERMISSIONS, Definitions, facts_of
 from watertight.servers.rabbitmq.versions import fit, looks_at_copies
 
 PASSWORD = "RABBITMQ_ADMIN_PASSWORD"  # noqa: S105 - the variable's name
@@ -30,39 +31,43 @@ IN_VIRTUAL_HOST = (
 )
 
 
-async def grant(
-    system: System, resource: Resource, admin: str, *, dry_run: bool = False
-) -> tuple[str, ...]:
-    """See ``GrantsElsewhere``. ``admin``: ``https://USER@HOST:PORT`` of the management API.
+class Elsewhere:
+    """Implements :class:`~watertight.servers.kind.Session` for a broker of others."""
 
-    The password is in the environment, as ``RABBITMQ_ADMIN_PASSWORD``.
-    """
-    wanted = definitions(system, resource)
-    async with _connected(resource, admin) as broker:
-        found = _ours(await _get(broker), system, wanted)
-        odd = [difference.what for difference in differences(wanted, found)]
-        unheld = await _unheld(broker, system, resource)
-        if dry_run:
-            return (*odd, *([unheld] if unheld else []))
-        if unheld:
-            raise ServerRefused(
-                resource.at,
-                f"{resource.name}: {unheld}.",
-                remedy="Enable the plugin that `watertight render` prints, or use RabbitMQ 4.0.3.",
-            )
-        if not odd:
-            return ()
-        for path in _removals(wanted, found):
-            await _ask(broker, "DELETE", path)
-        await _ask(broker, "POST", "/api/definitions", wanted)
-        left = [d.what for d in differences(wanted, _ours(await _get(broker), system, wanted))]
-    if wrong := [what for what in left if not what.endswith("is not declared")]:
-        raise ServerRefused(
-            resource.at,
-            f"{resource.name} does not become what is declared: {'; '.join(wrong)}.",
-            remedy="A queue or exchange keeps what it was made as: remove it by hand.",
-        )
-    return tuple(what for what in odd if what not in left)
+    def __init__(self, broker: httpx.AsyncClient, system: System, resource: Resource) -> None:
+        self._broker, self._system, self._resource = broker, system, resource
+        self._wanted = definitions(system, resource)
+
+    async def stale(self) -> Sequence[str]:
+        """See the protocol: why it cannot be held to its grants."""
+        unheld = await _unheld(self._broker, self._system, self._resource)
+        return [unheld] if unheld else []
+
+    async def facts(self) -> frozenset[Fact]:
+        """See the protocol: only those of the resource."""
+        found = (await _ask(self._broker, "GET", "/api/definitions")).json()
+        return facts_of(_ours(found, self._system, self._wanted))
+
+    async def execute(self, changes: Sequence[Change]) -> None:
+        """See the protocol: takes away who may no longer come into the virtual host.
+
+        Whoever may is overwritten. The rest stays: a queue may hold somebody's messages, and
+        without topic permissions, which the API takes away only all at once, everything would be
+        allowed for a moment.
+        """
+        for change in changes:
+            if change.removes and change.thing.kind == PERMISSIONS:
+                user, host = map(_quoted, change.thing.key)
+                await _ask(self._broker, "DELETE", f"/api/permissions/{host}/{user}")
+        await _ask(self._broker, "POST", "/api/definitions", self._wanted)
+
+    async def take(self, _part: Part) -> None:
+        """It is not ours to tell."""
+        raise NotImplementedError
+
+    async def kick(self, _service: str) -> int:
+        """It is not ours to tell."""
+        raise NotImplementedError
 
 
 async def _unheld(broker: httpx.AsyncClient, system: System, resource: Resource) -> str:
@@ -84,7 +89,7 @@ async def _unheld(broker: httpx.AsyncClient, system: System, resource: Resource)
     )
 
 
-def _ours(found: Definition, system: System, wanted: Definition) -> dict[str, Any]:
+def _ours(found: Definitions, system: System, wanted: Definitions) -> Definitions:
     """Of all definitions, the resource's virtual host, and in it the users of our trust domain.
 
     Users are the broker's, not a virtual host's: another of its virtual hosts may be another
@@ -106,24 +111,17 @@ def _ours(found: Definition, system: System, wanted: Definition) -> dict[str, An
     }
 
 
-def _removals(wanted: Definition, found: Definition) -> Iterator[str]:
-    """Who may no longer come into the virtual host; whoever may is overwritten.
-
-    The rest stays: a queue may hold somebody's messages, and without topic permissions, which the
-    API takes away only all at once, everything would be allowed for a moment.
-    """
-    users = {user["name"] for user in wanted["users"]}
-    for one in found["permissions"]:
-        if one["user"] not in users:
-            yield f"/api/permissions/{_name(one['vhost'])}/{_name(one['user'])}"
-
-
-def _name(text: str) -> str:
+def _quoted(text: str) -> str:
     return quote(text, safe="")
 
 
 @asynccontextmanager
-async def _connected(resource: Resource, admin: str) -> AsyncIterator[httpx.AsyncClient]:
+async def session(system: System, resource: Resource, admin: str) -> AsyncIterator[Elsewhere]:
+    """``admin``: ``https://USER@HOST:PORT`` of the management API.
+
+    The password is in the environment, as ``RABBITMQ_ADMIN_PASSWORD``. Raises ``AdminRefused`` for
+    an ``admin`` that cannot be, WatertightError where the broker refuses.
+    """
     url = _checked(admin)
     password = os.environ.get(PASSWORD)
     if not password:
@@ -135,7 +133,7 @@ async def _connected(resource: Resource, admin: str) -> AsyncIterator[httpx.Asyn
     base = url.copy_with(userinfo=b"")
     async with httpx.AsyncClient(base_url=base, auth=login, timeout=TIMEOUT_SECONDS) as client:
         try:
-            yield client
+            yield Elsewhere(client, system, resource)
         except httpx.HTTPError as error:
             raise WatertightError(
                 f"The management API of {resource.name} cannot be asked: "
@@ -169,11 +167,6 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-async def _get(broker: httpx.AsyncClient) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = (await _ask(broker, "GET", "/api/definitions")).json()
-    return found
 
 
 async def _ask(

@@ -1,0 +1,227 @@
+"""Everything that happens to a server, once for all kinds.
+
+Write its files, have it take them up, ask what is so there, make the difference, ask again. Where
+any of that fails, the files are as they were, and the server runs with them: what it granted
+before, it grants still.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from watertight.enforcers.contract import Applied
+from watertight.enforcers.resource import ServerHost, ServerPlan, ServerRefused
+from watertight.errors import WatertightError
+from watertight.model.system import Position, Resource, System
+from watertight.servers.facts import Change, difference
+from watertight.servers.kind import Part, RunsOtherwise, Server, Session, Way
+from watertight.servers.served import until_served
+
+STARTED = "started"
+DOES_NOT_RUN = "the server does not run"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a server must grant, ours or others', and where that is declared."""
+
+    resource: str
+    grants: Any
+    at: Position
+
+
+async def apply(server: Server, plan: ServerPlan, host: ServerHost) -> Applied:
+    """See ``ResourceEnforcer.apply``."""
+    before, ran = files_of(plan, host), await host.running()
+    changed = list(await host.write(plan.files))
+    try:
+        await server.try_files(plan, host)
+        changed += await _in_force(server, plan, host, changed)
+    except WatertightError:
+        await _go_back(server, plan, host, before, ran=ran)
+        raise
+    versions = {name: _version(text) for name, text in plan.files.items()}
+    versions["grants"] = _version(repr(plan.grants))
+    return Applied(versions, tuple(changed))
+
+
+async def _in_force(
+    server: Server, plan: ServerPlan, host: ServerHost, changed: Sequence[str]
+) -> list[str]:
+    """The server runs with its files, and is what its plan says; what else was not so."""
+    told: list[str] = []
+    if await host.running():
+        read_at_start = set(changed) - server.live_files
+        if not read_at_start:
+            try:
+                async with server.session(plan, host) as session:
+                    told += await session.stale()
+                    if not told:
+                        return await _converge(server, plan, session)
+            except RunsOtherwise as otherwise:
+                told.append(otherwise.message)
+        if read_at_start and server.takes[Part.CONFIGURATION] is not Way.RESTART:
+            await take(server, plan, host, Part.CONFIGURATION)
+        else:
+            await host.stop()
+    if not await host.running():
+        await _start(server, plan, host)
+        told.append(STARTED)
+    async with server.session(plan, host) as session:
+        return told + await _converge(server, plan, session)
+
+
+async def _start(server: Server, plan: ServerPlan, host: ServerHost) -> None:
+    await server.before_start(plan, host)
+    await host.start()
+    try:
+        await server.started(plan, host)
+    except WatertightError:
+        await host.stop()
+        raise
+
+
+async def _converge(server: Server, plan: ServerPlan, session: Session) -> list[str]:
+    odd = await _odd(server, plan.grants, session)
+    what = Declared(plan.resource, plan.grants, plan.at)
+    await _make_so(server, what, session, odd, may_stay=server.keeps)
+    return [server.told(change) for change in odd]
+
+
+async def _odd(server: Server, grants: Any, session: Session) -> Sequence[Change]:
+    found = await session.facts()
+    return difference(server.desired(grants, found), found, server.facts)
+
+
+async def _make_so(
+    server: Server,
+    what: Declared,
+    session: Session,
+    odd: Sequence[Change],
+    *,
+    may_stay: Collection[str],
+) -> Sequence[Change]:
+    """Executes what is odd, and looks again: what is left, of what nobody declared.
+
+    ``may_stay``: kinds of fact. Raises :class:`~watertight.enforcers.resource.ServerRefused` if
+    anything else is left.
+    """
+    if not odd:
+        return ()
+    await session.execute(odd)
+    left = await _odd(server, what.grants, session)
+    wrong = [server.told(c) for c in left if not (c.removes and c.thing.kind in may_stay)]
+    if wrong:
+        raise ServerRefused(
+            what.at,
+            f"{what.resource} does not become what is declared: {'; '.join(wrong)}.",
+            server.remedy,
+        )
+    return left
+
+
+async def grant(
+    server: Server, system: System, resource: Resource, session: Session, *, dry_run: bool
+) -> tuple[str, ...]:
+    """See ``GrantsElsewhere``, at a server that others run: all that nobody declared may stay.
+
+    ``session.stale`` tells why it cannot be held to what it grants.
+    """
+    what = Declared(resource.name, server.grants(system, resource), resource.at)
+    odd = await _odd(server, what.grants, session)
+    unfit = await session.stale()
+    if dry_run:
+        return (*map(server.told, odd), *unfit)
+    if unfit:
+        raise ServerRefused(resource.at, f"{resource.name}: {unfit[0]}.", server.unfit_remedy)
+    left = await _make_so(server, what, session, odd, may_stay=server.facts)
+    return tuple(server.told(change) for change in odd if change not in left)
+
+
+async def _go_back(
+    server: Server, plan: ServerPlan, host: ServerHost, before: Mapping[str, str], *, ran: bool
+) -> None:
+    """Whatever was refused is the news, and not what goes wrong here."""
+    changed = await host.write(before)
+    with contextlib.suppress(WatertightError):
+        if not ran:
+            await host.stop()
+        elif not await host.running():
+            await server.before_start(plan, host)
+            await host.start()
+        elif set(changed) - server.live_files:
+            await take(server, plan, host, Part.CONFIGURATION)
+
+
+async def take(server: Server, plan: ServerPlan, host: ServerHost, part: Part) -> None:
+    """Has the server take up what has changed. Raises WatertightError."""
+    way = server.takes[part]
+    if way is Way.RESTART:
+        await host.stop()
+        await server.before_start(plan, host)
+        await host.start()
+    elif way is Way.SIGNAL:
+        await host.signal(server.reload_signal)
+    else:
+        async with server.session(plan, host) as session:
+            await session.take(part)
+
+
+async def drift(server: Server, plan: ServerPlan, host: ServerHost) -> Sequence[str]:
+    """See ``ResourceEnforcer.drift``."""
+    found = file_drift(plan, host)
+    if not await host.running():
+        return [*found, DOES_NOT_RUN]
+    try:
+        async with server.session(plan, host) as session:
+            found += await session.stale()
+            found += [server.told(change) for change in await _odd(server, plan.grants, session)]
+    except RunsOtherwise as otherwise:
+        found.append(otherwise.message)
+    return found
+
+
+async def rotate(server: Server, plan: ServerPlan, host: ServerHost) -> None:
+    """See ``ResourceEnforcer.rotate``: a failed reload is often only logged, so it is looked at."""
+    await take(server, plan, host, Part.LEAF)
+    await until_served(plan, host, server.prelude)
+
+
+async def revoke(server: Server, plan: ServerPlan, host: ServerHost, service: str) -> int:
+    """See ``ResourceEnforcer.revoke``: nobody is let in under that name, then its sessions end."""
+    changed = await host.write(plan.files)
+    if not await host.running():
+        return 0
+    if set(changed) - server.live_files and server.takes[Part.CONFIGURATION] is not Way.RESTART:
+        await take(server, plan, host, Part.CONFIGURATION)
+    async with server.session(plan, host) as session:
+        return await session.kick(service)
+
+
+def files_of(plan: ServerPlan, host: ServerHost) -> dict[str, str]:
+    """What stands in the server's directory now: name → text."""
+    directory = host.placement.server_directory(plan.resource)
+    return {
+        path.name: path.read_text(encoding="utf-8", errors="replace")
+        for path in sorted(directory.iterdir())
+        if path.is_file()
+    }
+
+
+def file_drift(plan: ServerPlan, host: ServerHost) -> list[str]:
+    """What differs in the server's directory, a line each."""
+    directory = host.placement.server_directory(plan.resource)
+    standing = files_of(plan, host)
+    odd = [
+        f"{name} was changed by hand" if name in standing else f"{name} is missing"
+        for name, text in plan.files.items()
+        if standing.get(name) != text
+    ]
+    names = sorted(path.name for path in directory.iterdir())
+    return odd + [f"{name} was added by hand" for name in names if name not in plan.files]
+
+
+def _version(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
