@@ -17,6 +17,7 @@ from watertight.control.client import AdminClient, GoesOn
 from watertight.model.starter import STARTER
 
 MOMENTS = 6
+MOST_ROUNDS = 10
 HEARS_IT = ("/usr/bin/env", "--default-signal=INT")
 """What runs in the background of a shell has it ignored, and so would its children."""
 COMMAND = (sys.executable, "-m", "watertight.cli")
@@ -59,15 +60,18 @@ def seconds_of(project: Path, *arguments: str) -> float:
 
 @pytest.mark.parametrize("arguments", [("lint",), ("explain", "web", "orders", "GET", "/orders")])
 def test_one_line_whenever_it_comes(project: Path, arguments: tuple[str, ...]) -> None:
-    whole = seconds_of(project, *arguments)
     statuses = set()
-    for moment in range(MOMENTS):
-        status, said = interrupted(project, whole * (moment + 1) / (MOMENTS + 1), *arguments)
-        # Before Python has begun with us, or once it ends, the signal ends it.
-        assert status in {0, 3, -signal.SIGINT}
-        assert said == "Interrupted.\n" or (status != 3 and "Traceback" not in said)
-        statuses.add(status)
-    assert 3 in statuses
+    for _ in range(MOST_ROUNDS):  # on a machine that is busy now and then, none may meet it at work
+        whole = seconds_of(project, *arguments)
+        for moment in range(MOMENTS):
+            status, said = interrupted(project, whole * (moment + 1) / (MOMENTS + 1), *arguments)
+            # Before Python has begun with us, or once it ends, the signal ends it.
+            assert status in {0, 3, -signal.SIGINT}
+            assert said == "Interrupted.\n" or (status != 3 and "Traceback" not in said)
+            statuses.add(status)
+        if 3 in statuses:
+            return
+    pytest.fail(f"no moment met it at work: {statuses}")
 
 
 def test_no_program_that_is_asked_something_is_blamed(project: Path) -> None:

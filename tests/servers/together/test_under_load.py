@@ -58,7 +58,7 @@ channels:
   - {from: writer, to: jobs, send: [parcels]}
   - {from: reader, to: jobs, consume: [parcels]}
 """
-PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "connect-from-python.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "how-to" / "connect-from-python.md").read_text()
 LOAD = (Path(__file__).parent / "load.py").read_text()
 COUNT = "import psycopg; print(psycopg.connect().execute('SELECT count(*) FROM orders').fetchone())"
 KINDS = ("postgresql", "nats", "rabbitmq")
