@@ -6,6 +6,7 @@ so that no process is left with it at the end.
 
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 
 # Programs that a test starts beside a gRPC server are no servers, and one in thousands died of it.
@@ -17,6 +18,7 @@ import structlog
 from hypothesis import settings
 
 from tests.exhaustive import is_exhaustive
+from tests.keeper import keep_house
 
 LONGEST_FIRST = (
     "tests/system/test_shop",
@@ -37,6 +39,18 @@ LONGEST_FIRST = (
 # How long one example takes says how busy the machine is, and nothing of what is tested.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """From here on, what is left of this run is somebody's to remove (:mod:`tests.keeper`)."""
+    if not hasattr(config, "workerinput"):
+        keep_house()
+
+
+def pytest_keyboard_interrupt() -> None:
+    """The end begins; who interrupts it again only hides what was to be said."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

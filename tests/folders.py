@@ -10,7 +10,7 @@ from pathlib import Path
 @contextmanager
 def public_folder() -> Iterator[Path]:
     """A temporary directory that every user may look into, gone in the end."""
-    directory = Path(tempfile.mkdtemp(prefix="wt-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="wt-"))
     directory.chmod(0o755)
     try:
         yield directory

@@ -366,7 +366,7 @@ def located(enforcer: ResourceEnforcer, plan: ServerPlan, placement: Placement) 
 
 def _project(files: Mapping[str, str]) -> Path:
     """A short directory through which the server's user may pass, with the declaration's files."""
-    base = Path(tempfile.mkdtemp(prefix="wt-", dir="/tmp"))
+    base = Path(tempfile.mkdtemp(prefix="wt-"))
     base.chmod(0o711)
     for directory in (base / "r", base / ".watertight"):
         directory.mkdir(mode=0o711)

@@ -15,8 +15,9 @@ def main() -> None:
     if user:
         act_for(*user)
     watch = MemoryWatch(server, each, every, spared)
+    test = os.getppid()
     print("watching", flush=True)
-    while Path(f"/proc/{server}").exists() and os.getppid() != 1:
+    while Path(f"/proc/{server}").exists() and os.getppid() == test:
         time.sleep(watch.look())
         for line in watch.said:
             print(f"watertight: {line}", file=sys.stderr, flush=True)

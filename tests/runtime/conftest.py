@@ -74,7 +74,7 @@ def held_namespaces() -> set[str]:
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A short directory of the test's own. Fails the test if a process or a mount is left in it."""
-    path = Path(tempfile.mkdtemp(prefix="wt-", dir="/tmp")).resolve()
+    path = Path(tempfile.mkdtemp(prefix="wt-")).resolve()
     path.chmod(0o755)
     (path / "project").mkdir()
     (path / "project" / "watertight.yaml").write_text("# of a test\n", encoding="utf-8")

@@ -22,7 +22,7 @@ async def test_the_same_without_root(file: str) -> None:
             f"test_{name}.py"
             for name in ("host", "identity", "listeners", "plumbing", "confine", "left_behind")
         ]
-    with tempfile.TemporaryDirectory(prefix="wt-nobody-", dir="/tmp") as directory:
+    with tempfile.TemporaryDirectory(prefix="wt-nobody-") as directory:
         os.chown(directory, 65534, 65534)
         tests = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.runtime.as_nobody", "-m", "pytest", "-q"),

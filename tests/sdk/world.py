@@ -94,7 +94,7 @@ class World:
 
 def _base() -> Path:
     """Others pass through, to files of their own."""
-    base = Path(tempfile.mkdtemp(prefix="wt-", dir="/tmp"))
+    base = Path(tempfile.mkdtemp(prefix="wt-"))
     base.chmod(0o711)
     (base / "credentials").mkdir(mode=0o711)
     return base

@@ -49,7 +49,7 @@ def _forget() -> None:
 @pytest.fixture(scope="module")
 def project() -> Iterator[Path]:
     """The page's files, with its module installed as another distribution would be."""
-    directory = Path(tempfile.mkdtemp(prefix="wt-shelf-", dir="/tmp"))
+    directory = Path(tempfile.mkdtemp(prefix="wt-shelf-"))
     directory.chmod(0o755)  # its server is another user's
     files: dict[str, str] = {}
     for name, code in _BLOCK.findall(PAGE.read_text()):

@@ -31,7 +31,7 @@ def debian_has_one() -> bool:
 def wheel_first() -> Iterator[Path]:
     """The wheel's server is the first on PATH, copied to where the server's user can go."""
     with (
-        tempfile.TemporaryDirectory(prefix="wt-pg-", dir="/tmp") as name,
+        tempfile.TemporaryDirectory(prefix="wt-pg-") as name,
         pytest.MonkeyPatch.context() as patch,
     ):
         directory = Path(name)
