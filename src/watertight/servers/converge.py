@@ -15,7 +15,7 @@ from watertight.enforcers.contract import Applied
 from watertight.enforcers.resource import ServerHost, ServerPlan, ServerRefused
 from watertight.errors import WatertightError
 from watertight.model.system import Position, Resource, System
-from watertight.servers.facts import Change, difference
+from watertight.servers.facts import Change, Fact, difference
 from watertight.servers.kind import Part, RunsOtherwise, Server, Session, Way
 from watertight.servers.served import until_served
 
@@ -32,15 +32,25 @@ class Declared:
     at: Position
 
 
+@dataclass(slots=True)
+class _Before:
+    """What was so before an apply, to go back to."""
+
+    files: Mapping[str, str]
+    ran: bool
+    facts: frozenset[Fact] | None = None
+    """None as long as nothing was changed."""
+
+
 async def apply(server: Server, plan: ServerPlan, host: ServerHost) -> Applied:
     """See ``ResourceEnforcer.apply``."""
-    before, ran = files_of(plan, host), await host.running()
+    before = _Before(files_of(plan, host), await host.running())
     changed = list(await host.write(plan.files))
     try:
         await server.try_files(plan, host)
-        changed += await _in_force(server, plan, host, changed)
+        changed += await _in_force(server, plan, host, changed, before)
     except WatertightError:
-        await _go_back(server, plan, host, before, ran=ran)
+        await _go_back(server, plan, host, before)
         raise
     versions = {name: _version(text) for name, text in plan.files.items()}
     versions["grants"] = _version(repr(plan.grants))
@@ -48,7 +58,7 @@ async def apply(server: Server, plan: ServerPlan, host: ServerHost) -> Applied:
 
 
 async def _in_force(
-    server: Server, plan: ServerPlan, host: ServerHost, changed: Sequence[str]
+    server: Server, plan: ServerPlan, host: ServerHost, changed: Sequence[str], before: _Before
 ) -> list[str]:
     """The server runs with its files, and is what its plan says; what else was not so."""
     told: list[str] = []
@@ -59,7 +69,7 @@ async def _in_force(
                 async with server.session(plan, host) as session:
                     told += await session.stale()
                     if not told:
-                        return await _converge(server, plan, session)
+                        return await _converge(server, plan, session, before)
             except RunsOtherwise as otherwise:
                 told.append(otherwise.message)
         if read_at_start and server.takes[Part.CONFIGURATION] is not Way.RESTART:
@@ -70,7 +80,7 @@ async def _in_force(
         await _start(server, plan, host)
         told.append(STARTED)
     async with server.session(plan, host) as session:
-        return told + await _converge(server, plan, session)
+        return told + await _converge(server, plan, session, before)
 
 
 async def _start(server: Server, plan: ServerPlan, host: ServerHost) -> None:
@@ -83,9 +93,13 @@ async def _start(server: Server, plan: ServerPlan, host: ServerHost) -> None:
         raise
 
 
-async def _converge(server: Server, plan: ServerPlan, session: Session) -> list[str]:
-    odd = await _odd(server, plan.grants, session)
+async def _converge(
+    server: Server, plan: ServerPlan, session: Session, before: _Before
+) -> list[str]:
     what = Declared(plan.resource, plan.grants, plan.at)
+    found = await session.facts()
+    odd = difference(server.desired(what.grants, found), found, server.facts)
+    before.facts = found
     await _make_so(server, what, session, odd, may_stay=server.keeps)
     return [server.told(change) for change in odd]
 
@@ -140,19 +154,23 @@ async def grant(
     return tuple(server.told(change) for change in odd if change not in left)
 
 
-async def _go_back(
-    server: Server, plan: ServerPlan, host: ServerHost, before: Mapping[str, str], *, ran: bool
-) -> None:
-    """Whatever was refused is the news, and not what goes wrong here."""
-    changed = await host.write(before)
+async def _go_back(server: Server, plan: ServerPlan, host: ServerHost, before: _Before) -> None:
+    """Files first, then what is so. Whatever was refused is the news, not what goes wrong here."""
+    changed = await host.write(before.files)
     with contextlib.suppress(WatertightError):
-        if not ran:
+        if not before.ran:
             await host.stop()
-        elif not await host.running():
+            return
+        if not await host.running():
             await server.before_start(plan, host)
             await host.start()
         elif set(changed) - server.live_files:
             await take(server, plan, host, Part.CONFIGURATION)
+        if before.facts is not None:
+            async with server.session(plan, host) as session:
+                found = await session.facts()
+                if back := difference(before.facts, found, server.facts):
+                    await session.execute(back)
 
 
 async def take(server: Server, plan: ServerPlan, host: ServerHost, part: Part) -> None:

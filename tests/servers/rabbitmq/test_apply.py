@@ -1,6 +1,7 @@
 """A real broker becomes what is declared, stays it, and says what it is not."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from tests.servers.rabbitmq.shop import SHOP
 from watertight.enforcers.resource import ServerRefused
 from watertight.servers.rabbitmq.compile import RabbitMQGrants
 from watertight.servers.rabbitmq.control import control, evaluate
+from watertight.servers.rabbitmq.facts import DEFINITIONS
 from watertight.servers.rabbitmq.server import RabbitMQ
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -114,12 +116,19 @@ async def test_a_queue_with_messages_is_never_deleted(rig: Rig) -> None:
 
 
 async def test_a_queue_that_is_made_otherwise_is_a_refusal_at_its_line(rig: Rig) -> None:
+    """And whoever lost or got something by what could be done, has what he had."""
     grants: RabbitMQGrants = rig.plan.grants
     other = {**grants.definitions, "exchanges": []}
     exchanges = [dict(e) for e in grants.definitions["exchanges"]]
     exchanges[0]["type"] = "headers"
     other["exchanges"] = exchanges
-    plan = replace(rig.plan, grants=replace(grants, definitions=other))
+    other["permissions"] = grants.definitions["permissions"][1:]
+    other["queues"] = [
+        *grants.definitions["queues"],
+        dict(grants.definitions["queues"][0], name="x"),
+    ]
+    files = {**rig.plan.files, DEFINITIONS: json.dumps(other)}
+    plan = replace(rig.plan, files=files, grants=replace(grants, definitions=other))
     with pytest.raises(ServerRefused, match=r"watertight\.yaml:\d+:\d+: .*exchange jobs"):
         await rig.enforcer.apply(plan, rig.host)
     assert await drift(rig) == []
