@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.docs.test_links import REPOSITORY
 from tests.dataplane.attacks.shop import SHOP
+from tests.docs.test_links import REPOSITORY
+from tests.servers.mariadb.shop import SHOP as STORE
 from tests.servers.nats.test_shared import SHARED
 from tests.servers.postgresql.shop import SHOP as ORDERS
 from tests.servers.rabbitmq.shop import SHOP as JOBS
@@ -32,11 +33,13 @@ SECTIONS = {
     "PostgreSQL": "postgresql",
     "NATS": "nats",
     "RabbitMQ": "rabbitmq",
+    "MariaDB": "mariadb",
 }
 SYSTEMS = (
     load_file(REPOSITORY / "examples" / "shop" / "watertight.yaml"),
     load_text(JOBS.replace("{port}", "5671")),
     load_text(ORDERS.replace("{port}", "5432")),
+    load_text(STORE.replace("{port}", "3306")),
     load_text(SHARED.replace("{port}", "4222")),
     SHOP,
 )

@@ -122,7 +122,7 @@ def _resources(system: System, placement: Placement) -> Iterator[Flaw]:
         if enforcer is None or resource.external:
             continue
         project = placement.project_directory
-        files = enforcer.files(resource) if isinstance(enforcer, ReadsFiles) else {}
+        files = enforcer.project_files(resource) if isinstance(enforcer, ReadsFiles) else {}
         for key, file in files.items():
             if why := _unreadable(project / file):
                 yield Flaw(

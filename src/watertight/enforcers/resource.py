@@ -291,7 +291,7 @@ class KnowsWeaknesses(Protocol):
 class ReadsFiles(Protocol):
     """What an enforcer also has whose resources name files of the project."""
 
-    def files(self, resource: Resource) -> Mapping[str, str]:
+    def project_files(self, resource: Resource) -> Mapping[str, str]:
         """Pure: key of the resource → the file that it names, relative to the declaration."""
         ...
 

@@ -27,6 +27,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         # Its INFO says tls_required inside TLS too (handshake_first), so that a client in the clear
         # starts TLS of its own within its proxy's: seen with nats-py 2.16 on nats-server 2.15.
         "nats": Kind(4222),
+        "mariadb": Kind(3306),  # TLS begins after the server has greeted
     }
 )
 """By the word that the declaration uses."""
@@ -40,6 +41,8 @@ ALSO_CALLED: Mapping[str, str] = MappingProxyType(
         "rabbit": "rabbitmq",
         "amqp": "rabbitmq",
         "jetstream": "nats",
+        "mysql": "mariadb",
+        "maria": "mariadb",
     }
 )
 """What people call a kind → the word that the declaration uses."""

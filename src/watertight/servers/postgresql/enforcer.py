@@ -47,7 +47,7 @@ class PostgreSQLEnforcer:
         """See ``Explains``."""
         return grant_for(channel, action, thing)
 
-    def files(self, resource: Resource) -> Mapping[str, str]:
+    def project_files(self, resource: Resource) -> Mapping[str, str]:
         """See ``ReadsFiles``."""
         schema = declared(resource).schema_file
         return {} if schema is None else {"schema": schema}
