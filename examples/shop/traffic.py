@@ -48,7 +48,7 @@ class Outside:
             base_url=f"https://{address}",
             verify=ssl.create_default_context(cafile=ca),
             headers={"host": HOSTNAME},
-            timeout=10,
+            timeout=30,  # a gateway waits for a service that is away, and says so then
             trust_env=False,
         )
         self.last: httpx.Response | None = None

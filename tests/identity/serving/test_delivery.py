@@ -69,7 +69,7 @@ async def test_a_server_that_must_be_told_is_told(identities: Identities, short:
         return shown == identities.svids["orders"].leaf
 
     async with hup_server(short / "tls", short / "server.sock") as pid:
-        assert await shows_newest()
+        await eventually_async(shows_newest)  # its socket is there before it listens
         identities.rotate_leaf("orders")
         assert await first.deliver()
         assert not await shows_newest()  # The files alone do nothing for such a server.
