@@ -30,6 +30,8 @@ OPERATOR = ("the operator", "localhost")
 """Who comes by the Unix socket as the server's own user, by whatever name that user has here."""
 INTERNAL = ("mariadb.sys", "localhost")
 """Definer of the server's own views; nobody logs in as it."""
+ANYWHERE = "%"
+"""The host part at servers that others run: from where a service comes there, its Subject says."""
 SESSION_BYTES = 32 << 20
 """All memory that one session may take for itself."""
 SORT_BYTES = 2 << 20
@@ -208,9 +210,9 @@ def privileges(words: set[str]) -> str:
     return ", ".join(sorted(words))
 
 
-def account_statements(account: Account) -> Iterator[str]:
+def account_statements(account: Account, host: str = CLIENT_HOST) -> Iterator[str]:
     """Makes the account, or an account of that name what it must be."""
-    name = who((account.name, CLIENT_HOST))
+    name = who((account.name, host))
     papers = (
         "IDENTIFIED VIA mysql_native_password USING '' "
         f"REQUIRE SUBJECT {literal(account.subject)} "
@@ -254,11 +256,12 @@ def render(system: System, resource: Resource) -> Mapping[str, str]:
     papers = tuple(f"{directory}/{name}" for name in (BUNDLE, CERTIFICATE, PRIVATE_KEY))
     statements = [f"CREATE DATABASE IF NOT EXISTS {identifier(plan.database)}"]
     for account in plan.accounts:
-        statements += account_statements(account)
+        statements += account_statements(account, ANYWHERE)
     for one in sorted(facts_of(plan)):
         if one.kind == GRANT:
             words = set(dict(one.value)["privileges"].split(", "))
-            statements.append(table_statement("GRANT", one.key, words))
+            key = (one.key[0], ANYWHERE, *one.key[2:])
+            statements.append(table_statement("GRANT", key, words))
     return {
         CONFIGURATION: "[mariadbd]\n" + secure(papers),
         OPENSSL: f"# OPENSSL_CONF of the server's environment names this file.\n{NO_TICKETS}",
