@@ -65,6 +65,8 @@ test: style servers ## every gate and every test but the exhaustive ones
 test-all: style servers ## also the exhaustive ones
 	@$(MAKE) --no-print-directory --jobs 2 types tests
 
+# What pytest makes of its asserts is half of what each process needs to collect, and lasts.
+tests: export PYTHONDONTWRITEBYTECODE :=
 tests: $(READY)
 	$(BIN)/pytest $(ONLY) $(SHARED_OUT)
 

@@ -108,9 +108,9 @@ def test_aliases_are_followed_and_bounded() -> None:
     laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
     )
-    started = time.perf_counter()
+    started = time.process_time()
     assert codes_of(laughs) == [codes.ALIAS]
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("text", ["a: &x [*x]", "a: *nothing", "a: &x 1\n? *x\n: 2"])

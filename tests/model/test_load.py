@@ -377,15 +377,15 @@ def big(services: int, *, target: str = "svc") -> str:
 
 
 def test_ten_thousand_services_load_in_seconds() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(load_text(big(10_000)).channels) == 10_000
-    assert time.perf_counter() - started < 30  # measured: 4 s on one busy core
+    assert time.process_time() - started < 30  # measured: 4 s on one busy core
 
 
 def test_ten_thousand_mistakes_are_refused_in_seconds() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert refused(big(10_000, target="svd"))[-1].code == codes.TOO_MANY_FINDINGS
-    assert time.perf_counter() - started < 60  # measured: 7 s on one busy core
+    assert time.process_time() - started < 60  # measured: 7 s on one busy core
 
 
 def test_thousands_of_routes_and_grants_are_judged_in_seconds() -> None:
@@ -400,9 +400,9 @@ def test_thousands_of_routes_and_grants_are_judged_in_seconds() -> None:
         "  issuers: {main: {issuer: x, audiences: [a], jwks: jwks.json}}\n"
         f"  routes:\n{routes}"
     ).replace("services:\n", "services:\n  svc-2: {run: [x]}\n")
-    started = time.perf_counter()
+    started = time.process_time()
     assert lint(load_text(text)) == ()
-    assert time.perf_counter() - started < 20  # measured: 1 s; comparing all pairs took 200 s
+    assert time.process_time() - started < 20  # measured: 1 s; comparing all pairs took 200 s
 
 
 @pytest.mark.parametrize(

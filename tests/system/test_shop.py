@@ -11,8 +11,11 @@ import pytest
 
 from tests.system import load
 from tests.system.running import RunningSystem
+from watertight.attack.patience import measure, patience
 from watertight.control.client import AdminClient, Refused
 
+CUT_SECONDS = 5.0
+"""Of a quiet machine; how long it takes, `make bench` measures."""
 HTTP_CHANNEL = {
     "kind": "http",
     "host": "orders",
@@ -172,12 +175,13 @@ async def test_revocation_ends_live_sessions_at_once(running_shop: RunningSystem
     async with asyncio.timeout(30):
         while await asyncio.to_thread(_open_connections, running_shop, "orders", "stock") == 0:
             assert not loaded.done()
+    await measure()
     cut = json.loads(
         await asyncio.to_thread(running_shop.on, "revoke", "orders", "--output", "json")
     )
     assert cut["sessions"] >= 1
     assert cut["was_revoked"] is False
-    assert cut["seconds"] < 5  # on a busy machine; `make bench` measures it
+    assert cut["seconds"] < patience(CUT_SECONDS)
     assert _open_connections(running_shop, "orders", "stock") == 0
     result = await loaded
     assert result["lost"] > 0

@@ -20,6 +20,7 @@ from tests.folders import public_folder
 from tests.planes import arena_of, probes_of, proven, said_inside, sealed
 from tests.rig import not_held
 from watertight.attack.login import Dialect, Login, LoginRefused, enter, genuine
+from watertight.attack.patience import measure, patience
 from watertight.attack.tls import Alert
 from watertight.attack.wire import Absent
 from watertight.control.plane import ControlPlane
@@ -69,8 +70,8 @@ DIALECTS: Mapping[str, Callable[[Resource], Dialect]] = {
 }
 ENOUGH = 20
 """Operations between one step and the next."""
-CUT_SECONDS = 5
-"""On a busy machine; how long it takes on another, `make bench` measures."""
+CUT_SECONDS = 5.0
+"""Of a quiet machine; how long it takes, `make bench` measures."""
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,7 @@ async def test_every_key_is_replaced_under_load_and_nothing_is_lost(
 async def test_a_revoked_service_is_cut_at_once(plane: ControlPlane, channel: str) -> None:
     async with working(plane, "writer", channel) as load:
         await asyncio.sleep(0.3)  # the load itself
+        await measure()
         began = time.time()
         cut = await revoke(plane, "writer")
         try:
@@ -141,8 +143,8 @@ async def test_a_revoked_service_is_cut_at_once(plane: ControlPlane, channel: st
         finally:
             await restore(plane, "writer")
     assert result["done"] > 0
-    assert result["last"] - began < CUT_SECONDS
-    assert cut.seconds < CUT_SECONDS
+    assert result["last"] - began < patience(CUT_SECONDS)
+    assert cut.seconds < patience(CUT_SECONDS)
     async with working(plane, "writer", channel) as load:
         await asyncio.sleep(0.1)  # the load itself
         assert (await load.end())["done"] > 0
