@@ -11,6 +11,7 @@ from watertight.attack.login import Login, LoginRefused, as_itself
 from watertight.attack.tls import TLSWire
 from watertight.attack.wire import Closed
 from watertight.enforcers.resource import ServerRefused
+from watertight.servers.mariadb import session
 from watertight.servers.mariadb.attacks.dialect import DIALECT, Answer, Session
 from watertight.servers.mariadb.compile import CONFIGURATION
 from watertight.servers.mariadb.server import MariaDB
@@ -92,6 +93,11 @@ BY_HAND = {
     "ALTER USER 'mariadb.sys'@localhost ACCOUNT UNLOCK": (
         "account mariadb.sys localhost: account_locked is not set and not 'true'"
     ),
+    "INSTALL SONAME 'locales'": "plugin LOCALES is not declared",
+    "INSERT INTO mysql.plugin VALUES ('disks', 'disks.so')": "plugin disks is not declared",
+    "INSERT INTO mysql.func VALUES ('spy', 0, 'none.so', 'function')": (
+        "loaded function spy is not declared"
+    ),
     "SET GLOBAL max_connect_errors = 5": "max_connect_errors was set by hand",
 }
 """What somebody does, and what drift says of it."""
@@ -134,6 +140,25 @@ async def test_a_schema_file_runs_when_it_changed_and_says_where_it_is_wrong(rig
         await apply(rig)
     path.write_text(SCHEMA + "ALTER TABLE bills ADD COLUMN IF NOT EXISTS total INT;\n")
     assert len(await drift(rig)) == 1
+    await apply(rig)
+    assert await drift(rig) == []
+
+
+async def test_an_open_transaction_of_a_service_makes_the_schema_wait_and_not_hang(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "WAIT", "SET lock_wait_timeout = 1")
+    wire = await connected(rig, "orders")
+    path = rig.host.placement.project_directory / "schema.sql"
+    try:
+        holds = Session(wire)
+        await holds.query("START TRANSACTION")
+        await holds.query("SELECT 1 FROM shop.orders")
+        path.write_text(f"{path.read_text()}ALTER TABLE orders ADD COLUMN IF NOT EXISTS x INT;\n")
+        with pytest.raises(ServerRefused, match=r"schema\.sql: ERROR 1205"):
+            await apply(rig)
+    finally:
+        await wire.close()
     await apply(rig)
     assert await drift(rig) == []
 

@@ -31,6 +31,8 @@ from watertight.servers.mariadb.compile import (
 from watertight.servers.mariadb.declaration import CLIENT_HOST, OUR_DATABASE
 
 CLIENT = "mariadb"
+WAIT = "SET lock_wait_timeout = 20"
+"""A service that leaves a transaction open makes us fail, not hang."""
 READY_SECONDS, KILL_SECONDS, POLL_SECONDS = 30.0, 10.0, 0.02
 NOT_COMPARED = {"password_last_changed", "version_id"}
 _NOT_YET = "ERROR 2002"
@@ -56,6 +58,7 @@ LOOK = (
         for kind, (table, key) in ROWS.items()
     ),
     ("'plugin', plugin_name", "information_schema.plugins WHERE plugin_library IS NOT NULL"),
+    ("'plugin', name", "mysql.plugin"),
     ("'loaded function', name", "mysql.func"),
     (
         "'set', variable_name",
@@ -142,9 +145,11 @@ class DatabaseSession:
     async def _removal(self, gone: Fact) -> list[str]:
         key = gone.key
         if gone.kind == PLUGIN:
-            return [f"UNINSTALL PLUGIN IF EXISTS {identifier(key[0])}"]
+            unloaded = f"UNINSTALL PLUGIN IF EXISTS {identifier(key[0])}"
+            return [unloaded, _delete("plugin", ["name"], key)]
         if gone.kind == FUNCTION:
-            return [f"DROP FUNCTION IF EXISTS {identifier(key[0])}"]
+            unloaded = f"DROP FUNCTION IF EXISTS {identifier(key[0])}"
+            return [unloaded, _delete("func", ["name"], key)]
         if gone.kind == DATABASE:  # what it holds is somebody's
             where = f"information_schema.tables WHERE table_schema = {literal(key[0])}"
             holds = await self._ask(f"SELECT COUNT(*) FROM {where}")
@@ -265,7 +270,12 @@ async def ask(plan: ServerPlan, host: ServerHost, sql: str, *options: str) -> st
     """What the server answers its operator. Raises WatertightError with the server's words."""
     socket = wanted.socket(host.placement, plan.resource)
     fixed = ("--no-defaults", f"--socket={socket}", f"--user={host.user}", "--batch", "--raw")
-    more = ("--skip-column-names", "--default-character-set=utf8mb4", "--sandbox")
+    more = (
+        "--skip-column-names",
+        "--default-character-set=utf8mb4",
+        "--sandbox",
+        f"--init-command={WAIT}",
+    )
     argv = (CLIENT, *fixed, *more, *options)
     done = await host.run(argv, stdin=sql.encode())
     if done.status:
