@@ -12,6 +12,7 @@ import pytest_asyncio
 from tests.rig import Rig
 from tests.servers.postgresql.rig import as_operator, connect, shop_database
 from tests.servers.postgresql.shop import SHOP
+from watertight.attack.patience import measure, patience
 from watertight.enforcers.resource import ServerPlan, Turn
 from watertight.model.load import load_text
 from watertight.servers.postgresql import pending, watch
@@ -56,7 +57,8 @@ async def never() -> AsyncIterator[bool]:
 
 async def ended(session: psycopg.Connection[tuple[object, ...]]) -> None:
     """Returns once it is."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    await measure()
+    deadline = time.monotonic() + patience(WAIT_SECONDS)
     while True:
         try:
             await asyncio.to_thread(session.execute, "SELECT 1")
@@ -165,7 +167,8 @@ async def reads(rig: Rig, monkeypatch: pytest.MonkeyPatch, turn: Turn) -> AsyncI
 
 
 async def until(may: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
+    await measure()
+    deadline = time.monotonic() + patience(WAIT_SECONDS)
     while not await may():
         assert time.monotonic() < deadline, "nobody granted it"
         await asyncio.sleep(0.02)
