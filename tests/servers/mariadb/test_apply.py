@@ -56,6 +56,8 @@ async def test_what_is_declared_works_and_nothing_else(rig: Rig) -> None:
     assert not (await said(rig, "orders", "INSERT INTO shop.orders VALUES (1, 7, 'x')")).code
     read = await said(rig, "billing", "SELECT id, total FROM shop.orders")
     assert read.rows == (("1", "7"),)
+    large = "x" * 15_000_000
+    assert (await said(rig, "orders", f"SELECT LENGTH('{large}')")).rows == (("15000000",),)
     assert (await said(rig, "billing", "SELECT note FROM shop.orders")).code == 1143
     assert (await said(rig, "lobby", "SELECT 1 FROM shop.orders")).code == 1142
     assert (await said(rig, "orders", "SELECT id FROM shop.open_orders")).rows == (("1",),)

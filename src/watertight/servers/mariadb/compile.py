@@ -32,8 +32,12 @@ INTERNAL = ("mariadb.sys", "localhost")
 """Definer of the server's own views; nobody logs in as it."""
 ANYWHERE = "%"
 """The host part at servers that others run: from where a service comes there, its Subject says."""
-SESSION_BYTES = 32 << 20
-"""All memory that one session may take for itself."""
+SESSION_BYTES = 96 << 20
+"""What one statement may take: one of 16 MiB, the largest there is (max_allowed_packet), takes four
+times as much (9 MiB ended at 32 MiB). User variables it may add to as it likes: see ``watch``."""
+SHARED_BYTES = 192 << 20
+"""What the server takes for itself, besides InnoDB's buffers (a quarter of its memory)."""
+SMALLEST_SHARE_BYTES = 2 * SESSION_BYTES
 SORT_BYTES = 2 << 20
 NO_TICKETS = """\
 openssl_conf = all
@@ -66,6 +70,8 @@ class DatabasePlan:
 
     database: str
     schema_file: str | None
+    share_bytes: int
+    """Memory that all sessions of one service may take together."""
     accounts: tuple[Account, ...]
 
 
@@ -86,9 +92,10 @@ def grants_of(system: System, resource: Resource) -> DatabasePlan:
         Account(c.source, subject(system, c.source), channel_keys(c).connections, granted(c))
         for c in system.incoming(resource.name)
     )
-    return DatabasePlan(
-        wanted.database, wanted.schema_file, tuple(sorted(accounts, key=lambda a: a.name))
-    )
+    ordered = tuple(sorted(accounts, key=lambda a: a.name))
+    rest = resource.limits.memory_bytes * 3 // 4 - SHARED_BYTES
+    share = max(rest // max(1, len(ordered)), SMALLEST_SHARE_BYTES)
+    return DatabasePlan(wanted.database, wanted.schema_file, share, ordered)
 
 
 def doors(system: System, resource: Resource) -> Mapping[str, int]:

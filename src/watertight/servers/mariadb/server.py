@@ -12,6 +12,7 @@ from watertight.enforcers.resource import (
     ServerHost,
     ServerPlan,
     ServerProcess,
+    Turn,
 )
 from watertight.model.placement import Placement
 from watertight.model.rules import Flaw
@@ -105,6 +106,12 @@ class MariaDB(Server):
         from watertight.servers.mariadb.locate import initialise
 
         await initialise(host)
+
+    async def watch(self, plan: ServerPlan, host: ServerHost, turn: Turn, /) -> None:  # noqa: ARG002
+        """See ``Watches``."""
+        from watertight.servers.mariadb.watch import watch
+
+        await watch(plan, host)
 
     async def prelude(self, reader: StreamReader, writer: StreamWriter) -> None:
         """The server greets, and is asked for TLS. Raises OSError."""

@@ -15,6 +15,7 @@ from watertight.servers.mariadb.declaration import KIND
 OTHERS = ("root", "mariadb.sys", "")
 """Accounts that servers have: the operator's, the server's own, anybody's."""
 LOCKS = "named locks (GET_LOCK) have one name space for all services of a server: nothing closes it"
+VARIABLES = "more memory by user variables than a service's share: it would be felt"
 DISK = "how much disk one statement's temporary files take: MariaDB bounds it only from 11.5 on"
 
 
@@ -52,8 +53,8 @@ async def _as(arena: Arena, login: Login, other: str) -> Observation:
 def gaps(system: System) -> Iterator[Gap]:
     """What no probe tries, for each server that we run."""
     for resource in _managed(system):
-        yield Gap(KIND, f"anyone -> {resource.name}", LOCKS)
-        yield Gap(KIND, f"anyone -> {resource.name}", DISK)
+        for what in (LOCKS, VARIABLES, DISK):
+            yield Gap(KIND, f"anyone -> {resource.name}", what)
 
 
 def _managed(system: System) -> Iterable[Resource]:

@@ -1,0 +1,44 @@
+"""Ends sessions of a service that takes more of the server's memory than its share.
+
+No variable of MariaDB's bounds what a session keeps by ``SET @x = REPEAT('x', 16000000)`` (measured
+on 10.11.19: ``max_session_mem_used`` ends other statements), and who fills the server's memory ends
+it for all. But its process list tells how much each has. The server itself looks, in a block of the
+operator's: to start a client for each look would take a twentieth of a core.
+"""
+
+from watertight.enforcers.resource import ServerHost, ServerPlan
+from watertight.servers.mariadb.compile import DatabasePlan
+from watertight.servers.mariadb.session import ask
+
+LOOK_SECONDS = 0.05
+LOOKS = 200
+"""In one block: when we are gone, it goes on for so long."""
+
+
+async def watch(plan: ServerPlan, host: ServerHost) -> None:
+    """Until it is cancelled. Raises WatertightError."""
+    while True:
+        await ask(plan, host, block(plan.grants))
+
+
+def block(grants: DatabasePlan, looks: int = LOOKS) -> str:
+    """Of a service that has more than its share, the session that has the most is ended."""
+    return f"""\
+DELIMITER //
+BEGIN NOT ATOMIC
+  DECLARE looks INT DEFAULT 0;
+  DECLARE CONTINUE HANDLER FOR 1094 BEGIN END;
+  WHILE looks < {looks} DO
+    FOR one IN (
+      SELECT p.id FROM information_schema.processlist p JOIN (
+        SELECT user, MAX(memory_used) AS most FROM information_schema.processlist
+        WHERE host <> 'localhost' GROUP BY user HAVING SUM(memory_used) > {grants.share_bytes}
+      ) big ON p.user = big.user AND p.memory_used = big.most
+    ) DO
+      EXECUTE IMMEDIATE CONCAT('KILL ', one.id);
+    END FOR;
+    DO SLEEP({LOOK_SECONDS});
+    SET looks = looks + 1;
+  END WHILE;
+END//
+"""
