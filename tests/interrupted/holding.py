@@ -13,12 +13,12 @@ from pathlib import Path
 
 from tests.mesh import running_mesh
 from tests.rig import running_server
-from tests.servers.nats.shop import SHOP as NATS
+from tests.servers.nats.shop import SHOP as EVENTS
 from tests.servers.postgresql.rig import shop_database
 from tests.system.running import small_system
 from tests.test_mesh import SHOP as MESH
 from watertight.runtime import linux
-from watertight.servers.nats.enforcer import NATSEnforcer
+from watertight.servers.nats.server import NATS
 
 
 async def _postgresql(stack: AsyncExitStack) -> None:
@@ -26,7 +26,7 @@ async def _postgresql(stack: AsyncExitStack) -> None:
 
 
 async def _nats(stack: AsyncExitStack) -> None:
-    await stack.enter_async_context(running_server(NATSEnforcer(), NATS))
+    await stack.enter_async_context(running_server(NATS(), EVENTS))
 
 
 async def _envoy(stack: AsyncExitStack) -> None:

@@ -5,11 +5,13 @@ any of that fails, the files are as they were, and the server runs with them: wh
 before, it grants still.
 """
 
+import asyncio
 import contextlib
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from watertight.enforcers.contract import Applied
 from watertight.enforcers.resource import ServerHost, ServerPlan, ServerRefused
@@ -42,8 +44,25 @@ class _Before:
     """None as long as nothing was changed."""
 
 
+_changing: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Lock]] = (
+    WeakKeyDictionary()
+)
+
+
+def changing(resource: str) -> asyncio.Lock:
+    """Held by whoever changes a server, so that nobody writes over a revocation what he decided
+    before it."""
+    locks = _changing.setdefault(asyncio.get_running_loop(), {})
+    return locks.setdefault(resource, asyncio.Lock())
+
+
 async def apply(server: Server, plan: ServerPlan, host: ServerHost) -> Applied:
     """See ``ResourceEnforcer.apply``."""
+    async with changing(plan.resource):
+        return await _apply(server, plan, host)
+
+
+async def _apply(server: Server, plan: ServerPlan, host: ServerHost) -> Applied:
     before = _Before(files_of(plan, host), await host.running())
     changed = list(await host.write(plan.files))
     try:
@@ -64,6 +83,7 @@ async def _in_force(
     told: list[str] = []
     if await host.running():
         read_at_start = set(changed) - server.live_files
+        way = server.takes[Part.CONFIGURATION] if read_at_start else server.stale_way
         if not read_at_start:
             try:
                 async with server.session(plan, host) as session:
@@ -72,8 +92,10 @@ async def _in_force(
                         return await _converge(server, plan, session, before)
             except RunsOtherwise as otherwise:
                 told.append(otherwise.message)
-        if read_at_start and server.takes[Part.CONFIGURATION] is not Way.RESTART:
-            await take(server, plan, host, Part.CONFIGURATION)
+                way = Way.RESTART
+        if way is not Way.RESTART:
+            if await take(server, plan, host, Part.CONFIGURATION):
+                told.append(STARTED)
         else:
             await host.stop()
     if not await host.running():
@@ -100,8 +122,14 @@ async def _converge(
     found = await session.facts()
     odd = difference(server.desired(what.grants, found), found, server.facts)
     before.facts = found
-    await _make_so(server, what, session, odd, may_stay=server.keeps)
-    return [server.told(change) for change in odd]
+    left = await _make_so(server, what, session, odd, may_stay=server.keeps)
+    return list(_told(server, odd, left))
+
+
+def _told(server: Server, odd: Sequence[Change], left: Sequence[Change]) -> Iterator[str]:
+    """What was done of ``odd``, where ``left`` is left of it."""
+    stays = {change.thing.name for change in left}
+    return (server.told(change) for change in odd if change.thing.name not in stays)
 
 
 async def _odd(server: Server, grants: Any, session: Session) -> Sequence[Change]:
@@ -151,7 +179,7 @@ async def grant(
     if unfit:
         raise ServerRefused(resource.at, f"{resource.name}: {unfit[0]}.", server.unfit_remedy)
     left = await _make_so(server, what, session, odd, may_stay=server.facts)
-    return tuple(server.told(change) for change in odd if change not in left)
+    return tuple(_told(server, odd, left))
 
 
 async def _go_back(server: Server, plan: ServerPlan, host: ServerHost, before: _Before) -> None:
@@ -173,49 +201,68 @@ async def _go_back(server: Server, plan: ServerPlan, host: ServerHost, before: _
                     await session.execute(back)
 
 
-async def take(server: Server, plan: ServerPlan, host: ServerHost, part: Part) -> None:
-    """Has the server take up what has changed. Raises WatertightError."""
+async def take(server: Server, plan: ServerPlan, host: ServerHost, part: Part) -> bool:
+    """Has the server take up what has changed; whether it had to be started again.
+
+    Raises WatertightError.
+    """
     way = server.takes[part]
-    if way is Way.RESTART:
+    restarts = way is Way.RESTART
+    if way is Way.SIGNAL:
+        try:
+            await server.reload(plan, host, part)
+        except RunsOtherwise:
+            restarts = True
+    elif way is Way.COMMAND:
+        async with server.session(plan, host) as session:
+            await session.take(part)
+    if restarts:
         await host.stop()
         await server.before_start(plan, host)
         await host.start()
-    elif way is Way.SIGNAL:
-        await host.signal(server.reload_signal)
-    else:
-        async with server.session(plan, host) as session:
-            await session.take(part)
+    return restarts
 
 
 async def drift(server: Server, plan: ServerPlan, host: ServerHost) -> Sequence[str]:
     """See ``ResourceEnforcer.drift``."""
-    found = file_drift(plan, host)
+    found = server.file_drift(plan, host)
     if not await host.running():
         return [*found, DOES_NOT_RUN]
     try:
         async with server.session(plan, host) as session:
-            found += await session.stale()
+            found += await _stale(plan, session)
             found += [server.told(change) for change in await _odd(server, plan.grants, session)]
     except RunsOtherwise as otherwise:
         found.append(otherwise.message)
     return found
 
 
+async def _stale(plan: ServerPlan, session: Session) -> Sequence[str]:
+    """Nothing while somebody changes the server: that is just being taken up."""
+    lock = changing(plan.resource)
+    before = lock.locked()
+    told = await session.stale()
+    return () if before or lock.locked() else told
+
+
 async def rotate(server: Server, plan: ServerPlan, host: ServerHost) -> None:
     """See ``ResourceEnforcer.rotate``: a failed reload is often only logged, so it is looked at."""
     await take(server, plan, host, Part.LEAF)
-    await until_served(plan, host, server.prelude)
+    await until_served(plan, host, server.before_tls(plan))
 
 
 async def revoke(server: Server, plan: ServerPlan, host: ServerHost, service: str) -> int:
     """See ``ResourceEnforcer.revoke``: nobody is let in under that name, then its sessions end."""
-    changed = await host.write(plan.files)
-    if not await host.running():
-        return 0
-    if set(changed) - server.live_files and server.takes[Part.CONFIGURATION] is not Way.RESTART:
-        await take(server, plan, host, Part.CONFIGURATION)
-    async with server.session(plan, host) as session:
-        return await session.kick(service)
+    async with changing(plan.resource):
+        changed = await host.write(plan.files)
+        if not await host.running():
+            return 0
+        way = server.takes[Part.CONFIGURATION]
+        # By a signal always: it costs nothing, and whoever had a file loaded may have put it back.
+        if way is Way.SIGNAL or (set(changed) - server.live_files and way is not Way.RESTART):
+            await take(server, plan, host, Part.CONFIGURATION)
+        async with server.session(plan, host) as session:
+            return await session.kick(service)
 
 
 def files_of(plan: ServerPlan, host: ServerHost) -> dict[str, str]:

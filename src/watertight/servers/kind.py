@@ -33,6 +33,8 @@ from watertight.servers.facts import Change, Fact
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
 
+    from watertight.servers.served import Prelude
+
 
 class Part(StrEnum):
     """What a running server must take up when it changes."""
@@ -57,7 +59,8 @@ class Way(StrEnum):
 
 
 class RunsOtherwise(WatertightError):
-    """The server cannot even be asked, for it runs with something else than its files say.
+    """The server cannot even be asked, for it runs with something else than its files say, or
+    cannot take them up.
 
     ``message`` is the line that drift tells; only a restart helps.
     """
@@ -67,7 +70,7 @@ class Session(Protocol):
     """A running server, as its operator may ask and change it. An async context manager's value."""
 
     async def stale(self) -> Sequence[str]:
-        """What it runs with that its files do not say, a line each; it is then restarted."""
+        """What it runs with that its files do not say, a line each; see ``Server.stale_way``."""
         ...
 
     async def facts(self) -> frozenset[Fact]:
@@ -96,6 +99,8 @@ class Server(ABC):
     uses: ClassVar[Sequence[str]]
     """How a use is asked for: ``select TABLE``; see ``Explains``."""
     takes: ClassVar[Mapping[Part, Way]]
+    stale_way: ClassVar[Way] = Way.RESTART
+    """How it takes up its files where it runs with something else (``Session.stale``)."""
     reload_signal: ClassVar[signal.Signals] = signal.SIGHUP
     live_files: ClassVar[frozenset[str]] = frozenset()
     """Files whose change a session puts in force: no reload, no restart."""
@@ -175,8 +180,25 @@ class Server(ABC):
         """The server has been started with the plan's files. Raises WatertightError if it is none
         that can be held to its plan; it is then stopped."""
 
+    async def reload(self, _plan: ServerPlan, host: ServerHost, _part: Part, /) -> None:
+        """Has the server take up a part by a signal; a kind may look that it did.
+
+        Raises :class:`RunsOtherwise` where only a restart helps.
+        """
+        await host.signal(self.reload_signal)
+
+    def file_drift(self, plan: ServerPlan, host: ServerHost) -> list[str]:
+        """What differs in the server's directory, a line each."""
+        from watertight.servers import converge
+
+        return converge.file_drift(plan, host)
+
     async def prelude(self, reader: "StreamReader", writer: "StreamWriter") -> None:
         """What its protocol says before TLS begins; see ``servers.served``."""
+
+    def before_tls(self, _plan: ServerPlan) -> "Prelude | None":
+        """What is said before TLS at a server of this plan; None: nothing."""
+        return self.prelude
 
     # What the engine does.
 

@@ -12,7 +12,7 @@ from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
 
 from tests.rig import Rig, running_server
 from tests.servers.nats.clients import Session, connected, flushed
-from watertight.servers.nats.enforcer import NATSEnforcer
+from watertight.servers.nats.server import NATS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -54,7 +54,7 @@ OLD_GROUP = GROUP.replace("kind: nats", "kind: nats\n    minimum_tls: 1.2")
     loop_scope="module", scope="module", params=[GROUP, OLD_GROUP], ids=["new", "old"]
 )
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    async with running_server(NATSEnforcer(), request.param) as running:
+    async with running_server(NATS(), request.param) as running:
         yield running
 
 
@@ -177,7 +177,7 @@ async def test_both_of_two_who_answer_are_asked() -> None:
         await message.respond(b"yes")
 
     async with (
-        running_server(NATSEnforcer(), both) as rig,
+        running_server(NATS(), both) as rig,
         connected(rig, "bob") as bob,
         connected(rig, "eve") as eve,
         connected(rig, "cat") as cat,

@@ -15,11 +15,11 @@ from watertight.enforcers.resource import Client
 from watertight.model.load import load_text
 from watertight.model.placement import Placement
 from watertight.model.system import System
-from watertight.servers.nats.enforcer import NATSEnforcer
+from watertight.servers.nats.server import NATS
 
 GOLDEN = Path(__file__).parent / "golden"
 PLACEMENT = Placement(Path("/run/watertight"), Path("/srv/shop"))
-ENFORCER = NATSEnforcer()
+ENFORCER = NATS()
 
 
 def read(text: str) -> System:

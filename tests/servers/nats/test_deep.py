@@ -11,14 +11,14 @@ from tests.servers.nats.shop import SHOP
 from tests.servers.nats.test_sabotage import weakened
 from watertight.attack.probe import Deep, Verdict
 from watertight.servers.nats.attacks import deep
-from watertight.servers.nats.enforcer import NATSEnforcer
+from watertight.servers.nats.server import NATS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def server() -> AsyncIterator[Rig]:
-    async with running_server(NATSEnforcer(), SHOP) as running:
+    async with running_server(NATS(), SHOP) as running:
         yield running
 
 

@@ -7,8 +7,8 @@ from tests.servers.nats.test_memory import SYSTEM, read
 from watertight.model.placement import Placement
 from watertight.servers.nats import watch
 from watertight.servers.nats.accounts import WayBack
-from watertight.servers.nats.enforcer import NATSEnforcer
 from watertight.servers.nats.held import REQUEST_BYTES, Held
+from watertight.servers.nats.server import NATS
 from watertight.servers.nats.watch import Guard
 
 
@@ -42,10 +42,10 @@ ASKS = WayBack("alice", "ask.*", 60)
 
 
 def test_what_services_can_have_remembered_is_known_from_the_declaration() -> None:
-    plans = NATSEnforcer().compile(read(), Placement(Path("/run/w"), Path("/srv")))
+    plans = NATS().compile(read(), Placement(Path("/run/w"), Path("/srv")))
     assert set(plans["events"].grants.ways_back) == {FETCHES, ASKS}
     old = read(SYSTEM.replace("kind: nats", "kind: nats\n    minimum_tls: 1.2"))
-    plans = NATSEnforcer().compile(old, Placement(Path("/run/w"), Path("/srv")))
+    plans = NATS().compile(old, Placement(Path("/run/w"), Path("/srv")))
     assert plans["events"].grants.ways_back == ()
 
 

@@ -12,8 +12,8 @@ from tests.rig import running_server, with_channels
 from tests.servers.nats.clients import Session, connected, flushed
 from tests.servers.nats.sabotages import one_account
 from tests.servers.nats.shop import OLD_SHOP, SHOP
-from watertight.servers.nats.enforcer import NATSEnforcer
 from watertight.servers.nats.operator import operator
+from watertight.servers.nats.server import NATS
 
 pytestmark = pytest.mark.asyncio
 
@@ -23,7 +23,7 @@ FILE = "nats.conf"
 
 @pytest.mark.parametrize("shop", [SHOP, OLD_SHOP], ids=["new", "old"])
 async def test_streams_and_positions_outlive_the_change_of_accounts(shop: str) -> None:
-    async with running_server(NATSEnforcer(), shop) as rig:
+    async with running_server(NATS(), shop) as rig:
         await rig.host.stop()
         old = re.sub(
             r"^max_pending: .*\n|^    limits .*\n",
@@ -42,7 +42,7 @@ async def test_streams_and_positions_outlive_the_change_of_accounts(shop: str) -
                 await message.ack_sync()
 
         assert await rig.enforcer.drift(rig.plan, rig.host) == ["nats.conf was changed by hand"]
-        assert (await rig.enforcer.apply(rig.plan, rig.host)).changed == (FILE, "restarted")
+        assert (await rig.enforcer.apply(rig.plan, rig.host)).changed == (FILE, "started")
         async with operator(rig.plan, rig.host) as session:
             state = (await session.ask("$JS.API.STREAM.INFO.ORDERS"))["state"]
         assert (state["first_seq"], state["last_seq"]) == (1, 20)
@@ -122,7 +122,7 @@ class Load:
 async def test_services_come_and_go_while_others_work_and_lose_nothing(shop: str) -> None:
     """Over reloads that change accounts; answers that are on their way, too."""
     async with (
-        running_server(NATSEnforcer(), shop) as rig,
+        running_server(NATS(), shop) as rig,
         connected(rig, "orders") as orders,
         connected(rig, "mailer") as mailer,
         connected(rig, "prices") as prices,

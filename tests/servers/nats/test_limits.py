@@ -10,14 +10,14 @@ from nats.js.kv import KeyValue
 from tests.rig import running_server
 from tests.servers.nats.clients import connected, flushed
 from tests.servers.nats.test_accounts import DEADLINE_SECONDS, GROUP, OLD_GROUP
-from watertight.servers.nats.enforcer import NATSEnforcer
+from watertight.servers.nats.server import NATS
 
 pytestmark = pytest.mark.asyncio
 
 
 @pytest.mark.parametrize("group", [GROUP, OLD_GROUP], ids=["new", "old"])
 async def test_one_service_at_its_limits_leaves_the_others_alone(group: str) -> None:
-    async with running_server(NATSEnforcer(), group) as rig, AsyncExitStack() as stack:
+    async with running_server(NATS(), group) as rig, AsyncExitStack() as stack:
         dans = [await stack.enter_async_context(connected(rig, "dan")) for _ in range(2)]
         with pytest.raises(Exception, match=r"(?i)maximum account active connections|lost|closed"):
             await stack.enter_async_context(connected(rig, "dan"))

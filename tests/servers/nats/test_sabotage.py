@@ -16,8 +16,8 @@ from tests.servers.nats.shop import OLD_SHOP, SHOP
 from watertight.attack.probe import Verdict
 from watertight.identity.workload_api.splice import Stream, splice
 from watertight.servers.nats.compile import CONFIGURATION
-from watertight.servers.nats.enforcer import NATSEnforcer
 from watertight.servers.nats.operator import operator
+from watertight.servers.nats.server import NATS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -29,7 +29,7 @@ ELSEWHERE = frozenset({"tls.version-1.1"})
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def rig() -> AsyncIterator[Rig]:
-    async with running_server(NATSEnforcer(), SHOP) as running:
+    async with running_server(NATS(), SHOP) as running:
         yield running
 
 
@@ -40,7 +40,7 @@ async def test_all_probes_hold_on_the_server_as_it_is_compiled(rig: Rig) -> None
 
 
 async def test_all_probes_hold_on_an_older_server() -> None:
-    async with running_server(NATSEnforcer(), OLD_SHOP) as old:
+    async with running_server(NATS(), OLD_SHOP) as old:
         results = await old.run(old.probes)
         assert not_held(results) == {}
         assert len(results) >= 500

@@ -13,7 +13,7 @@ from tests.servers.nats.clients import connected, flushed
 from tests.servers.nats.sabotages import one_account
 from watertight.attack.probe import Verdict
 from watertight.servers.nats.compile import CONFIGURATION
-from watertight.servers.nats.enforcer import NATSEnforcer
+from watertight.servers.nats.server import NATS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -40,7 +40,7 @@ ASKS = ("$JS.API.CONSUMER.INFO.EV.ann", "$JS.API.CONSUMER.MSG.NEXT.EV.ann", "ev.
     loop_scope="module", scope="module", params=[ALIKE, OLD_ALIKE], ids=["new", "old"]
 )
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    async with running_server(NATSEnforcer(), request.param) as running:
+    async with running_server(NATS(), request.param) as running:
         yield running
 
 

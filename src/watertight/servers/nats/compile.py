@@ -10,18 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from watertight.enforcers.resource import (
-    BUNDLE,
-    CERTIFICATE,
-    PRIVATE_KEY,
-    ServerPlan,
-    managed,
-)
+from watertight.enforcers.resource import BUNDLE, CERTIFICATE, PRIVATE_KEY
 from watertight.model.placement import Placement
 from watertight.model.system import Resource, System
 from watertight.servers.nats.accounts import WayBack, accounts, quoted, ways_back
 from watertight.servers.nats.bounds import MAX_LINE_BYTES
-from watertight.servers.nats.declaration import KIND, Server, max_pending_bytes, server
+from watertight.servers.nats.declaration import Server, max_pending_bytes, server
 from watertight.servers.nats.storage import consumers, streams
 from watertight.servers.nats.subjects import MAX_TOKENS
 
@@ -45,49 +39,47 @@ class NATSGrants:
     """By which services can have it remember requests, where a guard counts them."""
 
 
-def compile_plans(system: System, placement: Placement) -> Mapping[str, ServerPlan]:
-    """The plan of each managed NATS server, by resource."""
-    return {resource.name: _plan(system, resource, placement) for resource in managed(system, KIND)}
-
-
-def _plan(system: System, resource: Resource, placement: Placement) -> ServerPlan:
+def files(system: System, resource: Resource, placement: Placement) -> Mapping[str, str]:
+    """The configuration of a server that we run."""
     wanted = server(resource)
     credentials = placement.credentials(resource.name)
-    text = "\n".join(
-        [
-            f"# {resource.name}: compiled from the declaration; changes by hand are undone.",
-            f"server_name: {quoted(resource.name)}",
-            f"listen: {quoted(f'127.0.0.1:{resource.port}')}",
-            f"max_control_line: {MAX_LINE_BYTES}",
-            f"max_subscription_tokens: {MAX_TOKENS}",
-            f"max_payload: {wanted.max_payload_bytes}",
-            f"max_pending: {max_pending_bytes(resource, wanted)}",
-            *tls(
-                wanted,
-                certificate=str(credentials / CERTIFICATE),
-                private_key=str(credentials / PRIVATE_KEY),
-                bundle=str(credentials / BUNDLE),
-            ),
-            *jetstream(wanted, str(placement.server_data(resource.name))),
-            *accounts(system, resource, wanted, operator=resource.name),
-            "",
-        ]
-    )
-    return ServerPlan(
-        resource=resource.name,
-        kind=KIND,
-        port=resource.port,
-        files={CONFIGURATION: text},
-        grants=NATSGrants(
-            system.trust_domain,
-            wanted.tls_first,
-            streams(system, resource, wanted),
-            consumers(system, resource, wanted),
-            resource.limits.memory_bytes,
-            ways_back(system, resource, wanted) if wanted.tls_first else (),
+    text = [
+        f"# {resource.name}: compiled from the declaration; changes by hand are undone.",
+        f"server_name: {quoted(resource.name)}",
+        f"listen: {quoted(f'127.0.0.1:{resource.port}')}",
+        *bounds(resource, wanted),
+        *tls(
+            wanted,
+            certificate=str(credentials / CERTIFICATE),
+            private_key=str(credentials / PRIVATE_KEY),
+            bundle=str(credentials / BUNDLE),
         ),
-        at=resource.at,
+        *jetstream(wanted, str(placement.server_data(resource.name))),
+        *accounts(system, resource, wanted, operator=resource.name),
+        "",
+    ]
+    return {CONFIGURATION: "\n".join(text)}
+
+
+def grants_of(system: System, resource: Resource) -> NATSGrants:
+    """What is besides its configuration."""
+    wanted = server(resource)
+    return NATSGrants(
+        system.trust_domain,
+        wanted.tls_first,
+        streams(system, resource, wanted),
+        consumers(system, resource, wanted),
+        resource.limits.memory_bytes,
+        ways_back(system, resource, wanted) if wanted.tls_first else (),
     )
+
+
+def bounds(resource: Resource, wanted: Server) -> Iterator[str]:
+    """What one client may say at once, and what may wait for it."""
+    yield f"max_control_line: {MAX_LINE_BYTES}"
+    yield f"max_subscription_tokens: {MAX_TOKENS}"
+    yield f"max_payload: {wanted.max_payload_bytes}"
+    yield f"max_pending: {max_pending_bytes(resource, wanted)}"
 
 
 def tls(wanted: Server, *, certificate: str, private_key: str, bundle: str) -> Iterator[str]:

@@ -20,7 +20,6 @@ from watertight.enforcers.resource import (
     PRIVATE_KEY,
     ServerHost,
     ServerPlan,
-    ServerRefused,
 )
 from watertight.errors import WatertightError
 from watertight.servers.nats.accounts import inbox
@@ -75,12 +74,6 @@ class Operator:
         self._inbox = f"{inbox(plan.resource)}.{secrets.token_hex(8)}"
         self._plan = plan
         self._numbers = itertools.count(1)
-
-    @property
-    def served_certificate(self) -> bytes:
-        """The leaf that the server shows, as DER."""
-        tls: ssl.SSLObject = self._writer.get_extra_info("ssl_object")
-        return tls.getpeercert(binary_form=True) or b""
 
     def close(self) -> None:
         """Ends it at once: nothing is on its way that anybody waits for."""
@@ -220,7 +213,19 @@ async def _info(sock: Any) -> None:
         data += more
         if not more or len(data) > _MAX_LINE_BYTES or not data.startswith(b"INFO "[: len(data)]):
             raise ValueError("no INFO")
-    if json.loads(data[5:]).get("tls_required") is not True:
+    _demand_tls(data)
+
+
+async def pass_info(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    """The same for who only looks, and says nothing by it. Raises OSError."""
+    try:
+        _demand_tls(await reader.readuntil(b"\r\n"))
+    except (ValueError, asyncio.LimitOverrunError) as odd:
+        raise ConnectionError(str(odd)) from odd
+
+
+def _demand_tls(line: bytes) -> None:
+    if not line.startswith(b"INFO ") or json.loads(line[5:]).get("tls_required") is not True:
         raise ValueError("the server does not demand TLS")
 
 
@@ -238,8 +243,3 @@ def _unreachable(plan: ServerPlan, error: Exception) -> ServerUnreachable:
         f"{plan.resource} does not answer its operator: {why}",
         remedy=f"Look at the log of {plan.resource}.",
     )
-
-
-def refused_at(plan: ServerPlan, what: str, error: WatertightError, remedy: str) -> ServerRefused:
-    """The server's refusal, at the line of the declaration."""
-    return ServerRefused(plan.at, f"{plan.resource} refuses {what}: {error.message}.", remedy)

@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from watertight.model.system import Resource, System
 from watertight.servers.nats.accounts import accounts
-from watertight.servers.nats.bounds import MAX_LINE_BYTES
-from watertight.servers.nats.compile import tls
-from watertight.servers.nats.declaration import Server, max_pending_bytes, server
+from watertight.servers.nats.compile import bounds, tls
+from watertight.servers.nats.declaration import Server, server
 from watertight.servers.nats.storage import consumer_configuration, consumers, streams
-from watertight.servers.nats.subjects import MAX_TOKENS
 
 
 def render(system: System, resource: Resource) -> Mapping[str, str]:
@@ -24,10 +22,7 @@ def render(system: System, resource: Resource) -> Mapping[str, str]:
         f"# The server's SVID is that of {system.spiffe_id(resource.name)}; reload once renewed.",
         "# Close or secure every other port: http, cluster, gateway, leafnodes, websocket, mqtt.",
         f"port: {resource.port}",
-        f"max_control_line: {MAX_LINE_BYTES}",
-        f"max_subscription_tokens: {MAX_TOKENS}",
-        f"max_payload: {wanted.max_payload_bytes}",
-        f"max_pending: {max_pending_bytes(resource, wanted)}",
+        *bounds(resource, wanted),
         *tls(
             wanted,
             certificate="/etc/nats/certificate.pem",

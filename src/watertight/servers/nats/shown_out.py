@@ -7,9 +7,10 @@ of the file, for whoever looks after the server next, and for ``drift``.
 from collections.abc import Collection
 
 from watertight.enforcers.resource import ServerHost, ServerPlan
+from watertight.servers.converge import changing, files_of
 from watertight.servers.nats.accounts import quoted
 from watertight.servers.nats.compile import CONFIGURATION
-from watertight.servers.nats.reload import changing, files_of, reload
+from watertight.servers.nats.reload import reload
 
 _FIRST = "# shown out: "
 
