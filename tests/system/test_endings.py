@@ -28,12 +28,13 @@ def assert_nothing_is_left(system: RunningSystem, run: Path, before: set[str]) -
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
 )
-def test_a_signal_leaves_nothing_behind(fresh_shop: RunningSystem, number: signal.Signals) -> None:
+def test_a_signal_leaves_nothing_behind(fresh_small: SmallSystem, number: signal.Signals) -> None:
+    """Nor does it of the shop and its servers, which the next test ends so."""
     before = held_namespaces()
-    fresh_shop.start()
-    run = (fresh_shop.state / "run").resolve()
-    assert fresh_shop.stop(number) == 0
-    assert_nothing_is_left(fresh_shop, run, before)
+    fresh_small.start()
+    run = (fresh_small.state / "run").resolve()
+    assert fresh_small.stop(number) == 0
+    assert_nothing_is_left(fresh_small, run, before)
 
 
 @pytest.mark.timeout(180)
