@@ -65,9 +65,11 @@ test: style servers ## every gate and every test but the exhaustive ones
 test-all: style servers ## also the exhaustive ones
 	@$(MAKE) --no-print-directory --jobs 2 types tests
 
-# What pytest makes of its asserts is half of what each process needs to collect, and lasts.
+# What pytest makes of its asserts is half of what each process needs to collect, and lasts: so one
+# makes it for all.
 tests: export PYTHONDONTWRITEBYTECODE :=
 tests: $(READY)
+	@$(BIN)/pytest $(ONLY) --collect-only -qq >/dev/null || true
 	$(BIN)/pytest $(ONLY) $(SHARED_OUT)
 
 bench: $(READY) ## speed, as ratios in one run; writes docs/performance.md
