@@ -2,6 +2,7 @@
 # Installs the databases and brokers that the tests hold to their channels, where they are missing.
 # Debian's packages would start a server each: not on this machine, whose ports are its owner's.
 set -euo pipefail
+"$(dirname "$0")/kafka/fetch.sh"
 missing=()
 have() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || compgen -G "$2" >/dev/null; }
 have postgres '/usr/lib/postgresql/*/bin/postgres' || missing+=(postgresql)

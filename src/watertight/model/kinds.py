@@ -24,6 +24,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         # PostgreSQL ≥ 17 takes TLS at once if ALPN says so (manual, section 54.2.10).
         "postgresql": Kind(5432, originates=("postgresql",)),
         "rabbitmq": Kind(5671, originates=()),  # amqps, IANA
+        # A broker tells its clients where to come back to: a name that TLS must verify.
+        "kafka": Kind(9093),
         # Its INFO says tls_required inside TLS too (handshake_first), so that a client in the clear
         # starts TLS of its own within its proxy's: seen with nats-py 2.16 on nats-server 2.15.
         "nats": Kind(4222),
@@ -43,6 +45,7 @@ ALSO_CALLED: Mapping[str, str] = MappingProxyType(
         "jetstream": "nats",
         "mysql": "mariadb",
         "maria": "mariadb",
+        "apache-kafka": "kafka",
     }
 )
 """What people call a kind → the word that the declaration uses."""

@@ -1,0 +1,27 @@
+"""What the probes leave out, by the declaration."""
+
+from collections.abc import Iterator
+
+from watertight.attack.probe import Gap
+from watertight.model.system import System
+from watertight.servers.kafka.declaration import KIND, grants
+
+CLUSTER = "the cluster's id, node and version, which Kafka tells whoever it knows by name"
+FENCED = (
+    "another publisher's producer number, under which a publisher of the same topic can write: "
+    "Kafka binds numbers to transactional ids, and to nobody where there is none"
+)
+
+
+def gaps(system: System) -> Iterator[Gap]:
+    """For each broker that we run."""
+    for resource in system.resources.values():
+        if resource.kind != KIND or resource.external:
+            continue
+        yield Gap(KIND, f"anyone -> {resource.name}", CLUSTER)
+        seen: set[str] = set()
+        for channel in system.incoming(resource.name):
+            published = set(grants(channel).publish)
+            if published & seen:
+                yield Gap(KIND, channel.name, FENCED)
+            seen |= published

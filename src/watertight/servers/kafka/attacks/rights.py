@@ -1,0 +1,142 @@
+"""What each service may do, and everything near it that it may not."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
+
+from watertight.attack.arena import Arena
+from watertight.attack.login import Dialect, Login
+from watertight.attack.probe import Observation, Probe
+from watertight.attack.session import Act, attacked, used
+from watertight.servers.kafka.attacks import requests as ask
+from watertight.servers.kafka.attacks.dialect import MAKE, KafkaDialect, asks, asks_all, sees_only
+from watertight.servers.kafka.attacks.requests import STRANGER, Request
+from watertight.servers.kafka.declaration import Broker, Grants
+
+NODE = "1"
+INTERNAL = ("__consumer_offsets", "__transaction_state")
+"""Topics of the broker's own: who writes there moves any group, and ends any transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One declared channel, and how to make its probes."""
+
+    dialect: KafkaDialect
+    login: Login
+    granted: Grants
+
+    def attack(self, identifier: str, attempt: str, tried: Act | Request) -> Probe:
+        """A probe that must be refused, tried within the caller's own session."""
+        act = asks(tried) if isinstance(tried, Request) else tried
+        channel = self.login.channel
+        return MAKE.attack(identifier, channel, attempt, _few, attacked, self, act)
+
+    def use(self, identifier: str, attempt: str, tried: Request) -> Probe:
+        """A probe that must be served."""
+        channel = self.login.channel
+        return MAKE.use(identifier, channel, attempt, _few, used, self, asks(tried))
+
+
+AT_ONCE = 4
+"""Sessions of one caller: its connections are limited, and its own program needs them."""
+_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]]
+_gates = WeakKeyDictionary()
+_Tried: TypeAlias = Callable[[Arena, Dialect, Login, Act], Awaitable[Observation]]
+
+
+async def _few(arena: Arena, tried: _Tried, caller: Caller, act: Act) -> Observation:
+    gates = _gates.setdefault(asyncio.get_running_loop(), {})
+    async with gates.setdefault(caller.login.channel, asyncio.Semaphore(AT_ONCE)):
+        return await tried(arena, caller.dialect, caller.login, act)
+
+
+def uses(caller: Caller) -> Iterator[Probe]:
+    """Every grant, so that no application notices: nothing is written, and nobody's place moves."""
+    granted, own = caller.granted, caller.login.service
+    for topic in granted.publish:
+        what = f"a batch for {topic} with a wrong checksum, judged and not written"
+        yield caller.use("use.publish", what, ask.produce(topic))
+    if granted.publish:
+        yield caller.use("use.idempotent", "a number for a producer", ask.IDEMPOTENT)
+    for topic in granted.consume:
+        yield caller.use("use.consume", f"a little of {topic}, by no group", ask.fetch(topic))
+    if granted.consume:
+        for group in (own, f"{own}.{STRANGER}"):
+            tried = ask.of_group(group, granted.consume[0])
+            for how in ("asked for its offsets", "moved to another offset"):
+                yield caller.use("use.group", f"the group {group}, {how}", tried[how])
+    if granted.transactions:
+        for name in (own, f"{own}.{STRANGER}"):
+            tried = ask.of_transaction(name, granted.publish[0], own)
+            yield caller.use(
+                "use.transaction", f"the transactional id {name}, ended", tried["ended"]
+            )
+
+
+def attacks(caller: Caller, declared: Broker, others: tuple[str, ...]) -> Iterator[Probe]:
+    """By complement: every topic, group and id that was not granted, and all administration.
+
+    ``others``: the other services with a channel.
+    """
+    yield from _topics(caller, declared)
+    yield from _groups(caller, declared, others)
+    yield from _transactions(caller, declared, others)
+    topic = next(iter(declared.topics), STRANGER)
+    for what, request in ask.of_cluster(topic, NODE).items():
+        yield caller.attack("grants.administer", what, request)
+
+
+def _topics(caller: Caller, declared: Broker) -> Iterator[Probe]:
+    granted = caller.granted
+    for topic in (*declared.topics, *INTERNAL, STRANGER):
+        if topic not in granted.publish:
+            yield caller.attack("grants.publish", f"a batch for {topic}", ask.produce(topic))
+        if topic not in granted.consume:
+            yield caller.attack("grants.consume", f"messages of {topic}", ask.fetch(topic))
+        if topic not in (*granted.publish, *granted.consume):
+            what = f"whether there is a topic {topic}, and how much is in it"
+            asked = {"metadata": ask.metadata(topic), "offsets": ask.offsets(topic)}
+            yield caller.attack("grants.ask-topic", what, asks_all(asked))
+        tried = ask.of_topic(topic)
+        what = f"the topic {topic}, {' or '.join(tried)}"
+        yield caller.attack("grants.alter-topic", what, asks_all(tried))
+    seen = frozenset({*granted.publish, *granted.consume})
+    yield caller.attack("grants.list-topics", "the names of all topics", sees_only(seen))
+    for what, request in (
+        ("made", ask.create_topic(STRANGER)),
+        ("made by asking for it", ask.metadata(STRANGER, create=True)),
+        ("deleted", ask.delete_topic(STRANGER)),
+    ):
+        yield caller.attack("grants.make-topic", f"the topic {STRANGER}, {what}", request)
+
+
+def _groups(caller: Caller, declared: Broker, others: tuple[str, ...]) -> Iterator[Probe]:
+    """A group that another service reads in: who joins it is given what is not his, who commits
+    for it makes the other miss messages, or read them again."""
+    own = caller.login.service
+    topic = next(iter(caller.granted.consume or declared.topics), STRANGER)
+    for group in (*others, f"{own}-{STRANGER}", STRANGER):
+        tried = ask.of_group(group, topic)
+        what = f"the group {group}, {' or '.join(tried)}"
+        yield caller.attack("grants.group", what, asks_all(tried))
+    for group in (f"{name}.{STRANGER}" for name in (own, *others)):
+        yield caller.attack(
+            "grants.delete-group", f"the group {group}, deleted", ask.delete_group(group)
+        )
+    if not caller.granted.consume:
+        joined = ask.of_group(own, topic)["joined"]
+        yield caller.attack("grants.group", "its own group, of which it may read nothing", joined)
+
+
+def _transactions(caller: Caller, declared: Broker, others: tuple[str, ...]) -> Iterator[Probe]:
+    """A transactional id of another's: whoever takes it fences the other out."""
+    own = caller.login.service
+    topic = next(iter(caller.granted.publish or declared.topics), STRANGER)
+    names = (*others, f"{own}-{STRANGER}", STRANGER)
+    for name in names if caller.granted.transactions else (*names, own):
+        tried = ask.of_transaction(name, topic, own)
+        what = f"the transactional id {name}, {' or '.join(tried)}"
+        yield caller.attack("grants.transaction", what, asks_all(tried))

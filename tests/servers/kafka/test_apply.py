@@ -1,0 +1,174 @@
+"""A real broker becomes what is declared, stays it, and says what it is not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+
+from tests.rig import Rig, running_server, with_channels
+from tests.servers.kafka.clients import Connected
+from tests.servers.kafka.shop import SHOP
+from watertight.enforcers.resource import ServerRefused
+from watertight.servers.facts import Fact
+from watertight.servers.kafka.attacks.requests import fetch, find
+from watertight.servers.kafka.compile import NODE, PROPERTIES, keystore
+from watertight.servers.kafka.facts import ACL, TOPIC
+from watertight.servers.kafka.operator import (
+    BROKER_CONFIG,
+    SET,
+    TOPIC_CONFIG,
+    BrokerRefused,
+    operator,
+)
+from watertight.servers.kafka.server import Kafka
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+UNAUTHORIZED_TOPIC, UNAUTHORIZED_GROUP = 29, 30
+NOT_YET = (14, 15, 16)
+"""A broker makes the topic in which groups keep their places when first it is asked for one."""
+BY_HAND = {
+    "access User:* Allow All topic is * from * is not declared",
+    "access User:mailer Allow Read topic is invoices from * is missing",
+    "access User:mailer Allow Read group is mailer from * is missing",
+    "access User:mailer Allow Read group begins mailer. from * is missing",
+    "topic spy is not declared",
+    "topic invoices: retention.ms is '1' and not '604800000'",
+    "quota of user orders: consumer_byte_rate is not set and not '67108864'",
+    "quota of user <default> is not declared",
+    "setting log.cleaner.threads 1 is not declared",
+    "setting message.max.bytes is not declared",
+}
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def rig() -> AsyncIterator[Rig]:
+    async with running_server(Kafka(), SHOP) as running:
+        yield running
+
+
+async def drift(rig: Rig) -> list[str]:
+    return list(await rig.enforcer.drift(rig.plan, rig.host))
+
+
+async def apply(rig: Rig) -> tuple[str, ...]:
+    return (await rig.enforcer.apply(rig.plan, rig.host)).changed
+
+
+async def test_a_second_run_changes_nothing(rig: Rig) -> None:
+    assert await apply(rig) == ()
+    assert await drift(rig) == []
+
+
+async def test_what_is_declared_works(rig: Rig) -> None:
+    """From a publisher to a reader, whose place is kept in a group of its own."""
+    with Connected(rig, "billing") as billing, Connected(rig, "mailer") as mailer:
+        assert billing.publish("invoices", b"number 7") == 0
+        assert b"number 7" in mailer.fetch("invoices")
+        async with asyncio.timeout(60):
+            while mailer.ask(find("mailer")):  # noqa: ASYNC110  it makes that topic
+                await asyncio.sleep(0.05)
+            while code := mailer.commit("mailer.nightly", "invoices", 1):
+                assert code in NOT_YET
+                await asyncio.sleep(0.05)
+        assert mailer.commit("billing", "invoices", 1) == UNAUTHORIZED_GROUP
+        assert mailer.publish("invoices", b"mine") == UNAUTHORIZED_TOPIC
+
+
+async def test_what_is_changed_by_hand_is_found_and_taken_back(rig: Rig) -> None:
+    async with operator(rig.plan, rig.host) as asked:
+        await asked.create_acls([ACL(2, "*", 3, "User:*", "*", 2, 3)])
+        await asked.delete_all_acls("User:mailer")
+        await asked.create_topic("spy", 1, {})
+        await asked.alter(TOPIC_CONFIG, "invoices", [("retention.ms", SET, "1")])
+        await asked.alter_quota((("user", "orders"),), {"consumer_byte_rate": None})
+        await asked.alter_quota((("user", None),), {"request_percentage": 1.0})
+        await asked.alter(BROKER_CONFIG, NODE, [("log.cleaner.threads", SET, "2")])
+        await asked.alter(BROKER_CONFIG, "", [("message.max.bytes", SET, "99")])
+    async with asyncio.timeout(60):
+        while set(await drift(rig)) != BY_HAND:  # noqa: ASYNC110  the broker reads a log
+            await asyncio.sleep(0.05)
+    assert set(await apply(rig)) == BY_HAND
+    assert await drift(rig) == []
+
+
+async def test_a_topic_with_messages_is_never_deleted(rig: Rig) -> None:
+    async with operator(rig.plan, rig.host) as asked:
+        await asked.create_topic("full", 1, {})
+        await asked.create_acls([ACL(2, "full", 3, "User:billing", "*", 4, 3)])
+    with Connected(rig, "billing") as billing:
+        async with asyncio.timeout(60):
+            while billing.publish("full", b"kept"):  # noqa: ASYNC110  the broker reads a log
+                await asyncio.sleep(0.05)
+    await apply(rig)
+    assert await drift(rig) == ["topic full is not declared"]
+    async with operator(rig.plan, rig.host) as asked:
+        await asked.delete_topic("full")
+    async with asyncio.timeout(60):
+        while await drift(rig):  # noqa: ASYNC110  the broker reads a log
+            await asyncio.sleep(0.05)
+
+
+async def test_fewer_partitions_are_a_refusal_at_their_line(rig: Rig) -> None:
+    fewer = frozenset(
+        Fact(f.kind, f.key, tuple((k, "1" if k == "partitions" else v) for k, v in f.value))
+        if f.kind == TOPIC
+        else f
+        for f in rig.plan.grants.facts
+    )
+    plan = replace(rig.plan, grants=replace(rig.plan.grants, facts=fewer))
+    with pytest.raises(ServerRefused, match=r"watertight\.yaml:\d+:\d+: .*topic orders\.placed"):
+        await rig.enforcer.apply(plan, rig.host)
+    assert await drift(rig) == []
+
+
+async def test_new_certificates_are_served_and_no_session_is_lost(rig: Rig) -> None:
+    with Connected(rig, "orders") as orders:
+        await rig.keeper.rotate_issuer()
+        rig.deliver()
+        for _ in range(3):
+            await rig.enforcer.rotate(rig.plan, rig.host)
+            assert orders.publish("orders.placed", b"still") == 0
+        with Connected(rig, "orders") as again:
+            assert again.publish("orders.placed", b"again") == 0
+    assert await drift(rig) == []
+
+
+async def test_a_file_that_is_no_certificate_is_not_taken(rig: Rig) -> None:
+    async with operator(rig.plan, rig.host) as asked:
+        elsewhere = [(keystore("CLIENTS"), SET, "/etc/passwd")]
+        with pytest.raises(BrokerRefused, match="refuses IncrementalAlterConfigs"):
+            await asked.alter(BROKER_CONFIG, NODE, elsewhere)
+    with Connected(rig, "orders") as orders:
+        assert orders.publish("orders.placed", b"still") == 0
+
+
+async def test_a_revoked_service_may_do_nothing_in_the_session_that_it_has(rig: Rig) -> None:
+    left = rig.compile(with_channels(rig.system, "orders-eu", "billing", "mailer", "lobby"))
+    with Connected(rig, "orders") as orders:
+        assert orders.publish("orders.placed", b"before") == 0
+        await rig.enforcer.revoke(left, rig.host, "orders")
+        assert orders.publish("orders.placed", b"after") == UNAUTHORIZED_TOPIC
+        assert orders.ask(fetch("customers")) == UNAUTHORIZED_TOPIC
+        assert orders.ask(find("orders")) == UNAUTHORIZED_GROUP
+    await rig.enforcer.apply(left, rig.host)
+    await apply(rig)
+    with Connected(rig, "orders") as back:
+        assert back.publish("orders.placed", b"back") == 0
+
+
+async def test_a_broker_that_runs_with_another_file_is_started_again(rig: Rig) -> None:
+    """Somebody changed its file, started it again, and put the file back."""
+    path = rig.host.placement.server_directory(rig.resource) / PROPERTIES
+    right = path.read_text()
+    path.write_text(right.replace("auto.create.topics.enable=false\n", "num.io.threads=9\n"))
+    await rig.host.stop()
+    assert await drift(rig) == ["server.properties was changed by hand", "the server does not run"]
+    await rig.host.start()
+    path.write_text(right)
+    [odd] = await drift(rig)
+    assert odd.endswith("says: auto.create.topics.enable, num.io.threads")
+    assert odd in await apply(rig)
+    assert await drift(rig) == []

@@ -1,0 +1,95 @@
+"""A broker that is weakened is found out: each probe says no where what it is about is not so."""
+
+from collections.abc import AsyncIterator, Collection
+
+import pytest
+import pytest_asyncio
+
+from tests.rig import SANDBOXED, Rig, not_held, running_server
+from tests.servers.kafka.shop import SHOP
+from watertight.attack.probe import Verdict
+from watertight.model.load import load_text
+from watertight.servers.kafka.attacks import siblings
+from watertight.servers.kafka.facts import ACL
+from watertight.servers.kafka.operator import operator
+from watertight.servers.kafka.server import Kafka
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ORDERS, LOBBY = "orders -> events", "lobby -> events"
+EVERYTHING = frozenset(
+    {
+        "grants.administer",
+        "grants.alter-topic",
+        "grants.ask-topic",
+        "grants.consume",
+        "grants.delete-group",
+        "grants.group",
+        "grants.list-topics",
+        "grants.make-topic",
+        "grants.publish",
+        "grants.transaction",
+    }
+)
+"""Broken by entries that allow everybody everything."""
+USES = frozenset({"use.consume", "use.group", "use.idempotent", "use.publish", "use.transaction"})
+"""Broken by entries that are missing."""
+SIBLINGS = frozenset({"siblings.no-certificate", "siblings.service"})
+ENTRIES = (
+    ACL(2, "orders.placed", 3, "User:lobby", "*", 8, 3),
+    ACL(2, "customers", 3, "User:lobby", "*", 4, 3),
+    ACL(2, "invoices", 3, "User:lobby", "*", 3, 3),
+    ACL(2, "orders.placed", 3, "User:lobby", "*", 10, 3),
+    ACL(3, "orders", 4, "User:lobby", "*", 8, 3),
+    ACL(3, "billing", 4, "User:lobby", "*", 6, 3),
+    ACL(5, "billing", 3, "User:lobby", "*", 8, 3),
+    ACL(4, "kafka-cluster", 3, "User:lobby", "*", 10, 3),
+)
+"""One operation each on one thing, as such entries are found in systems."""
+BY_ENTRIES = EVERYTHING - {"grants.make-topic"}
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def rig() -> AsyncIterator[Rig]:
+    async with running_server(Kafka(), SHOP) as running:
+        yield running
+
+
+async def broken(rig: Rig, channel: str, identifiers: Collection[str]) -> set[str]:
+    tried = [p for p in rig.probes if p.channel == channel and p.id in identifiers]
+    return {r.id for r in await rig.run(tried) if r.verdict is Verdict.BROKEN}
+
+
+async def test_as_declared_all_is_held(rig: Rig) -> None:
+    """Of the caller that may do most, and of one that may do nothing."""
+    chosen = ("billing -> events", LOBBY, "anyone -> events", "stranger -> events")
+    assert not_held(await rig.run([p for p in rig.probes if p.channel in chosen])) == {}
+
+
+async def test_without_entries_no_use_works_and_with_one_each_attack_does(rig: Rig) -> None:
+    async with operator(rig.plan, rig.host) as asked:
+        await asked.delete_all_acls("User:billing")
+        assert await broken(rig, "billing -> events", USES) == USES
+        await asked.create_acls(ENTRIES)
+        assert await broken(rig, LOBBY, EVERYTHING) == BY_ENTRIES
+        kinds = ((2, "*"), (3, "*"), (4, "kafka-cluster"), (5, "*"))
+        await asked.create_acls(ACL(kind, n, 3, "User:*", "*", 2, 3) for kind, n in kinds)
+        assert await broken(rig, LOBBY, EVERYTHING) == EVERYTHING
+    await rig.enforcer.apply(rig.plan, rig.host)
+    assert await broken(rig, LOBBY, EVERYTHING) == set()
+
+
+async def test_a_port_of_its_own_that_answers_services_is_found(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of its ports to itself, the one that is for services."""
+    port = rig.host.port
+    monkeypatch.setattr(siblings, "ports", lambda _: (port, port))
+    assert await broken(rig, "anyone -> events", {"siblings.service"}) == {"siblings.service"}
+
+
+async def test_every_probe_has_a_sabotage_test() -> None:
+    every = {probe.id for probe in Kafka().probes(load_text(SHOP.replace("{port}", "9093")))}
+    own = {i for i in every if i.partition(".")[0] in ("grants", "use", "siblings")}
+    assert own == EVERYTHING | USES | SIBLINGS
+    assert set(SANDBOXED) <= every
