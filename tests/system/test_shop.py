@@ -15,8 +15,8 @@ from watertight.attack.patience import measure, patience
 from watertight.control.client import AdminClient, Refused
 
 CUT_SECONDS = 5.0
-LOAD_SECONDS = 20
 """Of a quiet machine; how long it takes, `make bench` measures."""
+LOAD_SECONDS = 20
 HTTP_CHANNEL = {
     "kind": "http",
     "host": "orders",
