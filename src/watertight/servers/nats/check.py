@@ -10,6 +10,7 @@ from watertight.model.nearest import did_you_mean
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Resource, System
 from watertight.model.units import size_text
+from watertight.servers.flaws import grants_nothing, repeated
 from watertight.servers.nats.bounds import over_memory, room
 from watertight.servers.nats.buckets import named, stream_of
 from watertight.servers.nats.declaration import (
@@ -173,14 +174,7 @@ def _channel(
         or wanted.buckets
         or wanted.object_stores
     ):
-        yield Flaw(
-            codes.GRANTS_NOTHING,
-            path,
-            f"The channel `{channel.name}` grants nothing: {quoted(channel.source)} may log in, "
-            "and that is all.",
-            "Give it `publish`, `subscribe` or `consume`.",
-            Severity.WARNING,
-        )
+        yield grants_nothing(path, channel, "Give it `publish`, `subscribe` or `consume`.")
     if wanted.reply and not wanted.subscribe:
         yield Flaw(
             codes.RESOURCE_GRANT,
@@ -190,7 +184,8 @@ def _channel(
             on_key=True,
         )
     for key, listed in (("publish", wanted.publish), ("subscribe", wanted.subscribe)):
-        yield from _repeated((*path, key), listed)
+        yield from repeated((*path, key), listed)
+        yield from _covered((*path, key), listed)
         yield from _crossing((*path, key), listed)
         yield from _of_no_bucket((*path, key), channel, listed, streams)
     for key, whole in (
@@ -200,6 +195,7 @@ def _channel(
         for name in whole:
             if name not in streams:
                 yield _no_bucket((*path, key, name.partition("_")[2]), channel, name, streams)
+    yield from repeated((*path, "consume"), wanted.consume)
     for number, name in enumerate(wanted.consume):
         if name not in streams:
             yield Flaw(
@@ -209,17 +205,12 @@ def _channel(
                 did_you_mean(name, streams)
                 or f"Declare it: `streams: {{{name}: [SUBJECT]}}` of {quoted(channel.target)}.",
             )
-        elif name in wanted.consume[:number]:
-            yield _twice((*path, "consume", number), name)
 
 
-def _repeated(path: DocumentPath, listed: Sequence[str]) -> Iterator[Flaw]:
+def _covered(path: DocumentPath, listed: Sequence[str]) -> Iterator[Flaw]:
     for number, subject in enumerate(listed):
-        if subject in listed[:number]:
-            yield _twice((*path, number), subject)
-            continue
         wider = next((w for w in listed if w != subject and covers(w, subject)), None)
-        if wider is not None:
+        if wider is not None and subject not in listed[:number]:
             yield Flaw(
                 codes.COVERED_GRANT,
                 (*path, number),
@@ -260,13 +251,4 @@ def _no_bucket(path: DocumentPath, channel: Channel, stream: str, streams: Seque
         f"{quoted(channel.target)} has no {what} {quoted(bucket)}.",
         did_you_mean(stream, streams)
         or f"Declare it: `{key}: {{{bucket}: {{}}}}` of {quoted(channel.target)}.",
-    )
-
-
-def _twice(path: DocumentPath, what: str) -> Flaw:
-    return Flaw(
-        codes.DUPLICATE_GRANT,
-        path,
-        f"The grant {quoted(what)} stands here already.",
-        "Delete one of them.",
     )

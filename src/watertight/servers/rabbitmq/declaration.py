@@ -14,11 +14,11 @@ from watertight.enforcers.resource import channels_to, keys
 from watertight.model import codes
 from watertight.model.declaration import Shape
 from watertight.model.document import DocumentPath, quoted
-from watertight.model.findings import Severity
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Resource, System
 from watertight.model.values import Malformed, parse_size
+from watertight.servers.flaws import grants_nothing, repeated
 
 KIND = "rabbitmq"
 MAX_COUNT = 65_535
@@ -239,7 +239,7 @@ def check(system: System, resource: Resource) -> Iterator[Flaw]:
     yield from flaws
     found = _broker(wanted) if wanted else None
     if wanted is not None:
-        yield from _twice((*path, "queues"), wanted.queues)
+        yield from repeated((*path, "queues"), wanted.queues)
         yield from _bindings(path, wanted)
     for where, channel in channels_to(system, resource.name):
         granted, flaws = keys(ChannelKeys, where, channel.options)
@@ -281,14 +281,7 @@ def _channel(
     path: DocumentPath, channel: Channel, wanted: ChannelKeys, found: Broker
 ) -> Iterator[Flaw]:
     if not (wanted.publish or wanted.send or wanted.consume):
-        yield Flaw(
-            codes.GRANTS_NOTHING,
-            path,
-            f"The channel `{channel.name}` grants nothing: {quoted(channel.source)} may log in, "
-            "and that is all.",
-            "Give it `publish`, `send` or `consume`.",
-            Severity.WARNING,
-        )
+        yield grants_nothing(path, channel, "Give it `publish`, `send` or `consume`.")
     for name, patterns in wanted.publish.items():
         where = (*path, "publish", name)
         kind = found.exchanges.get(name)
@@ -307,7 +300,7 @@ def _channel(
                 "List them; `#` is all." if kind == TOPIC else f"Write `{name}: {ANY}`.",
             )
     for key, listed in (("send", wanted.send), ("consume", wanted.consume)):
-        yield from _twice((*path, key), listed)
+        yield from repeated((*path, key), listed)
         for number, name in enumerate(listed):
             if name not in found.queues:
                 yield _unknown(
@@ -322,17 +315,6 @@ def _unknown(path: DocumentPath, what: str, name: str, known: Sequence[str], cod
         f"There is no {what} {quoted(name)}.",
         did_you_mean(name, known) or f"Declare it under `{what}s` of the resource.",
     )
-
-
-def _twice(path: DocumentPath, listed: Sequence[str]) -> Iterator[Flaw]:
-    for number, name in enumerate(listed):
-        if name in listed[:number]:
-            yield Flaw(
-                codes.DUPLICATE_GRANT,
-                (*path, number),
-                f"{quoted(name)} stands here already.",
-                "Delete one of them.",
-            )
 
 
 Permission: TypeAlias = Literal["configure", "write", "read"]
