@@ -51,11 +51,7 @@ class ServerUnreachable(WatertightError):
 
 
 class Refused(WatertightError):
-    """JetStream's API answered with an error; ``code`` is its ``err_code`` (0: none)."""
-
-    def __init__(self, message: str, code: int = 0) -> None:
-        super().__init__(message)
-        self.code = code
+    """The server answered with an error."""
 
 
 class NobodyAnswers(Refused):
@@ -100,8 +96,7 @@ class Operator:
         fault = answer.get("error")
         if fault:
             said = fault.get("description", fault) if isinstance(fault, dict) else fault
-            code = fault.get("err_code", 0) if isinstance(fault, dict) else 0
-            raise Refused(str(said), code)
+            raise Refused(str(said))
         return answer
 
     async def _asked(self, subject: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
