@@ -1,6 +1,7 @@
 """A broker that is weakened is found out: each probe says no where what it is about is not so."""
 
 from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -10,6 +11,7 @@ from tests.servers.kafka.shop import SHOP
 from watertight.attack.probe import Verdict
 from watertight.model.load import load_text
 from watertight.servers.kafka.attacks import siblings
+from watertight.servers.kafka.compile import PROPERTIES
 from watertight.servers.kafka.facts import ACL
 from watertight.servers.kafka.operator import operator
 from watertight.servers.kafka.server import Kafka
@@ -34,6 +36,22 @@ EVERYTHING = frozenset(
 """Broken by entries that allow everybody everything."""
 USES = frozenset({"use.consume", "use.group", "use.idempotent", "use.publish", "use.transaction"})
 """Broken by entries that are missing."""
+OPEN_RULES = "RULE:^.*OU=servers.*$/server:events/,RULE:^.*CN=([a-zA-Z0-9:-]+).*$/$1/L"
+BY_A_START = frozenset(
+    {
+        "identity.common-name-only",
+        "identity.dot-in-trust-domain",
+        "identity.other-trust-domain",
+        "identity.other-unit",
+        "identity.server",
+        "identity.server-as-service",
+        "identity.smuggled-name",
+        "identity.upper-case",
+        "sessions.resumption-after-expiry",
+        "tls.version-1.2",
+    }
+)
+"""Broken by rules that are open, TLS 1.2, and sessions that are taken up again for a day."""
 SIBLINGS = frozenset({"siblings.no-certificate", "siblings.service"})
 ENTRIES = (
     ACL(2, "orders.placed", 3, "User:lobby", "*", 8, 3),
@@ -86,6 +104,25 @@ async def test_a_port_of_its_own_that_answers_services_is_found(
     port = rig.host.port
     monkeypatch.setattr(siblings, "ports", lambda _: (port, port))
     assert await broken(rig, "anyone -> events", {"siblings.service"}) == {"siblings.service"}
+
+
+async def test_a_broker_with_open_rules_and_old_tls_is_found(rig: Rig) -> None:
+    """Started with a file and a command as they stand in many a guide; the last of its tests."""
+    path = rig.host.placement.server_directory(rig.resource) / PROPERTIES
+    rule = "listener.name.clients.ssl.principal.mapping.rules="
+    lines = [line for line in path.read_text().splitlines() if not line.startswith(rule)]
+    text = "\n".join([*lines, rule + OPEN_RULES, ""])
+    assert text.count("ssl.enabled.protocols=TLSv1.3\n") == 1
+    await rig.host.stop()
+    path.write_text(text.replace("protocols=TLSv1.3\n", "protocols=TLSv1.3,TLSv1.2\n"))
+    process = rig.host.process
+    argv = tuple(part for part in process.argv if "sessionTicketTimeout" not in part)
+    assert len(argv) == len(process.argv) - 1
+    rig.host.process = replace(process, argv=argv)
+    await rig.host.start()
+    async with operator(rig.plan, rig.host):  # once it can be asked
+        tried = {p.id for p in rig.probes if p.id.startswith(("identity.", "tls.", "sessions."))}
+        assert await broken(rig, ORDERS, tried) == BY_A_START
 
 
 async def test_every_probe_has_a_sabotage_test() -> None:
