@@ -15,7 +15,7 @@ resources:
     port: {port}
     topics:
       orders.placed: {partitions: 2, retention: 1h, retention_size: 64MiB}
-      invoices: {max_message_size: 2MiB}
+      invoices: {retention: 30d, max_message_size: 2MiB}
       customers: {compacted: true}
 channels:
   - {from: orders, to: events, publish: [orders.placed], consume: [customers]}

@@ -35,7 +35,7 @@ BY_HAND = {
     "access User:mailer Allow Read group is mailer from * is missing",
     "access User:mailer Allow Read group begins mailer. from * is missing",
     "topic spy is not declared",
-    "topic invoices: retention.ms is '1' and not '604800000'",
+    "topic invoices: retention.ms is '1' and not '2592000000'",
     "quota of user orders: consumer_byte_rate is not set and not '67108864'",
     "quota of user <default> is not declared",
     "setting log.cleaner.threads 1 is not declared",

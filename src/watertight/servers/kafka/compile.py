@@ -193,7 +193,7 @@ def facts_of(system: System, resource: Resource) -> frozenset[Fact]:
 
 def topic_settings(topic: Topic) -> dict[str, str]:
     """Each is said, also where the broker would do the same without."""
-    retention = -1 if topic.compacted else round(topic.retention_seconds * 1000)
+    retention = -1 if topic.compacted else topic.retention_seconds * 1000
     return {
         "cleanup.policy": "compact" if topic.compacted else "delete",
         "retention.ms": str(retention),

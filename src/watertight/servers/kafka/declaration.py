@@ -18,12 +18,15 @@ from watertight.model.findings import Severity
 from watertight.model.nearest import did_you_mean
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Resource, System
-from watertight.model.values import Malformed, parse_duration, parse_size
+from watertight.model.values import Malformed, parse_size
 
 KIND = "kafka"
 MAX_NAME = 249
 """Of a topic (org.apache.kafka.common.internals.Topic)."""
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_AGE = re.compile(r"([0-9]{1,9})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+MAX_AGE_SECONDS = 36_500 * 86_400
 MAX_PARTITIONS = 1_000
 """Of one topic: one node holds them all, and each has files of its own."""
 WEEK_SECONDS = 7 * 86_400
@@ -85,6 +88,19 @@ def _message_bytes(value: Any) -> int:
     return size
 
 
+def _age(value: Any) -> int:
+    """Seconds, also of many days."""
+    match = _AGE.fullmatch(value) if isinstance(value, str) else None
+    seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
+    if not 0 < seconds <= MAX_AGE_SECONDS:
+        raise Malformed(
+            codes.BAD_DURATION,
+            f"{quoted(value)} is not how long messages can be kept.",
+            "Write a whole number above 0 and `s`, `m`, `h` or `d`, up to `36500d`: `7d`.",
+        )
+    return seconds
+
+
 Size = Annotated[int, PlainValidator(parse_size)]
 
 
@@ -93,7 +109,7 @@ class TopicKeys(Shape):
 
     partitions: Annotated[int, PlainValidator(_partitions)] = 1
     """How many readers of one group can share it; 1 unless stated. It can grow, not shrink."""
-    retention: Annotated[float, PlainValidator(parse_duration)] = WEEK_SECONDS
+    retention: Annotated[int, PlainValidator(_age)] = WEEK_SECONDS
     """How long messages are kept; seven days unless stated."""
     retention_size: Size = PARTITION_BYTES
     """How much of each partition is kept; 1GiB unless stated."""
@@ -134,7 +150,7 @@ class Topic:
     """What one topic is."""
 
     partitions: int
-    retention_seconds: float
+    retention_seconds: int
     partition_bytes: int
     compacted: bool
     message_bytes: int

@@ -24,5 +24,5 @@ kafka-configs.sh $ADMIN --alter --entity-type users --entity-name mailer --add-c
 kafka-configs.sh $ADMIN --alter --entity-type users --entity-name orders --add-config consumer_byte_rate=67108864,producer_byte_rate=67108864,request_percentage=300
 kafka-configs.sh $ADMIN --alter --entity-type users --entity-name orders-eu --add-config consumer_byte_rate=67108864,producer_byte_rate=67108864,request_percentage=300
 kafka-topics.sh $ADMIN --create --if-not-exists --topic customers --partitions 1 --config cleanup.policy=compact --config max.message.bytes=1048576 --config retention.bytes=-1 --config retention.ms=-1
-kafka-topics.sh $ADMIN --create --if-not-exists --topic invoices --partitions 1 --config cleanup.policy=delete --config max.message.bytes=2097152 --config retention.bytes=1073741824 --config retention.ms=604800000
+kafka-topics.sh $ADMIN --create --if-not-exists --topic invoices --partitions 1 --config cleanup.policy=delete --config max.message.bytes=2097152 --config retention.bytes=1073741824 --config retention.ms=2592000000
 kafka-topics.sh $ADMIN --create --if-not-exists --topic orders.placed --partitions 2 --config cleanup.policy=delete --config max.message.bytes=1048576 --config retention.bytes=67108864 --config retention.ms=3600000
