@@ -46,6 +46,10 @@ class Placement:
         """The configuration of one server: we write it, the server reads it."""
         return self.run_directory / "servers" / resource
 
+    def roots_taken(self, resource: str) -> Path:
+        """Which roots a server was started with, where only a start reads them."""
+        return self.run_directory / "servers" / f"{resource}.roots"
+
     def server_sockets(self, resource: str) -> Path:
         """Where one server makes its Unix sockets: the server and the operator pass."""
         return self.run_directory / "sockets" / resource

@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from watertight.enforcers.contract import Applied
-from watertight.enforcers.resource import ServerHost, ServerPlan, ServerRefused
+from watertight.enforcers.resource import BUNDLE, ServerHost, ServerPlan, ServerRefused
 from watertight.errors import WatertightError
 from watertight.model.system import Position, Resource, System
 from watertight.servers.facts import Change, Fact, difference
@@ -106,13 +106,33 @@ async def _in_force(
 
 
 async def _start(server: Server, plan: ServerPlan, host: ServerHost) -> None:
-    await server.before_start(plan, host)
-    await host.start()
+    await _launch(server, plan, host)
     try:
         await server.started(plan, host)
     except WatertightError:
         await host.stop()
         raise
+
+
+async def _launch(server: Server, plan: ServerPlan, host: ServerHost) -> None:
+    """Starts it, and notes the roots that stand: it reads these, or newer ones."""
+    await server.before_start(plan, host)
+    if server.takes[Part.ROOT] is Way.RESTART:
+        host.placement.roots_taken(plan.resource).write_text(_roots(plan, host), encoding="utf-8")
+    await host.start()
+
+
+def _roots(plan: ServerPlan, host: ServerHost) -> str:
+    bundle = host.placement.credentials(plan.resource) / BUNDLE
+    return _version(bundle.read_text(encoding="utf-8"))
+
+
+def _has_new_roots(server: Server, plan: ServerPlan, host: ServerHost) -> bool:
+    """Whether it must be started again for roots that it has not read. Not known is yes."""
+    if server.takes[Part.ROOT] is not Way.RESTART:
+        return False
+    taken = host.placement.roots_taken(plan.resource)
+    return not taken.exists() or taken.read_text(encoding="utf-8") != _roots(plan, host)
 
 
 async def _converge(
@@ -190,8 +210,7 @@ async def _go_back(server: Server, plan: ServerPlan, host: ServerHost, before: _
             await host.stop()
             return
         if not await host.running():
-            await server.before_start(plan, host)
-            await host.start()
+            await _launch(server, plan, host)
         elif set(changed) - server.live_files:
             await take(server, plan, host, Part.CONFIGURATION)
         if before.facts is not None:
@@ -218,8 +237,7 @@ async def take(server: Server, plan: ServerPlan, host: ServerHost, part: Part) -
             await session.take(part)
     if restarts:
         await host.stop()
-        await server.before_start(plan, host)
-        await host.start()
+        await _launch(server, plan, host)
     return restarts
 
 
@@ -246,8 +264,12 @@ async def _stale(plan: ServerPlan, session: Session) -> Sequence[str]:
 
 
 async def rotate(server: Server, plan: ServerPlan, host: ServerHost) -> None:
-    """See ``ResourceEnforcer.rotate``: a failed reload is often only logged, so it is looked at."""
-    await take(server, plan, host, Part.LEAF)
+    """See ``ResourceEnforcer.rotate``: a failed reload is often only logged, so it is looked at.
+
+    Whoever calls knows only that credentials are new. A kind that must be started again for new
+    roots is so only where they are new to it.
+    """
+    await take(server, plan, host, Part.ROOT if _has_new_roots(server, plan, host) else Part.LEAF)
     await until_served(plan, host, server.before_tls(plan))
 
 
