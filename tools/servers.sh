@@ -9,6 +9,7 @@ have postgres '/usr/lib/postgresql/*/bin/postgres' || missing+=(postgresql)
 have nats-server '' || missing+=(nats-server)
 have rabbitmq-server '/usr/lib/rabbitmq/bin/rabbitmq-server' || missing+=(rabbitmq-server)
 have mariadbd '' || missing+=(mariadb-server)
+have mosquitto '' || missing+=(mosquitto)
 [ ${#missing[@]} -gt 0 ] || exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "Tests of these servers are skipped, for they are not installed: ${missing[*]}" >&2

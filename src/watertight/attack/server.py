@@ -274,7 +274,7 @@ async def _after_revoke(
         return refused(f"no session to begin with: {refusal}")
     try:
         # Turned away, and given tickets all the same: they come with the server's first answer.
-        with contextlib.suppress(Closed, TimeoutError):
+        with contextlib.suppress(Absent, Closed, TimeoutError):
             await dialect.login(first, login)
         return await tried_to_enter(arena, dialect, login, hello, earlier=first)
     finally:

@@ -30,6 +30,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         # starts TLS of its own within its proxy's: seen with nats-py 2.16 on nats-server 2.15.
         "nats": Kind(4222),
         "mariadb": Kind(3306),  # TLS begins after the server has greeted
+        "mosquitto": Kind(8883, originates=()),  # secure-mqtt, IANA
     }
 )
 """By the word that the declaration uses."""
@@ -46,6 +47,7 @@ ALSO_CALLED: Mapping[str, str] = MappingProxyType(
         "mysql": "mariadb",
         "maria": "mariadb",
         "apache-kafka": "kafka",
+        "mqtt": "mosquitto",
     }
 )
 """What people call a kind → the word that the declaration uses."""

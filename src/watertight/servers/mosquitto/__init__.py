@@ -1,0 +1,1 @@
+"""Mosquitto, an MQTT broker, held to what its channels grant."""
