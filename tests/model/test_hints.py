@@ -103,7 +103,7 @@ def test_a_key_that_is_there_is_not_replaced_by_one_that_is_like_it() -> None:
 
 def test_a_kind_that_nobody_knows_is_said_once_however_many_channels_lead_there() -> None:
     more = "  - {from: web, to: events, publish: [orders.placed]}\ngateway:"
-    text = RIGHT.replace("kind: nats", "kind: kafka").replace("gateway:", more)
+    text = RIGHT.replace("kind: nats", "kind: cassandra").replace("gateway:", more)
     [finding] = findings(text)
     assert (finding.code, finding.at.line) == ("WT-E1211", 7)
 

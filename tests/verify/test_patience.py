@@ -100,10 +100,10 @@ async def test_a_wait_in_another_stays_the_shorter_one_on_a_host_that_grows_slow
     with ours, theirs:
         ours.setblocking(False)
         silent = False
-        async with patience.patiently(0.1):
+        async with patience.patiently(1.0):  # which a busy host may take to begin to measure
             await patience.measure()
             try:
-                await SocketWire(ours).receive(0.05)  # by now more than 0.1 s of a quiet host
+                await SocketWire(ours).receive(0.5)  # by now more than 1 s of a quiet host
             except TimeoutError:
                 silent = True
         assert silent

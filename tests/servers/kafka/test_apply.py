@@ -159,6 +159,7 @@ async def test_a_revoked_service_may_do_nothing_in_the_session_that_it_has(rig: 
         assert back.publish("orders.placed", b"back") == 0
 
 
+@pytest.mark.slow
 async def test_a_broker_that_runs_with_another_file_is_started_again(rig: Rig) -> None:
     """Somebody changed its file, started it again, and put the file back."""
     path = rig.host.placement.server_directory(rig.resource) / PROPERTIES

@@ -84,6 +84,7 @@ async def test_as_declared_all_is_held(rig: Rig) -> None:
     assert not_held(await rig.run([p for p in rig.probes if p.channel in chosen])) == {}
 
 
+@pytest.mark.slow
 async def test_without_entries_no_use_works_and_with_one_each_attack_does(rig: Rig) -> None:
     async with operator(rig.plan, rig.host) as asked:
         await asked.delete_all_acls("User:billing")
