@@ -59,15 +59,10 @@ def system(*edges: tuple[str, str], names: str) -> System:
     )
 
 
-NOTHING = System("shop")
-
-
 async def test_who_calls_nothing_slow_waits_for_nothing_slow() -> None:
     """a calls b; c is slow and of no matter to them."""
     programs = Programs("abc")
-    converging = asyncio.ensure_future(
-        apps(programs).converge(system(("a", "b"), names="abc"), NOTHING, {})
-    )
+    converging = asyncio.ensure_future(apps(programs).converge(system(("a", "b"), names="abc"), {}))
     await programs.until_started("b", "c")
     await asyncio.sleep(0.01)
     assert "a" not in programs.started
@@ -83,7 +78,7 @@ async def test_who_uses_a_database_waits_for_it_and_others_do_not() -> None:
     for event in programs.ready.values():
         event.set()
     declared = system(("a", "db"), names="ab")
-    converging = asyncio.ensure_future(apps(programs).converge(declared, NOTHING, {"db": database}))
+    converging = asyncio.ensure_future(apps(programs).converge(declared, {"db": database}))
     await programs.until_started("b")
     await asyncio.sleep(0.01)
     assert programs.started == ["b"]
@@ -98,5 +93,5 @@ async def test_the_first_that_fails_ends_the_wait_for_all_others() -> None:
     programs.ready["b"].set()
     with pytest.raises(WatertightError, match="b is broken"):
         async with asyncio.timeout(5):
-            await apps(programs).converge(system(("a", "b"), names="abc"), NOTHING, {})
+            await apps(programs).converge(system(("a", "b"), names="abc"), {})
     assert "a" not in programs.started

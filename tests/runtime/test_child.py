@@ -28,6 +28,7 @@ WIRE: ProcessWire = {
     "processes_bytes": None,
     "spared": [],
     "groups": [],
+    "settled": {},
     "log": "/dev/null",
 }
 

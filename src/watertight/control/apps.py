@@ -6,7 +6,6 @@ from contextlib import AbstractAsyncContextManager
 
 from watertight.control.order import Starting, callees
 from watertight.errors import WatertightError
-from watertight.model.diff import starts_anew
 from watertight.model.system import Service, System
 from watertight.runtime.pod_spec import APP
 from watertight.runtime.starting import Patience
@@ -32,10 +31,8 @@ class Apps:
         self._say = say
         self._paused = paused
 
-    async def converge(
-        self, declared: System, before: System, servers: Mapping[str, asyncio.Event]
-    ) -> None:
-        """Starts what does not run, and anew what ``declared`` starts differently than ``before``.
+    async def converge(self, declared: System, servers: Mapping[str, asyncio.Event]) -> None:
+        """Starts what does not run, and anew what would be started otherwise than it was.
 
         ``servers``: those that may be starting, by resource, each with what says that it is ready.
         Raises WatertightError, at the line of the first service that does not come up.
@@ -57,7 +54,7 @@ class Apps:
             if (service.name, APP) not in running:
                 self._refuse_a_taken_port(service)
                 await _at(service, self._supervisor.start_process(service.name, APP))
-            elif _starts_differently(service, before.services.get(service.name)):
+            elif await self._supervisor.outlived(service.name, APP):
                 await self._start_again(service)
             else:
                 return
@@ -122,11 +119,6 @@ async def _at(service: Service, step: Awaitable[None]) -> None:
         await step
     except WatertightError as error:
         raise WatertightError(f"{service.at}: {error.message}", remedy=error.remedy) from error
-
-
-def _starts_differently(new: Service, old: Service | None) -> bool:
-    """Whether the app must be started anew: a new channel alone is no reason."""
-    return old is None or starts_anew(old, new)
 
 
 async def all_at_once(steps: Iterable[Coroutine[None, None, None]]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from watertight.control import modes
-from watertight.control.apps import READY_SECONDS, Apps, all_at_once
+from watertight.control.apps import Apps, all_at_once
 from watertight.control.certificates import GatewayCertificate
 from watertight.control.changing import Changing
 from watertight.control.ending import SERVER_STOP_SECONDS, stop_in_order
@@ -35,11 +35,11 @@ from watertight.identity.keeper import SVIDKeeper, Workload
 from watertight.identity.profiles import Role
 from watertight.identity.workload_api.endpoint import IdentityEndpoint
 from watertight.model.placement import Placement
-from watertight.model.system import GATEWAY, Limits, System
+from watertight.model.system import GATEWAY, System
 from watertight.model.units import counted
 from watertight.runtime.files import write_atomically
 from watertight.runtime.layout import Layout, lay_out
-from watertight.runtime.pod_spec import PROXY, SERVER, PodSpec
+from watertight.runtime.pod_spec import PROXY, PodSpec
 from watertight.runtime.pods import Machine, pod_specs
 from watertight.runtime.supervisor import Supervisor
 
@@ -108,6 +108,8 @@ class ControlPlane:
         self._configured: set[str] = set()
         """Whose xDS socket we serve; it outlives the pod, so that a lost one comes back to it."""
         self.key_sets = fetching.NONE
+        self._half_done = False
+        """Whether what runs may be something else than what is in force: a change was not ended."""
         self._last: _Wanted | None = None
         """What is in force, if we put it there; not what was taken over."""
         self._compiled = EnvoyPlan({})
@@ -141,17 +143,23 @@ class ControlPlane:
     async def adopt(self, previous: System) -> tuple[str, ...]:
         """Takes over what a control plane that died left running; sweeps away the rest.
 
-        ``previous`` is the system that it had in force.
+        ``previous`` is the system that it had in force; maybe it died while it put another in its
+        place, so that some of what runs is of that one.
         """
-        in_pods = want(previous, self.placement).in_pods
+        effective = previous.without_identities(self.revoked)
+        in_pods = want(effective, self.placement).in_pods
         specs = pod_specs(previous, self.layout, self._machine, in_pods)
-        self.adopted = tuple(await self.supervisor.adopt(specs))
+        adopted = await self.supervisor.adopt(specs)
+        halves = await self.supervisor.end_halves(grace_seconds=SERVER_STOP_SECONDS)
+        self.adopted = tuple(name for name in adopted if name not in halves)
         await self.supervisor.sweep()
         self._specs = {name: specs[name] for name in self.adopted}
         if self.adopted:
-            self.declared = previous
+            self._half_done = True
+            # What ends by itself starts again as what is in force.
+            await all_at_once(self.supervisor.configure(spec) for spec in self._specs.values())
+            self.declared, self.effective = previous, effective
             self.key_sets = fetching.unknown(previous)
-            self.effective = previous.without_identities(self.revoked)
         for name in self.adopted:
             await self._listen_for(name)
         return self.adopted
@@ -161,28 +169,42 @@ class ControlPlane:
 
         ``anew``: see ``ServerHost``. Raises WatertightError. If the declaration cannot be compiled,
         a proxy refuses it or a program does not come up in it, what was in force before is in force
-        again.
+        again: also where a control process has died that was putting something else in its place.
         """
         await asyncio.to_thread(modes.mend, self.layout)
         async with self.changing.by("apply"):
             self.server_changes.clear()
             before = self.declared if self._specs and declared != self.declared else None
-            wanted = await self._examine(declared, anew=anew)
+            try:
+                wanted = await self._examine(declared, anew=anew)
+            except WatertightError:
+                if before is not None and self._half_done:
+                    await self._take_up_again(before)
+                raise
             try:
                 return await self._change_to(wanted)
             except WatertightError as error:
-                if before is None or self.declared == before:  # nothing was, or nothing changed
+                if before is None or (self.declared == before and not self._half_done):
                     raise
-                raise await self._gone_back(before, wanted.declared, error) from error
+                raise await self._gone_back(before, declared, error) from error
 
     async def _change_to(self, wanted: _Wanted) -> Applied:
         """Puts it in force, waits for its programs, and ends what is not in it."""
         applied, apps = await self._put_in_force(wanted)
         self.declared, self.effective = wanted.declared, wanted.effective
         self._last = replace(wanted, anew=False)
+        self._half_done = True
         await apps
         await self._dismiss([name for name in self._specs if name not in wanted.specs])
+        self._half_done = False
         return applied
+
+    async def _take_up_again(self, before: System) -> None:
+        """Ends what a control process that died had begun, for nothing comes in its place."""
+        try:
+            await self._change_to(await self._examine(before, anew=False))
+        except WatertightError as error:
+            self.say(f"What was in force before is so again only in part: {error}")
 
     async def _gone_back(
         self, before: System, refused: System, failure: WatertightError
@@ -334,7 +356,7 @@ class ControlPlane:
             applied = await self.deployment.apply(wanted.plan)
             if not alone:
                 await self._converge_servers(wanted, ready)
-            apps = self._converge_apps(wanted, self.declared, ready)
+            apps = self._converge_apps(wanted, ready)
             started.append((applied, asyncio.ensure_future(apps)))
 
         try:
@@ -351,11 +373,9 @@ class ControlPlane:
             raise
         return started[0]
 
-    async def _converge_apps(
-        self, wanted: _Wanted, before: System, ready: Mapping[str, asyncio.Event]
-    ) -> None:
+    async def _converge_apps(self, wanted: _Wanted, ready: Mapping[str, asyncio.Event]) -> None:
         await self._configure(wanted.specs)
-        await self.apps().converge(wanted.declared, before, ready)
+        await self.apps().converge(wanted.declared, ready)
 
     async def _start_pod(self, spec: PodSpec) -> None:
         await self.supervisor.start_pod(spec)
@@ -364,12 +384,9 @@ class ControlPlane:
     async def _converge_servers(self, wanted: _Wanted, ready: Mapping[str, asyncio.Event]) -> None:
         """Databases and brokers come before whoever uses them."""
         for name in wanted.servers.servers:
-            before, spec = self._specs[name], wanted.specs[name]
-            if spec != before:
+            if (spec := wanted.specs[name]) != self._specs[name]:
                 await self.supervisor.configure(spec)
                 self._specs[name] = spec
-            if _server_limits(spec) != _server_limits(before):
-                await self._restart_server(name)
 
         def tell(name: str, its: Applied) -> None:
             if its.changed:
@@ -380,20 +397,6 @@ class ControlPlane:
         await self.servers.apply(wanted.servers, tell, anew=wanted.anew)
         for waited_for in ready.values():  # also for what is revoked, which nobody reaches
             waited_for.set()
-
-    async def _restart_server(self, name: str) -> None:
-        """What a process may use is settled when it starts."""
-        if not await self._runs(name, SERVER):
-            return
-        await self.supervisor.stop_process(name, SERVER, grace_seconds=SERVER_STOP_SECONDS)
-        await self.supervisor.start_process(name, SERVER)
-        await self.supervisor.wait_ready(name, SERVER, deadline_seconds=READY_SECONDS)
-
-    async def _runs(self, name: str, process: str) -> bool:
-        found = [pod for pod in await self.supervisor.status() if pod.name == name]
-        return any(
-            p.name == process and p.state == "running" for pod in found for p in pod.processes
-        )
 
     async def _take_back(self, added: list[str], certificate: GatewayCertificate | None) -> None:
         """What was in force before is again, as far as it can be."""
@@ -420,7 +423,7 @@ class ControlPlane:
 
         async def start(name: str) -> None:
             async with gate:
-                if self._specs.get(name) is not specs[name]:
+                if name not in self.supervisor.pods or name in self.supervisor.lost():
                     await self._start_pod(specs[name])
                 await self._listen_for(name)
                 self._write_bootstrap(name, plan.proxies[name].bootstrap)
@@ -484,11 +487,3 @@ def _workloads(system: System) -> list[Workload]:
     if system.gateway is not None:
         workloads.append(Workload(GATEWAY, (GATEWAY, system.gateway.hostname)))
     return workloads
-
-
-def _server_limits(spec: PodSpec) -> list[tuple[Limits | int | None, ...]]:
-    return [
-        (p.limits, p.process_bytes, p.process_most_bytes, p.processes_bytes)
-        for p in spec.processes
-        if p.name == SERVER
-    ]

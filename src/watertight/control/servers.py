@@ -8,13 +8,17 @@ from typing import TypeVar
 
 import structlog
 
-from watertight.control.clients import channels_document, client_of, environment_of
+from watertight.control.clients import (
+    Reached,
+    all_reached,
+    channels_document,
+    environment_of,
+    told,
+)
 from watertight.control.present import server_path
 from watertight.enforcers.contract import Applied
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import (
-    Client,
-    ClientSettings,
     ResourceEnforcer,
     ServerPlan,
     ServerProcess,
@@ -56,8 +60,8 @@ class ServersWanted:
     system: System
     """Without the channels of revoked identities."""
     servers: Mapping[str, Server]
-    clients: Mapping[str, Mapping[str, tuple[Client, ClientSettings]]]
-    """Service → resource → how it is reached."""
+    clients: Mapping[str, Reached]
+    """Service → how it reaches each of its resources."""
 
     @property
     def in_pods(self) -> ServersInPods:
@@ -66,7 +70,12 @@ class ServersWanted:
             service: environment_of(settings for _, settings in reached.values())
             for service, reached in self.clients.items()
         }
-        return ServersInPods({n: s.process for n, s in self.servers.items()}, environments)
+        told_each = {
+            service: told(self.system, service, self.clients.get(service, {}))
+            for service in self.system.services
+        }
+        processes = {name: server.process for name, server in self.servers.items()}
+        return ServersInPods(processes, environments, told_each)
 
 
 class Servers:
@@ -114,10 +123,9 @@ class Servers:
     ) -> None:
         name = server.plan.resource
         host, enforcer = self.host(server, anew=anew), enforcer_of(server.plan)
-        before = self.in_force.get(name)
-        if before is not None and before.process != server.process and await host.running():
-            await host.stop()
         async with self._turns.setdefault(name, asyncio.Lock()):
+            if await host.outlived():
+                await host.stop()
             applied = await enforcer.apply(server.plan, host)
             self.in_force[name] = server
         self._coming -= {name}
@@ -342,12 +350,7 @@ def want(system: System, placement: Placement) -> ServersWanted:
     for enforcer in {id(e): e for e in resource_enforcers().values()}.values():
         for name, plan in enforcer.compile(system, placement).items():
             servers[name] = Server(plan, enforcer.locate(plan, placement, path))
-    clients: dict[str, dict[str, tuple[Client, ClientSettings]]] = {}
-    for channel in system.channels:
-        if channel.target in system.resources:
-            reached = clients.setdefault(channel.source, {})
-            reached[channel.target] = client_of(system, placement, channel)
-    return ServersWanted(system, servers, clients)
+    return ServersWanted(system, servers, all_reached(system, placement))
 
 
 def enforcer_of(plan: ServerPlan) -> ResourceEnforcer:

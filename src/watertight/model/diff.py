@@ -4,7 +4,7 @@ A change *tightens* if something that worked before does not any more. Positions
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from watertight.model.claims import claim_texts
@@ -75,12 +75,18 @@ def awaiting_restart(old: System | None, new: System) -> Mapping[str, Change]:
 
 def starts_anew(old: Service, new: Service) -> bool:
     """Whether applying it restarts the program anyway."""
-    return (old.run, old.directory, old.environment, old.listens, old.limits) != (
-        new.run,
-        new.directory,
-        new.environment,
-        new.listens,
-        new.limits,
+    return settled_of(old) != settled_of(new)
+
+
+def settled_of(service: Service) -> tuple[Any, ...]:
+    """What of a declared service its program is started with; another one is another start."""
+    listens = asdict(service.listens) if service.listens else None
+    return (
+        service.run,
+        service.directory,
+        dict(service.environment),
+        listens,
+        asdict(service.limits),
     )
 
 

@@ -12,6 +12,9 @@ LONGEST_DELAY_SECONDS = 5.0
 STEADY_SECONDS = 10.0
 """Having run for as long, a process that ends starts again at the shortest delay."""
 
+_NOT_SEEN = frozenset({"environment", "settled"})
+"""Keys that the program itself sees nothing of as such."""
+
 State = Literal["stopped", "starting", "running", "backing-off", "stopping"]
 
 
@@ -86,11 +89,12 @@ class Child:
             "up_seconds": round(now - self._since, 3) if self.pid is not None else 0.0,
             "last_exit": self.last_exit,
             "outdated": self._outdated() if self.pid is not None else [],
+            "settled": (self._running or self.wire).get("settled", {}),
         }
 
     def _outdated(self) -> list[str]:
         before, now = cast("dict[str, Any]", self._running or self.wire), dict(self.wire)
         was, will = before["environment"], self.wire["environment"]
         variables = {k for k in {*was, *will} if was.get(k) != will.get(k)}
-        others = {k for k in now if k != "environment" and before.get(k) != now[k]}
+        others = {k for k in now if k not in _NOT_SEEN and before.get(k) != now[k]}
         return [*sorted(variables), *sorted(others)]

@@ -58,6 +58,7 @@ def process_wire(spec: PodSpec, process: ProcessSpec, layout: Layout) -> Process
         "processes_bytes": process.processes_bytes,
         "spared": list(process.spared),
         "groups": _groups(spec.name, process, layout),
+        "settled": dict(process.settled),
     }
 
 

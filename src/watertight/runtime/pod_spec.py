@@ -75,6 +75,8 @@ class ProcessSpec:
     """What all of them may take together."""
     spared: tuple[str, ...] = ()
     """Titles of those that are never ended for it."""
+    settled: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What its start settles (:mod:`watertight.runtime.settled`)."""
 
 
 @dataclass(frozen=True, slots=True)

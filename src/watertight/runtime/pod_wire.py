@@ -79,6 +79,8 @@ class ProcessWire(TypedDict):
     """Titles of those that are never ended."""
     groups: list[str]
     """The control groups that it runs in (:mod:`watertight.runtime.cgroups`)."""
+    settled: dict[str, str]
+    """What its start settles, as :mod:`watertight.runtime.settled` has it; only told again."""
 
 
 class PodWire(TypedDict):
@@ -109,3 +111,5 @@ class ProcessStatus(TypedDict):
     outdated: list[str]
     """In what it runs with something else than it would be started with now: variables (no values,
     which may be secret), and other keys."""
+    settled: dict[str, str]
+    """What the start of what runs has settled."""

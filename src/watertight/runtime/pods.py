@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from watertight.enforcers.resource import ServerProcess
 from watertight.model.addresses import callee_addresses
+from watertight.model.diff import settled_of
 from watertight.model.system import GATEWAY, Resource, Service, System
 from watertight.runtime.capabilities import Isolation
 from watertight.runtime.environment import app_environment
@@ -35,6 +36,7 @@ from watertight.runtime.pod_spec import (
 )
 from watertight.runtime.pod_wire import Mount
 from watertight.runtime.programs import find_program, needed_by, search_path
+from watertight.runtime.settled import digest, settled
 
 _FIRST_FREE_PORT = 1024
 _PROXY_BYTES = 2 << 30
@@ -68,6 +70,8 @@ class Servers:
     """How each managed server is started, by resource; without one, only its proxy is."""
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """What each service's clients read, by service."""
+    told: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Digests of what each service is told of each thing that it may use, by service."""
 
 
 NO_SERVERS = Servers()
@@ -80,10 +84,7 @@ def pod_specs(
 
     Raises :class:`watertight.runtime.programs.ProgramNotFoundError`.
     """
-    pods = {
-        name: _service_pod(system, layout, machine, name, servers.environments.get(name, {}))
-        for name in system.services
-    }
+    pods = {name: _service_pod(system, layout, machine, name, servers) for name in system.services}
     for name, resource in system.resources.items():
         server = servers.processes.get(name)
         pods[name] = _resource_pod(layout, machine, resource, server)
@@ -95,15 +96,18 @@ def pod_specs(
 
 
 def _service_pod(
-    system: System, layout: Layout, machine: Machine, name: str, clients: Mapping[str, str]
+    system: System, layout: Layout, machine: Machine, name: str, servers: Servers
 ) -> PodSpec:
     shared = layout.capabilities.shared_network
     addresses = callee_addresses(system, name, shared_network=shared)
     network = () if shared else network_files(layout.pod(name) / "hosts")
     processes = [_proxy(layout, machine, name, network)]
     if system.services[name].run:
+        clients = servers.environments.get(name, {})
         environment = app_environment(system, layout, machine.environment, name, clients)
-        processes.append(_app(system, layout, machine, name, network, environment))
+        app = _app(system, layout, machine, name, network, environment)
+        own = digest(*settled_of(system.services[name]))
+        processes.append(replace(app, settled=settled(own, servers.told.get(name, {}))))
     hosts = {"localhost": "127.0.0.1", name: "127.0.0.1", **addresses}
     return PodSpec(name, "host" if shared else "namespace", hosts, tuple(processes))
 
@@ -165,6 +169,7 @@ def _server(
         process_most_bytes=server.process_most_bytes,
         processes_bytes=server.processes_bytes,
         spared=server.spared,
+        settled=settled(digest(asdict(server), asdict(resource.limits)), {}),
     )
 
 

@@ -97,6 +97,10 @@ class PodHost:
                 return any(p.name == SERVER and p.state == "running" for p in pod.processes)
         return False
 
+    async def outlived(self) -> bool:
+        """Whether it runs, and otherwise than it would be started now."""
+        return bool(await self._supervisor.outlived(self.resource, SERVER))
+
     async def start(self) -> None:
         """See ``ServerHost``."""
         if self._layout.capabilities.shared_network:

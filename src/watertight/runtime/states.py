@@ -1,6 +1,7 @@
 """What is known of running pods, as values."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class ProcessState:
     outdated: tuple[str, ...] = ()
     """In what it would be another, if it were started now: names of variables, and of the other
     keys of its :class:`~watertight.runtime.pod_wire.ProcessWire`."""
+    settled: Mapping[str, str] = field(default_factory=dict)
+    """What its start has settled (:mod:`watertight.runtime.settled`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,10 @@ from watertight.runtime.layout import Layout
 from watertight.runtime.leftovers import end_marked
 from watertight.runtime.listeners import listening_in
 from watertight.runtime.pod_client import Pod, PodError
-from watertight.runtime.pod_spec import APP, SERVER, PodSpec
+from watertight.runtime.pod_spec import APP, PROXY, SERVER, PodSpec
 from watertight.runtime.proc import family
 from watertight.runtime.runs import LINK
+from watertight.runtime.settled import changed, comparable
 from watertight.runtime.starting import USUAL, Patience, Start
 from watertight.runtime.states import PodStatus, ProcessState
 
@@ -55,6 +56,8 @@ class Supervisor:
         self._pods: dict[str, Pod] = {}
         self._specs: dict[str, PodSpec] = {}
         self._nursery = Nursery(layout.run)
+        self._started: dict[tuple[str, str], Mapping[str, str]] = {}
+        """What each start of ours settled, for inits that do not tell."""
         self._log_begins: dict[tuple[str, str], int] = {}
         """Where the log of each process was when it was started."""
 
@@ -94,6 +97,7 @@ class Supervisor:
         make_budgets(self._spec(pod), self.layout)  # as they may have changed since
         self._log_begins[pod, process] = mark(self.layout.log(pod, process))
         await self._pod(pod).ask("start", process=process)
+        self._started[pod, process] = self._spec(pod).process(process).settled
 
     async def stop_process(
         self, pod: str, process: str, *, grace_seconds: float = STOP_GRACE_SECONDS
@@ -105,6 +109,20 @@ class Supervisor:
         """Stops it and starts it."""
         await self.stop_process(pod, process)
         await self.start_process(pod, process)
+
+    async def outlived(self, pod: str, process: str) -> tuple[str, ...]:
+        """The parts of what a start settles in which what runs is not what is specified.
+
+        () also if it shall not run. See :mod:`watertight.runtime.settled`.
+        """
+        wanted = self._spec(pod).process(process).settled
+        for found in (await self._status(pod)).processes:
+            if found.name == process and found.state != "stopped":
+                ran = found.settled
+                if not comparable(ran, wanted):
+                    ran = self._started.get((pod, process), {})
+                return changed(ran, wanted)
+        return ()
 
     async def signal_process(self, pod: str, process: str, number: signal.Signals) -> None:
         """Sends it a signal; SIGKILL ends it and all that it started."""
@@ -155,8 +173,23 @@ class Supervisor:
                 pod.forget()
                 continue
             self._pods[name], self._specs[name] = pod, spec
+            self._started |= {(name, process.name): process.settled for process in spec.processes}
             adopted.append(name)
         return adopted
+
+    async def end_halves(self, *, grace_seconds: float) -> Sequence[str]:
+        """Ends what was taken over on its way up or down; returns the names.
+
+        That is a pod whose proxy was never started, or in which something is being ended.
+        """
+        found = []
+        for pod in await self.status():
+            states = {process.name: process.state for process in pod.processes}
+            if states.get(PROXY) == "stopped" or "stopping" in states.values():
+                found.append(pod.name)
+        for name in found:
+            await self.stop_pod(name, grace_seconds=grace_seconds)
+        return found
 
     async def adopt_all(self) -> Sequence[str]:
         """Takes over every pod that answers, only to end it: how it was started is not known."""
@@ -267,6 +300,7 @@ class Supervisor:
                 p["up_seconds"],
                 p["last_exit"],
                 tuple(p.get("outdated", ())),  # an init of an earlier version does not say it
+                p.get("settled", {}),  # … nor this
             )
             for p in answer["processes"]
         )
