@@ -20,7 +20,7 @@ Message = Callable[[int], bytes]
 AT_ONCE = 1000
 WAIT_SECONDS = 60
 PAUSE_SECONDS = 0.05
-LONGEST_SECONDS = 120
+LONGEST_SECONDS = 240
 """A flood ends by itself then."""
 PACED = 12 << 20
 """Bytes of memory a second, at most, where a guard looks on that shares this process with the

@@ -31,7 +31,7 @@ from watertight.servers.nats.shown_out import show_out, shown_out, without_users
 from watertight.servers.nats.watch import Guard
 
 MEMORY_MIB = 128
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 240
 MANY = 10_000_000
 SYSTEM = f"""
 trust_domain: shop.internal
@@ -146,8 +146,14 @@ async def test_ever_new_subjects_fill_neither_the_memory_nor_a_restart() -> None
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     "message",
-    [floods.fetches, pytest.param(floods.requests, marks=pytest.mark.slow), floods.ids],
+    [
+        # A busy machine's server takes minutes for as many fetches as fill its memory.
+        pytest.param(floods.fetches, marks=pytest.mark.slow),
+        pytest.param(floods.requests, marks=pytest.mark.slow),
+        floods.ids,
+    ],
 )
+@pytest.mark.timeout(600)
 async def test_who_takes_the_memory_is_shown_out_and_others_go_on(
     message: floods.Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
