@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -93,6 +93,7 @@ async def _in_force(
             except RunsOtherwise as otherwise:
                 told.append(otherwise.message)
                 way = Way.RESTART
+        await _note(server, plan, host, before)
         if way is not Way.RESTART:
             if await take(server, plan, host, Part.CONFIGURATION):
                 told.append(STARTED)
@@ -105,21 +106,26 @@ async def _in_force(
         return told + await _converge(server, plan, session, before)
 
 
+async def _note(server: Server, plan: ServerPlan, host: ServerHost, before: _Before) -> None:
+    """What is so there, while it still runs as it did: it may make facts of its new files."""
+    with contextlib.suppress(
+        WatertightError
+    ):  # of one that cannot be asked, what comes up is noted
+        async with server.session(plan, host) as session:
+            before.facts = await session.facts()
+
+
 async def _start(server: Server, plan: ServerPlan, host: ServerHost) -> None:
-    await _launch(server, plan, host)
-    try:
-        await server.started(plan, host)
-    except WatertightError:
-        await host.stop()
-        raise
-
-
-async def _launch(server: Server, plan: ServerPlan, host: ServerHost) -> None:
     """Starts it, and notes the roots that stand: it reads these, or newer ones."""
     await server.before_start(plan, host)
     if server.takes[Part.ROOT] is Way.RESTART:
         host.placement.roots_taken(plan.resource).write_text(_roots(plan, host), encoding="utf-8")
     await host.start()
+    try:
+        await server.started(plan, host)
+    except WatertightError:
+        await host.stop()
+        raise
 
 
 def _roots(plan: ServerPlan, host: ServerHost) -> str:
@@ -141,7 +147,8 @@ async def _converge(
     what = Declared(plan.resource, plan.grants, plan.at)
     found = await session.facts()
     odd = difference(server.desired(what.grants, found), found, server.facts)
-    before.facts = found
+    if before.facts is None:
+        before.facts = found
     left = await _make_so(server, what, session, odd, may_stay=server.keeps)
     return list(_told(server, odd, left))
 
@@ -205,12 +212,13 @@ async def grant(
 async def _go_back(server: Server, plan: ServerPlan, host: ServerHost, before: _Before) -> None:
     """Files first, then what is so. Whatever was refused is the news, not what goes wrong here."""
     changed = await host.write(before.files)
+    plan = replace(plan, files=before.files)
     with contextlib.suppress(WatertightError):
         if not before.ran:
             await host.stop()
             return
         if not await host.running():
-            await _launch(server, plan, host)
+            await _start(server, plan, host)
         elif set(changed) - server.live_files:
             await take(server, plan, host, Part.CONFIGURATION)
         if before.facts is not None:
@@ -237,7 +245,7 @@ async def take(server: Server, plan: ServerPlan, host: ServerHost, part: Part) -
             await session.take(part)
     if restarts:
         await host.stop()
-        await _launch(server, plan, host)
+        await _start(server, plan, host)
     return restarts
 
 

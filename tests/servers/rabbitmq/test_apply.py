@@ -13,7 +13,7 @@ from tests.rig import Rig, running_server, with_channels
 from tests.servers.rabbitmq.clients import connected
 from tests.servers.rabbitmq.shop import SHOP
 from watertight.enforcers.resource import ServerRefused
-from watertight.servers.rabbitmq.compile import RabbitMQGrants
+from watertight.servers.rabbitmq.compile import CONFIGURATION, RabbitMQGrants
 from watertight.servers.rabbitmq.control import control, evaluate
 from watertight.servers.rabbitmq.facts import DEFINITIONS
 from watertight.servers.rabbitmq.server import RabbitMQ
@@ -115,8 +115,14 @@ async def test_a_queue_with_messages_is_never_deleted(rig: Rig) -> None:
     assert await drift(rig) == []
 
 
-async def test_a_queue_that_is_made_otherwise_is_a_refusal_at_its_line(rig: Rig) -> None:
-    """And whoever lost or got something by what could be done, has what he had."""
+@pytest.mark.parametrize("restarts", [False, True], ids=["runs on", "restarts"])
+async def test_a_queue_that_is_made_otherwise_is_a_refusal_at_its_line(
+    rig: Rig, *, restarts: bool
+) -> None:
+    """And whoever lost or got something by what could be done, has what he had.
+
+    Also where the broker was started again for a file of its own, and made queues as it did.
+    """
     grants: RabbitMQGrants = rig.plan.grants
     other = {**grants.definitions, "exchanges": []}
     exchanges = [dict(e) for e in grants.definitions["exchanges"]]
@@ -128,6 +134,8 @@ async def test_a_queue_that_is_made_otherwise_is_a_refusal_at_its_line(rig: Rig)
         dict(grants.definitions["queues"][0], name="x"),
     ]
     files = {**rig.plan.files, DEFINITIONS: json.dumps(other)}
+    if restarts:
+        files[CONFIGURATION] += "# another file\n"
     plan = replace(rig.plan, files=files, grants=replace(grants, definitions=other))
     with pytest.raises(ServerRefused, match=r"watertight\.yaml:\d+:\d+: .*exchange jobs"):
         await rig.enforcer.apply(plan, rig.host)
