@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.verify.live import Agents
 from watertight.attack import inside as inside_wire
 from watertight.attack.http import exchange, request_bytes
 from watertight.attack.inside import InsideWire, dial_inside
 from watertight.attack.wire import Absent, Closed
+from watertight.testing.processes import Agents
 from watertight.verify.foothold import Foothold, FootholdLost, agent_argv
 
 

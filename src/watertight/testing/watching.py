@@ -1,4 +1,7 @@
-"""What a warden does for a server of these tests: ``python -m tests.watching BOUNDS``, as JSON."""
+"""What a warden does, for the server of a test. BOUNDS is JSON, from :mod:`.host`.
+
+python -m watertight.testing.watching BOUNDS
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ from watertight.runtime.memory import MemoryWatch, act_for, hurry
 
 
 def main() -> None:
+    """Tells who takes too much to end, until the server or the test has ended."""
     server, each, every, spared, user = json.loads(sys.argv[1])
     hurry()
     if user:
