@@ -56,15 +56,18 @@ CASES = {
             "tests/servers/together/test_under_load.py::test_all_of_it_is_proven"
         )
         for test in (
-            "rabbitmq/test_sabotage.py::test_every_probe_holds_on_the_broker_as_it_is_applied",
+            (
+                "rabbitmq/test_conformance.py::TestConformance"
+                "::test_every_permitted_use_works_and_every_attack_holds"
+            ),
             "postgresql/test_sabotage.py::test_every_probe_holds_on_the_database_as_it_is_applied",
             "postgresql/test_newer.py::test_every_probe_holds",
             "nats/test_shared.py::test_all_probes_hold_with_buckets_and_wildcards[old]",
         )
     },
     **{
-        "tests/servers/rabbitmq/test_sabotage.py"
-        "::test_a_weakened_broker_turns_exactly_these_probes_red"
+        "tests/servers/rabbitmq/test_conformance.py::TestConformance"
+        "::test_a_weakened_server_turns_exactly_these_probes_red"
         f"[{weakening}]": "the other weakenings"
         for weakening in (
             "configure",
@@ -106,7 +109,9 @@ CASES = {
     "::test_no_message_is_lost_and_none_comes_that_no_grant_explains": (
         "test_nothing_is_done_that_no_grant_names"
     ),
-    "tests/servers/rabbitmq/test_sabotage.py::test_passwords_are_found": "the other weakenings",
+    "tests/servers/rabbitmq/test_conformance.py::TestConformance::test_passwords_are_found": (
+        "the other weakenings"
+    ),
     "tests/servers/nats/test_sabotage.py::test_all_probes_hold_on_an_older_server": (
         "test_all_probes_hold_on_the_server_as_it_is_compiled"
     ),

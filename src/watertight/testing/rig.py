@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,6 +65,8 @@ class Rig:
     keeper: SVIDKeeper
     arena: LiveArena
     doors: Doors
+    forger: Callable[[], Forger]
+    """One who has the key of the issuer that is active now."""
 
     @property
     def resource(self) -> str:
@@ -114,6 +116,7 @@ class Rig:
             if (slot.kind, slot.status) == (Kind.ROOT, Status.OLD):
                 authority.retire_root(slot.id, evidence)
         await self._in_use()
+        self.arena.forger = self.forger()
 
     async def _in_use(self) -> None:
         self.deliver()
@@ -139,11 +142,17 @@ async def running_server(
     host.prepare()
     agents, doors = Agents(), Doors(host, placement)
     kek = FileKEK(run / "kek")
+    forgers = contextlib.ExitStack()
     try:
         with Authority.open_or_create(run / "authority", system.trust_domain, kek=kek) as authority:
             keeper = SVIDKeeper(authority, _workloads(system))
             await keeper.refresh()
-            issuer = open_issuer(run / "authority", kek=kek, reason="a test")
+
+            def forger() -> Forger:
+                issuer = open_issuer(run / "authority", kek=kek, reason="a test")
+                made = Forger(Signer(issuer.certificate, issuer.private_key, issuer.chain))
+                forgers.callback(made.close)
+                return made
 
             async def listening() -> Sequence[Listening]:
                 found = []
@@ -157,10 +166,10 @@ async def running_server(
                 placement,
                 foothold=agents.run,
                 listening=listening,
-                forger=Forger(Signer(issuer.certificate, issuer.private_key, issuer.chain)),
+                forger=forger(),
                 roots=lambda: keeper.bundle().pem(),
             )
-            rig = Rig(enforcer, system, plan, host, keeper, arena, doors)
+            rig = Rig(enforcer, system, plan, host, keeper, arena, doors, forger)
             rig.deliver()
             async with arena:
                 await enforcer.apply(plan, host)
@@ -170,6 +179,7 @@ async def running_server(
                     await doors.open(resource, channel.source)
                 yield rig
     finally:
+        forgers.close()
         await doors.close()
         await agents.stop()
         await host.stop()

@@ -1,35 +1,20 @@
 """The table of sabotages: how the broker is weakened, and which probes must turn red for it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from watertight.testing import Weakening
 
 ORDERS = "orders -> jobs"
 BILLING = "billing -> jobs"
 USER = "spiffe://shop.internal/orders"
 
 
-@dataclass(frozen=True)
-class Sabotage:
-    """``commands`` of rabbitmqctl; exactly the probes ``breaks`` of ``channel`` must break.
-
-    Among those that are tried: its own, and ``holds``, which must not.
-    """
-
-    name: str
-    commands: tuple[Sequence[str], ...]
-    breaks: frozenset[str]
-    holds: frozenset[str] = frozenset()
-    channel: str = ORDERS
-
-
-def _permissions(configure: str, write: str, read: str) -> Sequence[str]:
+def _permissions(configure: str, write: str, read: str) -> tuple[str, ...]:
     return ("set_permissions", "-p", "jobs", USER, configure, write, read)
 
 
 RIGHT_WRITE = r"^(events|to\.parcels)$(?!\n)"
 NOTHING = "^(?!)"
 LIVE = (
-    Sabotage(
+    Weakening(
         "configure",
         (_permissions(".*", RIGHT_WRITE, NOTHING),),
         frozenset(
@@ -43,7 +28,7 @@ LIVE = (
         ),
         frozenset({"grants.bind", "grants.consume", "grants.publish"}),
     ),
-    Sabotage(
+    Weakening(
         "write",
         (_permissions(NOTHING, ".*", NOTHING),),
         frozenset(
@@ -56,55 +41,55 @@ LIVE = (
         ),
         frozenset({"grants.bind", "grants.consume", "grants.declare-queue", "grants.routing-key"}),
     ),
-    Sabotage(
+    Weakening(
         "write, also with a line end",
         (_permissions(NOTHING, r"^(events|to\.parcels)$", NOTHING),),
         frozenset({"grants.publish"}),
         frozenset({"grants.built-in-exchange", "grants.routing-key"}),
     ),
-    Sabotage(
+    Weakening(
         "read",
         (_permissions(NOTHING, RIGHT_WRITE, ".*"),),
         frozenset({"grants.consume"}),
         frozenset({"grants.bind", "grants.publish", "grants.purge", "grants.unbind"}),
     ),
-    Sabotage(
+    Weakening(
         "everything",
         (_permissions(".*", ".*", ".*"),),
         frozenset({"grants.alternate-exchange", "grants.dead-letters"}),
         frozenset({"grants.bind", "grants.bind-exchange", "grants.purge", "grants.unbind"}),
     ),
-    Sabotage(
+    Weakening(
         "impersonator",
         (("set_user_tags", USER, "impersonator"),),
         frozenset({"grants.user-id"}),
         frozenset({"grants.bcc", "grants.cc"}),
     ),
-    Sabotage(
+    Weakening(
         "write, for whoever may write nothing",
         (("set_permissions", "-p", "jobs", USER.replace("orders", "packer"), "^$", ".*", "^$"),),
         frozenset({"grants.publish", "pairs.reach"}),
         frozenset({"grants.cc"}),
         channel="packer -> jobs",
     ),
-    Sabotage(
+    Weakening(
         "no topic permission",
         (("clear_topic_permissions", "-p", "jobs", USER),),
         frozenset({"grants.routing-key"}),
         frozenset({"grants.publish", "grants.built-in-exchange"}),
     ),
-    Sabotage(
+    Weakening(
         "no publishing",
         (_permissions(NOTHING, NOTHING, NOTHING),),
         frozenset({"use.publish", "use.send"}),
     ),
-    Sabotage(
+    Weakening(
         "no reading",
         (("set_permissions", "-p", "jobs", USER.replace("orders", "billing"), *[NOTHING] * 3),),
         frozenset({"use.consume", "use.publish"}),
         channel=BILLING,
     ),
-    Sabotage(
+    Weakening(
         "other virtual hosts",
         (
             ("add_vhost", "/"),
@@ -133,37 +118,31 @@ GUARDED_TOO = {"grants.bind", "grants.bind-exchange", "grants.purge", "grants.un
 EVERYTHING = _permissions(".*", ".*", ".*")
 PASSWORDS = frozenset({"login.guest", "login.password", "login.amqplain"})
 """Broken by a restart with PLAIN and AMQPLAIN, a guest, and a password for a service."""
-OPEN_DOOR = frozenset(
-    {
-        "identity.common-name-only",
-        "identity.dns-san-only",
-        "identity.expired",
-        "identity.foreign-authority",
-        "identity.longer-path",
-        "identity.not-yet-valid",
-        "identity.other-trust-domain",
-        "identity.other-workload",
-        "identity.second-uri-san",
-        "identity.self-signed",
-        "identity.server-only-usage",
-        "identity.uri-as-dns-san",
-        "sessions.resumption-after-expiry",
-        "sessions.resumption-after-revoke",
-        "tls.no-certificate",
-        "tls.plaintext",
-        "tls.version-1.1",
-        "tls.version-1.2",
-    }
+ELSEWHERE = {
+    **dict.fromkeys(PASSWORDS, "test_passwords_are_found"),
+    **dict.fromkeys(
+        set().union(GUARDED_TOO, *GUARDED.values()),
+        "test_a_broker_without_its_guard_is_found_and_guarded_again",
+    ),
+    "ports.unknown": "test_a_port_that_nobody_declared_is_found",
+    "siblings.distribution": "test_a_node_that_takes_any_cookie_is_found",
+    "siblings.mapper": "test_a_port_mapper_that_obeys_is_found",
+}
+"""Each in a test of its own in test_conformance.py."""
+_COPY = (
+    'rabbit_amqqueue:declare(rabbit_misc:r(<<"jobs">>, queue, <<"copy">>), '
+    'true, false, [], none, <<"x">>).'
 )
-"""Broken by a door that takes anybody in and shows the right SVID in his place."""
-ELSEWHERE = frozenset(
-    {
-        "ports.unknown",
-        "reach.address",
-        "reach.doors",
-        "reach.name",
-        "siblings.distribution",
-        "siblings.mapper",
-    }
-)
-"""With tests of their own: in test_sabotage.py, and in pods (tests/attack)."""
+BY_HAND = {
+    _permissions(".*", ".*", ".*"): f"permissions of {USER} jobs: configure is",
+    ("clear_topic_permissions", "-p", "jobs", USER): (
+        f"topic permissions of {USER} jobs events is missing"
+    ),
+    ("add_user", "guest", "guest"): "user guest is not declared",
+    ("add_vhost", "spy"): "virtual host spy is not declared",
+    ("set_policy", "-p", "jobs", "copy", ".*", '{"max-length": 1}'): (
+        "policy jobs copy is not declared"
+    ),
+    ("eval", _COPY): "queue jobs copy is not declared",
+}
+"""What somebody does, and what drift says of it."""
