@@ -13,8 +13,8 @@ from watertight.servers.postgresql.declaration import (
     Grant,
     Kind,
     Target,
-    granted,
 )
+from watertight.servers.postgresql.uses import granted
 from watertight.servers.postgresql.weaknesses import weaknesses
 
 FRAME = """

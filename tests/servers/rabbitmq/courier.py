@@ -11,7 +11,8 @@ from aio_pika.abc import AbstractIncomingMessage
 from tests.identity.serving.polling import eventually_async
 from tests.rig import Rig
 from tests.servers.rabbitmq.clients import connected
-from watertight.servers.rabbitmq.declaration import Broker, Grants, matches
+from watertight.servers.rabbitmq.declaration import Broker, Grants
+from watertight.servers.rabbitmq.uses import matches
 
 PAUSE_SECONDS = 0.01
 MARK = "mark "

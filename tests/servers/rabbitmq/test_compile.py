@@ -19,8 +19,8 @@ from watertight.model.placement import Placement
 from watertight.model.system import System
 from watertight.servers.rabbitmq.attacks import siblings
 from watertight.servers.rabbitmq.compile import definitions, sibling_port
-from watertight.servers.rabbitmq.declaration import matches
 from watertight.servers.rabbitmq.server import RabbitMQ
+from watertight.servers.rabbitmq.uses import matches
 
 GOLDEN = Path(__file__).parent / "golden"
 PLACEMENT = Placement(Path("/run/watertight"), Path("/srv/shop"))

@@ -5,8 +5,9 @@ import pytest
 from tests.servers.rabbitmq.shop import SHOP
 from watertight.model import codes
 from watertight.model.load import load_text
-from watertight.servers.rabbitmq.declaration import matches
+from watertight.servers.rabbitmq.attacks.examples import covered
 from watertight.servers.rabbitmq.server import RabbitMQ
+from watertight.servers.rabbitmq.uses import matches
 
 
 def found(text: str) -> list[tuple[str, tuple[object, ...], str]]:
@@ -75,3 +76,4 @@ def test_what_is_wrong_is_said_where_it_stands(
 )
 def test_patterns_are_read_as_amqp_reads_them(pattern: str, key: str, *, fits: bool) -> None:
     assert matches(pattern, key) == fits
+    assert covered((pattern,), key) == fits

@@ -16,7 +16,6 @@ from watertight.servers.postgresql.declaration import (
     GrantKeys,
     bytes_of_a_session,
     channel_keys,
-    granted,
     parse_object,
 )
 from watertight.servers.postgresql.limits import (
@@ -25,6 +24,7 @@ from watertight.servers.postgresql.limits import (
     most_sessions,
     shares,
 )
+from watertight.servers.postgresql.uses import granted
 
 _TAKEN_ROLES = {"none", "public"}
 

@@ -25,7 +25,6 @@ from watertight.servers.postgresql.declaration import (
     Kind,
     channel_keys,
     declared,
-    granted,
     server_shares,
     session_memory_bytes,
 )
@@ -40,6 +39,7 @@ from watertight.servers.postgresql.limits import (
     settings,
 )
 from watertight.servers.postgresql.locks import locks_per_transaction
+from watertight.servers.postgresql.uses import granted
 
 OPERATOR = "watertight_operator"
 """The superuser, for us alone. No service can have this name: theirs hold no underscore."""

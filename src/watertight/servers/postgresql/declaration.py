@@ -308,18 +308,15 @@ def bytes_of_a_session(
     return wanted.session_memory or session_bytes(wanted.connections, asked, resource.limits)
 
 
-def granted(channel: Channel) -> tuple[Grant, ...]:
-    """Everything that the channel grants, in order, with what follows from it.
+def stated(channel: Channel) -> tuple[Grant, ...]:
+    """Everything that the channel's keys name, in order; nothing of what follows from it.
 
-    To touch a thing in a schema takes USAGE of the schema, so each grant brings that along.
     Raises ``ValueError`` on what :func:`check` refuses.
     """
-    found = set(_explicit(channel_keys(channel)))
-    found |= {Grant(Target(Kind.SCHEMA, grant.target.schema), "usage") for grant in found}
-    return tuple(sorted(found, key=str))
+    return tuple(sorted(_stated(channel_keys(channel)), key=str))
 
 
-def _explicit(shape: GrantKeys) -> Iterator[Grant]:
+def _stated(shape: GrantKeys) -> Iterator[Grant]:
     named = (
         (Kind.TABLE, shape.tables),
         (Kind.SEQUENCE, shape.sequences),

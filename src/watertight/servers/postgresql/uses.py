@@ -1,15 +1,28 @@
-"""Whether a channel grants one use of a database: what ``watertight explain`` answers."""
+"""What a channel grants, and whether one use of a database is among it (``watertight explain``)."""
 
 from watertight.model.system import Channel
 from watertight.servers.postgresql.declaration import (
     DEFAULT_SCHEMA,
     PRIVILEGES,
+    Grant,
     Kind,
-    granted,
+    Target,
+    stated,
 )
 
 USES = tuple(f"{privilege} {kind.upper()}" for kind in Kind for privilege in PRIVILEGES[kind])
 """How one use is asked for."""
+
+
+def granted(channel: Channel) -> tuple[Grant, ...]:
+    """Everything that the channel grants, in order, with what follows from it.
+
+    To touch a thing in a schema takes USAGE of the schema, so each grant brings that along.
+    Raises ``ValueError`` on what ``check`` refuses.
+    """
+    found = set(stated(channel))
+    found |= {Grant(Target(Kind.SCHEMA, grant.target.schema), "usage") for grant in found}
+    return tuple(sorted(found, key=str))
 
 
 def grant_for(channel: Channel, action: str, thing: str) -> str | None:

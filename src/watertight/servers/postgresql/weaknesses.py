@@ -6,7 +6,8 @@ from watertight.model import codes
 from watertight.model.document import quoted
 from watertight.model.findings import Finding, Severity
 from watertight.model.system import Resource, System
-from watertight.servers.postgresql.declaration import KIND, channel_keys, granted
+from watertight.servers.postgresql.declaration import KIND, channel_keys
+from watertight.servers.postgresql.uses import granted
 
 
 def weaknesses(system: System) -> Iterator[Finding]:

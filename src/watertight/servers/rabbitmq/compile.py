@@ -22,7 +22,6 @@ from watertight.servers.rabbitmq.declaration import (
     Grants,
     broker,
     grants,
-    writable,
 )
 from watertight.servers.rabbitmq.facts import DEFINITIONS
 
@@ -216,9 +215,14 @@ def permissions(granted: Grants) -> dict[str, str]:
     """Exact names: an expression that is not anchored would match anywhere in one."""
     return {
         "configure": NOTHING,
-        "write": _exactly(writable(granted)),
+        "write": _exactly(_writable(granted)),
         "read": _exactly(granted.consume),
     }
+
+
+def _writable(granted: Grants) -> tuple[str, ...]:
+    """The exchanges that a channel may publish to."""
+    return (*granted.publish, *(f"{SEND}{queue}" for queue in granted.send))
 
 
 def _exactly(names: tuple[str, ...]) -> str:

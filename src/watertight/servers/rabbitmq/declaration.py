@@ -318,26 +318,3 @@ def _unknown(path: DocumentPath, what: str, name: str, known: Sequence[str], cod
 
 
 Permission: TypeAlias = Literal["configure", "write", "read"]
-
-
-def writable(granted: Grants) -> tuple[str, ...]:
-    """The exchanges that a channel may publish to."""
-    return (*granted.publish, *(f"{SEND}{queue}" for queue in granted.send))
-
-
-def matches(pattern: str, key: str) -> bool:
-    """Whether a pattern of routing keys covers a plain one (AMQP 0-9-1, section 3.1.3.3)."""
-    return _fits(pattern.split("."), key.split("."))
-
-
-def _fits(pattern: Sequence[str], words: Sequence[str]) -> bool:
-    if pattern[-1] == "#":
-        head = pattern[:-1]
-        return len(words) >= len(head) and _fits_exactly(head, words[: len(head)])
-    return _fits_exactly(pattern, words)
-
-
-def _fits_exactly(pattern: Sequence[str], words: Sequence[str]) -> bool:
-    return len(pattern) == len(words) and all(
-        p in ("*", w) for p, w in zip(pattern, words, strict=True)
-    )

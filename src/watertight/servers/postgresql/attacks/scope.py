@@ -12,8 +12,8 @@ from watertight.servers.postgresql.declaration import (
     Kind,
     Target,
     channel_keys,
-    granted,
     session_memory_bytes,
+    stated,
 )
 
 
@@ -62,7 +62,7 @@ class Scope:
 def scopes(system: System, resource: Resource) -> tuple[Scope, ...]:
     """One for each channel to ``resource``."""
     channels = tuple(system.incoming(resource.name))
-    grants = {channel.source: granted(channel) for channel in channels}
+    grants = {channel.source: _may(stated(channel)) for channel in channels}
     create = {
         source: frozenset(g.target.schema for g in some if g.privilege == "create")
         for source, some in grants.items()
@@ -84,3 +84,10 @@ def scopes(system: System, resource: Resource) -> tuple[Scope, ...]:
         for channel in channels
         for service in (channel.source,)
     )
+
+
+def _may(grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
+    """What is named, and the schemas that one must look into for it (manual, section 5.10.4)."""
+    schemas = dict.fromkeys(Target(Kind.SCHEMA, grant.target.schema) for grant in grants)
+    looked_into = (Grant(schema, "usage") for schema in schemas)
+    return tuple(dict.fromkeys((*grants, *looked_into)))

@@ -9,9 +9,10 @@ from watertight.attack.server import server_probes
 from watertight.model.system import Resource, System
 from watertight.servers.rabbitmq.attacks import beyond, claims, identity, pairs, siblings
 from watertight.servers.rabbitmq.attacks.dialect import RabbitMQDialect
+from watertight.servers.rabbitmq.attacks.examples import may_publish_to
 from watertight.servers.rabbitmq.attacks.rights import attacks, uses
 from watertight.servers.rabbitmq.attacks.sessions import Caller
-from watertight.servers.rabbitmq.declaration import KIND, broker, grants, writable
+from watertight.servers.rabbitmq.declaration import KIND, broker, grants
 
 
 def rabbitmq_probes(system: System) -> Iterator[Probe]:
@@ -43,7 +44,7 @@ def _of(system: System, resource: Resource) -> Iterator[Probe]:
         yield from beyond.attacks(caller, declared)
         yield from claims.probes(dialect, caller.login)
     yield from pairs.probes(callers, declared)
-    for caller in [caller for caller in callers if writable(caller.granted)][:1]:
+    for caller in [caller for caller in callers if may_publish_to(caller.granted)][:1]:
         yield from beyond.large_message(caller, declared)
 
 

@@ -7,14 +7,13 @@ from watertight.attack.probe import Probe
 from watertight.servers.rabbitmq.attacks import claims, frames
 from watertight.servers.rabbitmq.attacks import dialect as ask
 from watertight.servers.rabbitmq.attacks.dialect import MAKE
-from watertight.servers.rabbitmq.attacks.examples import STRANGER, example, near
+from watertight.servers.rabbitmq.attacks.examples import STRANGER, example, may_publish_to, near
 from watertight.servers.rabbitmq.attacks.sessions import Caller, asks, consumes, sends
 from watertight.servers.rabbitmq.declaration import (
     CHANNELS_A_CONNECTION,
     SEND,
     TOPIC,
     Broker,
-    writable,
 )
 
 COPIES = {"grants.cc": "CC", "grants.bcc": "BCC"}
@@ -59,7 +58,7 @@ def _names(caller: Caller, declared: Broker) -> Iterator[Probe]:
             asked = asks(ask.declare_queue(queue, passive=True), (50, 11))
             yield caller.attack("grants.ask-queue", what, asked)
     for exchange in (*declared.exchanges, STRANGER):
-        if exchange not in writable(caller.granted):
+        if exchange not in may_publish_to(caller.granted):
             what = f"whether there is an exchange {exchange}"
             asked = asks(ask.declare_exchange(exchange, passive=True), (40, 11))
             yield caller.attack("grants.ask-exchange", what, asked)
@@ -91,7 +90,7 @@ def _routes(caller: Caller, declared: Broker) -> Iterator[Probe]:
         "an exchange that passes on what it cannot route",
         asks(ask.declare_exchange(STRANGER, table=other), (40, 11)),
     )
-    exchanges = writable(caller.granted)
+    exchanges = may_publish_to(caller.granted)
     for exchange in exchanges:
         for source in [e for e in declared.exchanges if e != exchange]:
             yield caller.attack(
@@ -136,7 +135,7 @@ def _sizes(caller: Caller) -> Iterator[Probe]:
 
 def _malformed(caller: Caller) -> Probe:
     """A string in the headers that is longer than they are."""
-    exchange = next(iter(writable(caller.granted)), "")
+    exchange = next(iter(may_publish_to(caller.granted)), "")
     headers = frames.short("long") + b"S" + (1 << 31).to_bytes(4, "big")
     key = _permitted(caller, exchange) if exchange else STRANGER
     return caller.attack(
@@ -155,7 +154,7 @@ def _permitted(caller: Caller, exchange: str) -> str:
 def large_message(caller: Caller, declared: Broker) -> Iterator[Probe]:
     """One byte more than the broker takes: the same for whoever sends it, so once a broker."""
     size = declared.message_bytes + 1
-    for exchange in writable(caller.granted)[:1]:
+    for exchange in may_publish_to(caller.granted)[:1]:
         key = _permitted(caller, exchange)
         yield caller.attack(
             "limits.message",

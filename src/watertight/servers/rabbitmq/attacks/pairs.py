@@ -12,9 +12,9 @@ from watertight.attack.wire import Wire
 from watertight.servers.rabbitmq.attacks import dialect as ask
 from watertight.servers.rabbitmq.attacks import frames
 from watertight.servers.rabbitmq.attacks.dialect import act
-from watertight.servers.rabbitmq.attacks.examples import STRANGER, example, overlap
+from watertight.servers.rabbitmq.attacks.examples import STRANGER, example, may_publish_to, overlap
 from watertight.servers.rabbitmq.attacks.sessions import Caller, sends
-from watertight.servers.rabbitmq.declaration import SEND, TOPIC, Binding, Broker, Grants, writable
+from watertight.servers.rabbitmq.declaration import SEND, TOPIC, Binding, Broker, Grants
 
 
 def probes(callers: Sequence[Caller], declared: Broker) -> Iterator[Probe]:
@@ -57,7 +57,7 @@ def routes(granted: Grants, declared: Broker, queues: Sequence[str]) -> dict[str
             found[what] = ask.publish(binding.exchange, example(binding.key))
         keys = dict.fromkeys([queue, *(example(b.key) for b in bound)])
         found[f"{SEND}{queue}, key {queue}"] = ask.publish(f"{SEND}{queue}", queue)
-        for exchange in ("", *writable(granted)):
+        for exchange in ("", *may_publish_to(granted)):
             own = _own_key(granted, exchange)
             for header in ("CC", "BCC"):
                 headers = frames.array(header, *keys)

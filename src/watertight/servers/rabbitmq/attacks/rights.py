@@ -4,13 +4,12 @@ from collections.abc import Iterator
 
 from watertight.attack.probe import Probe
 from watertight.servers.rabbitmq.attacks import dialect as ask
-from watertight.servers.rabbitmq.attacks.examples import STRANGER, example, near
+from watertight.servers.rabbitmq.attacks.examples import STRANGER, example, may_publish_to, near
 from watertight.servers.rabbitmq.attacks.sessions import Caller, asks, consumes, publishes
 from watertight.servers.rabbitmq.declaration import (
     SEND,
     TOPIC,
     Broker,
-    writable,
 )
 
 
@@ -65,7 +64,7 @@ def attacks(caller: Caller, declared: Broker, sent: frozenset[str]) -> Iterator[
 
 
 def _publications(caller: Caller, declared: Broker, sent: frozenset[str]) -> Iterator[Probe]:
-    allowed = writable(caller.granted)
+    allowed = may_publish_to(caller.granted)
     exchanges = [*declared.exchanges, *(f"{SEND}{queue}" for queue in sorted(sent))]
     refused = [e for e in exchanges if e not in allowed]
     for exchange in (*refused, *(f"{e}\n" for e in allowed)):

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from watertight.servers.rabbitmq.attacks.examples import covered, may_publish_to
 from watertight.servers.rabbitmq.attacks.sessions import Caller
-from watertight.servers.rabbitmq.declaration import SEND, TOPIC, Broker, matches, writable
+from watertight.servers.rabbitmq.declaration import SEND, TOPIC, Broker
 
 REPLIES = "amq.rabbitmq.reply-to"
 """Everybody's own: what comes back on the channel that asked (rabbitmq.com/docs/direct-reply-to).
@@ -40,12 +41,12 @@ class World:
 
     def may_publish(self, exchange: str, key: str) -> bool:
         """Whether a message may go there. No name is changed on the way."""
-        if exchange not in writable(self.caller.granted):
+        if exchange not in may_publish_to(self.caller.granted):
             return False
         patterns = self.caller.granted.publish.get(exchange, ())
         if self.declared.exchanges.get(exchange) != TOPIC:
             return True
-        return any(matches(pattern, key) for pattern in patterns)
+        return covered(tuple(patterns), key)
 
     def may_read(self, queue: str) -> bool:
         """Whether messages of the queue may be taken."""
@@ -57,7 +58,7 @@ class World:
 
     def may_ask_exchange(self, name: str) -> bool:
         """Whether it may know that the exchange is there."""
-        return stripped(name) in writable(self.caller.granted)
+        return stripped(name) in may_publish_to(self.caller.granted)
 
 
 def stripped(name: str) -> str:
