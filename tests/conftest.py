@@ -17,6 +17,7 @@ import pytest  # Python 3.11.7 cannot compile any more after a test of deeply ne
 import structlog
 from hypothesis import settings
 
+import watertight.enforcers.registry  # noqa: F401 - tells the model which kinds there are
 from tests.exhaustive import is_exhaustive
 from tests.keeper import keep_house
 

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import strategies as st
 
 from watertight.model.claims import parse_claims
-from watertight.model.kinds import KINDS, usual_port
+from watertight.model.kinds import kinds, usual_port
 from watertight.model.methods import METHODS
 from watertight.model.system import (
     PAGES_READ,
@@ -107,7 +107,7 @@ def services(draw: st.DrawFn, name: str) -> Service:
 @st.composite
 def channels(draw: st.DrawFn, source: Service, target: Service | Resource) -> Channel:
     if isinstance(target, Resource):
-        kind = KINDS.get(target.kind)
+        kind = kinds().get(target.kind)
         able = kind is not None and kind.originates is not None
         originate = able and draw(st.booleans())
         return Channel(source.name, target.name, originate=originate, options=draw(options))
@@ -197,7 +197,7 @@ def routes(draw: st.DrawFn, path: str, targets: list[str], issuers: list[str]) -
 @st.composite
 def theirs_named(draw: st.DrawFn, name: str) -> Resource:
     """A resource of any kind, well known or not."""
-    kind = draw(st.sampled_from(sorted(KINDS)) | texts)
+    kind = draw(st.sampled_from(sorted(kinds())) | texts)
     port = draw(st.sampled_from([usual_port(kind) or 0, 65_535]))
     address = draw(st.sampled_from([None, "db.shop.example"]))
     held = draw(limits | st.just(RESOURCE_LIMITS))

@@ -25,6 +25,7 @@ from watertight.control.rotation import rotate
 from watertight.control.servers import want
 from watertight.enforcers.registry import enforcers, resource_enforcers, resource_flaws
 from watertight.model.addresses import loopback_addresses
+from watertight.model.kinds import also_called
 from watertight.model.load import load_text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -90,7 +91,10 @@ async def attacked(plane: ControlPlane, *ids: str) -> dict[str, str]:
 
 async def test_its_declaration_is_checked(project: Path) -> None:
     text = (project / "watertight.yaml").read_text().replace("read: [ledger]}", "read: [atlas]}")
-    [flaw] = resource_flaws(load_text(text))
+    system = load_text(text)
+    assert system.resources["books"].port == 7000
+    assert also_called("bookshelf") == "shelf"
+    [flaw] = resource_flaws(system)
     assert flaw.path == ("channels", 1, "read", 0)
     wrong = text.replace("books: [ledger, diary]", "book: [ledger]")
     assert {f.path for f in resource_flaws(load_text(wrong))} == {

@@ -101,6 +101,12 @@ def render(
             stdout.print(f"# --- {name}\n{text}", markup=False, soft_wrap=True, highlight=False)
 
 
+def _admin_forms() -> str:
+    """How it is said for each kind that can be told from outside what to grant."""
+    told = ((k, e) for k, e in resource_enforcers().items() if isinstance(e, GrantsElsewhere))
+    return ", ".join(f"`{enforcer.admin_form}` ({kind})" for kind, enforcer in sorted(told))
+
+
 @speaks_plainly
 def grant(
     resource: Annotated[str, typer.Argument(help="A database or broker that others run.")],
@@ -109,8 +115,7 @@ def grant(
         str,
         typer.Option(
             "--admin",
-            help="How to reach it as its administrator, without a password: "
-            "`host=… user=…` (PostgreSQL), `https://USER@HOST:15671` (RabbitMQ).",
+            help=f"How to reach it as its administrator, without a password: {_admin_forms()}.",
         ),
     ],
     dry_run: Annotated[

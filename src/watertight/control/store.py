@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import watertight.enforcers.registry  # noqa: F401 - tells the model which kinds there are
 from watertight.errors import WatertightError
 from watertight.identity.set_aside import SetAside
 from watertight.model.dump import dump

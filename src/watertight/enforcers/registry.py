@@ -6,7 +6,8 @@ from importlib.metadata import entry_points
 from typing import cast
 
 from watertight.enforcers.contract import Enforcer
-from watertight.enforcers.resource import ResourceEnforcer
+from watertight.enforcers.resource import ResourceEnforcer, WellKnown
+from watertight.model.kinds import Kind, known_from
 from watertight.model.rules import Flaw
 from watertight.model.system import System
 
@@ -25,6 +26,18 @@ def resource_enforcers() -> Mapping[str, ResourceEnforcer]:
     made = [enforcer() for enforcer in enforcers().values() if getattr(enforcer, "resources", ())]
     theirs = [cast("ResourceEnforcer", enforcer) for enforcer in made]
     return {kind: enforcer for enforcer in theirs for kind in enforcer.resources}
+
+
+def kinds() -> Mapping[str, Kind]:
+    """What the model must know of the kinds that are installed."""
+    return {
+        kind: Kind(enforcer.port, enforcer.originates, tuple(enforcer.also_called))
+        for kind, enforcer in resource_enforcers().items()
+        if isinstance(enforcer, WellKnown) and enforcer.port is not None
+    }
+
+
+known_from(kinds)
 
 
 def resource_flaws(system: System) -> Iterator[Flaw]:

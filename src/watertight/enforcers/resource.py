@@ -266,6 +266,9 @@ class ResourceEnforcer(Protocol):
 class GrantsElsewhere(Protocol):
     """What an enforcer also has whose kind of server can be told from outside what to grant."""
 
+    admin_form: str
+    """How an administrator's channel is said: ``https://USER@HOST:15671``."""
+
     async def grant(
         self, system: System, resource: Resource, admin: str, *, dry_run: bool = False
     ) -> tuple[str, ...]:
@@ -294,6 +297,19 @@ class ReadsFiles(Protocol):
     def project_files(self, resource: Resource) -> Mapping[str, str]:
         """Pure: key of the resource → the file that it names, relative to the declaration."""
         ...
+
+
+@runtime_checkable
+class WellKnown(Protocol):
+    """What an enforcer also has whose servers listen where everybody looks for them."""
+
+    port: int | None
+    """Where they listen for TLS, unless the declaration says another port; None: nowhere usual."""
+    originates: tuple[str, ...] | None
+    """The client's proxy may speak mTLS for a client that cannot, with this ALPN; None: it may not,
+    for the protocol starts in the clear, or its clients insist on TLS of their own."""
+    also_called: Sequence[str]
+    """What people call the kind."""
 
 
 @runtime_checkable

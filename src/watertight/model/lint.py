@@ -11,7 +11,7 @@ from watertight.model.document import DocumentPath, path_text, quoted
 from watertight.model.environment import expansion_flaws, secret_flaws
 from watertight.model.findings import Finding, Severity
 from watertight.model.gateway_rules import gateway_flaws
-from watertight.model.kinds import ALSO_CALLED
+from watertight.model.kinds import also_called
 from watertight.model.looser import looser_behind
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.rules import Flaw, flaws
@@ -130,7 +130,7 @@ def _resources(system: System, kinds: Collection[str]) -> Iterator[Flaw]:
 
 
 def _kind_meant(kind: str, kinds: Collection[str]) -> str:
-    meant = ALSO_CALLED.get(kind.casefold())
+    meant = also_called(kind)
     return f"Did you mean {quoted(meant)}?" if meant in kinds else did_you_mean(kind, kinds)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from watertight.model import codes
 from watertight.model.document import DocumentPath, quoted
 from watertight.model.findings import Severity
-from watertight.model.kinds import KINDS
+from watertight.model.kinds import kinds
 from watertight.model.nearest import did_you_mean
 from watertight.model.system import GATEWAY, Channel, HTTPGrant, Protocol, System
 
@@ -167,7 +167,7 @@ def _originates(system: System, channel: Channel, path: DocumentPath) -> Iterato
     if not channel.originate:
         return
     resource = system.resources.get(channel.target)
-    kind = KINDS.get(resource.kind) if resource else None
+    kind = kinds().get(resource.kind) if resource else None
     if kind is None or kind.originates is None:
         yield Flaw(
             codes.CANNOT_ORIGINATE,

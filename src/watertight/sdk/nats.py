@@ -98,3 +98,7 @@ async def client(
 
 async def _log(error: Exception) -> None:
     log.warning("NATS: %s", error)
+
+
+DRIVERS = {"nats-py": client}
+"""Who opens a channel, by driver; the first is the one that is taken."""

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from ssl import SSLCertVerificationError
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from watertight.sdk.endpoints import Endpoint, find
 from watertight.sdk.errors import ChannelError, ChannelUnavailable, DriverMissing, WrongKind
@@ -25,17 +26,9 @@ OPEN_SECONDS = 15.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 1.0
 
-_OPENERS = {
-    "postgresql": {
-        "psycopg": ("watertight.sdk.postgresql", "pool"),
-        "asyncpg": ("watertight.sdk.postgresql", "asyncpg_pool"),
-    },
-    "nats": {"nats-py": ("watertight.sdk.nats", "client")},
-    "rabbitmq": {"aio-pika": ("watertight.sdk.rabbitmq", "connection")},
-}
-"""Kind → driver → who opens it; the first driver is the one that is taken."""
-
 T = TypeVar("T")
+Opener: TypeAlias = Callable[..., AbstractAsyncContextManager[Any]]
+"""Takes the channel's name and the driver's options."""
 
 
 @overload
@@ -56,7 +49,7 @@ def channel(
 ) -> "AbstractAsyncContextManager[AbstractRobustConnection]": ...
 @overload
 def channel(
-    name: str, /, *, driver: None = None, **options: Any
+    name: str, /, *, driver: str | None = None, **options: Any
 ) -> AbstractAsyncContextManager[Any]: ...
 def channel(
     name: str, /, *, driver: str | None = None, **options: Any
@@ -65,7 +58,8 @@ def channel(
 
         async with watertight.channel("orders-db") as pool: ...
 
-    What it gives depends on the resource's kind, and on ``driver`` where there is a choice:
+    What it gives depends on the resource's kind, and on ``driver`` where there is a choice
+    (``DRIVERS`` of ``watertight.sdk.KIND``; the first is the one that is taken):
 
     ============== ============ ===============================================
     kind           driver       gives
@@ -81,8 +75,8 @@ def channel(
     :class:`~watertight.sdk.ChannelUnavailable` if the server is not there, or is another.
     """
     endpoint = find(name)
-    drivers = _OPENERS.get(endpoint.kind)
-    if drivers is None:
+    drivers = _drivers(endpoint.kind)
+    if not drivers:
         raise WrongKind(
             f"The channel {name} leads to a server of kind {endpoint.kind}, for which there is "
             "no client here.",
@@ -94,11 +88,17 @@ def channel(
             f"{chosen} is not a driver for the channel {name}, of kind {endpoint.kind}.",
             remedy=f"There is {' and '.join(drivers)}.",
         )
-    module, function = drivers[chosen]
-    opened: AbstractAsyncContextManager[Any] = getattr(import_module(module), function)(
-        name, **options
-    )
-    return opened
+    return drivers[chosen](name, **options)
+
+
+def _drivers(kind: str) -> Mapping[str, Opener]:
+    """Who opens a channel to a server of this kind, by driver: what the module of its name says."""
+    name = f"{__package__}.{kind}"
+    if not kind.isidentifier() or find_spec(name) is None:
+        return {}
+    module = import_module(name)
+    drivers: Mapping[str, Opener] = getattr(module, "DRIVERS", {})
+    return drivers if getattr(module, "KIND", None) == kind else {}
 
 
 def tls_context(name: str) -> "RotatingContext":

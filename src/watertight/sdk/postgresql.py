@@ -274,3 +274,7 @@ def _retire_at_checkout(
             raise DisconnectionError("The service has a newer SVID.")
 
     event.listen(made, "checkout", retire)
+
+
+DRIVERS = {"psycopg": pool, "asyncpg": asyncpg_pool}
+"""Who opens a channel, by driver; the first is the one that is taken."""

@@ -60,3 +60,7 @@ async def connection(
     connected = await persistently(endpoint, connect, (AMQPError,), open_seconds)
     async with connected:
         yield connected
+
+
+DRIVERS = {"aio-pika": connection}
+"""Who opens a channel, by driver; the first is the one that is taken."""

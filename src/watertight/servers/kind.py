@@ -94,6 +94,12 @@ class Server(ABC):
     """One kind. Implements :class:`~watertight.enforcers.resource.ResourceEnforcer`."""
 
     kind: ClassVar[str]
+    port: ClassVar[int | None] = None
+    """Where it listens for TLS, unless the declaration says another port."""
+    originates: ClassVar[tuple[str, ...] | None] = None
+    """See ``WellKnown``."""
+    also_called: ClassVar[Sequence[str]] = ()
+    """What people call it."""
     shapes: ClassVar[Mapping[str, type[Shape]]]
     """``resource`` and ``channel``: the keys of each; and what stands inside them."""
     uses: ClassVar[Sequence[str]]
@@ -108,6 +114,8 @@ class Server(ABC):
     """Kinds of fact, in the order in which they are made; they go in the reverse."""
     keeps: ClassVar[frozenset[str]] = frozenset()
     """Kinds of fact that hold data: those that are not empty stay, and are drift."""
+    fetched: ClassVar[bool] = False
+    """Whether its programs come from where not every machine reaches: tests then go without."""
     remedy: ClassVar[str] = ""
     """What a person can do about a server that does not become what is declared."""
     unfit_remedy: ClassVar[str] = ""

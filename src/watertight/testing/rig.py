@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+import watertight.enforcers.registry  # noqa: F401 - tells the model which kinds there are
 from watertight.attack.arena import Listening
 from watertight.attack.probe import Probe, Verdict
 from watertight.enforcers.resource import (
@@ -195,16 +196,12 @@ def _end_strays(base: Path) -> None:
                 os.kill(int(entry.name), signal.SIGKILL)
 
 
-BY_MAVEN = frozenset({"kafka"})
-"""Kinds whose programs come from where not every machine reaches; `make test` says so then."""
-
-
 def located(enforcer: ResourceEnforcer, plan: ServerPlan, placement: Placement) -> ServerProcess:
     """The server's programs; the test is skipped without, or fails where all are required."""
     try:
         return enforcer.locate(plan, placement, f"{os.environ['PATH']}:/usr/sbin")
     except ServerMissing as missing:
-        if os.environ.get("WATERTIGHT_REQUIRE_ALL") and plan.kind not in BY_MAVEN:
+        if os.environ.get("WATERTIGHT_REQUIRE_ALL") and not getattr(enforcer, "fetched", False):
             raise
         pytest.skip(f"{missing} {missing.remedy}")
 

@@ -23,7 +23,7 @@ from watertight.dataplane.resources import ResourceType
 from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import BoundsDoors
 from watertight.model.addresses import callee_addresses
-from watertight.model.kinds import KINDS
+from watertight.model.kinds import kinds
 from watertight.model.placement import Placement
 from watertight.model.system import Channel, Position, Resource, System
 
@@ -74,7 +74,7 @@ def _door(system: System, placement: Placement, channel: Channel, resource: Reso
     door = pipe_address(placement.door(resource.name, channel.source))
     if not channel.originate:
         return cluster(name(resource.name), door)
-    alpn = KINDS[resource.kind].originates or ()
+    alpn = kinds()[resource.kind].originates or ()
     secure = tls.originate(system.spiffe_id(resource.name), resource.name, alpn)
     return cluster(name(resource.name), door, transport_socket=secure)
 

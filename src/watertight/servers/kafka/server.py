@@ -33,6 +33,11 @@ class Kafka(Server):
     """One node that is its own controller, held to topics, access and quotas."""
 
     kind = KIND
+    port = 9093
+    # A broker tells its clients where to come back to: a name that TLS must verify.
+    originates = None
+    also_called = ("apache-kafka",)
+    fetched = True
     shapes = {"resource": BrokerKeys, "topic": TopicKeys, "channel": ChannelKeys}
     uses = USES
     takes = {

@@ -39,6 +39,9 @@ class MariaDB(Server):
     """A database server, held to accounts and grants."""
 
     kind = KIND
+    port = 3306
+    originates = None  # TLS begins after the server has greeted
+    also_called = ("mysql", "maria")
     shapes = {"resource": DatabaseKeys, "channel": GrantKeys}
     uses = tuple(f"{privilege} TABLE" for privilege in PRIVILEGES)
     takes = {Part.LEAF: Way.COMMAND, Part.ROOT: Way.COMMAND, Part.CONFIGURATION: Way.RESTART}

@@ -39,6 +39,9 @@ class Mosquitto(Server):
     """An MQTT broker, held to its users and their topics."""
 
     kind = KIND
+    port = 8883  # secure-mqtt, IANA
+    originates = ()
+    also_called = ("mqtt",)
     shapes = {"resource": BrokerKeys, "channel": ChannelKeys}
     uses = USES
     takes = {

@@ -31,6 +31,11 @@ class NATS(Server):
     """A server, held to accounts, streams and consumers."""
 
     kind = KIND
+    port = 4222
+    # Its INFO says tls_required inside TLS too (handshake_first), so that a client in the clear
+    # starts TLS of its own within its proxy's: seen with nats-py 2.16 on nats-server 2.15.
+    originates = None
+    also_called = ("jetstream",)
     shapes = {"resource": ServerKeys, "stream": StreamKeys, "channel": ChannelKeys}
     uses = USES
     takes = dict.fromkeys(Part, Way.SIGNAL)

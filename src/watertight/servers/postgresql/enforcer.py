@@ -33,6 +33,11 @@ class PostgreSQLEnforcer:
 
     kind = KIND
     resources = frozenset({KIND})
+    port: int | None = 5432
+    # PostgreSQL ≥ 17 takes TLS at once if ALPN says so (manual, section 54.2.10).
+    originates: tuple[str, ...] | None = ("postgresql",)
+    also_called: Sequence[str] = ("postgres", "pg", "psql")
+    admin_form = "host=… user=…"
     shapes: Mapping[str, type[Shape]] = {
         "resource": DatabaseKeys,
         "channel": GrantKeys,

@@ -33,6 +33,10 @@ class RabbitMQ(Server):
     """A broker, held to users, permissions and topology."""
 
     kind = KIND
+    port = 5671  # amqps, IANA
+    originates = ()
+    also_called = ("rabbit", "amqp")
+    admin_form = "https://USER@HOST:15671"
     shapes = {"resource": BrokerKeys, "binding": BindingKeys, "channel": ChannelKeys}
     uses = USES
     takes = {
