@@ -6,7 +6,7 @@ python tools/reference.py --check   # fails if a page is not what the code says
 
 import runpy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ import typer
 
 from watertight.attack.probe import Deep, Probe
 from watertight.cli.app import app, load
-from watertight.enforcers.registry import enforcers
-from watertight.model.declaration import Shape
-from watertight.model.described import descriptions
+from watertight.enforcers.registry import enforcers, shapes
 from watertight.model.load import load_text
 from watertight.model.schema import json_schema
 
@@ -64,45 +62,29 @@ def _parameter(parameter: Any, context: typer.Context) -> str:
 
 def declaration() -> str:
     """Every key of the declaration, as its JSON Schema says."""
-    schema = json_schema()
+    schema = json_schema(shapes())
     parts = ["# The declaration\n", MADE, f"{schema.get('description', '')}\n"]
     parts.append("`watertight schema` prints the JSON Schema that this page is made from.\n")
     parts += _object("watertight.yaml", schema)
-    for name, definition in schema.get("$defs", {}).items():
-        if definition.get("type") == "object":
-            parts += _object(_noun(name), definition)
-    for kind, enforcer in sorted(enforcers().items()):
-        shapes: Mapping[str, type[Shape]] = getattr(enforcer, "shapes", {})
-        for part, shape in shapes.items():
-            parts += _keys(kind, part, shape)
+    definitions = schema.get("$defs", {})
+    for name in sorted(definitions, key=lambda name: "." in name):  # those of kinds come last
+        if definitions[name].get("type") == "object":
+            parts += _object(_noun(name), definitions[name])
     return "\n".join(parts)
-
-
-def _keys(kind: str, part: str, shape: type[Shape]) -> Iterator[str]:
-    """What one kind adds to the keys of a resource, or of a channel that leads to one."""
-    heading = {
-        "resource": f"a resource of kind `{kind}`",
-        "channel": f"a channel to a resource of kind `{kind}`",
-    }.get(part, f"a {part} of {kind}")
-    yield f"## {heading}\n"
-    beyond = {"resource": "[a resource](#resource)", "channel": "[a channel](#channel)"}.get(part)
-    also = f" Besides the keys of {beyond}:" if beyond else ""
-    yield f"{' '.join((shape.__doc__ or '').split())}{also}\n"
-    yield "| key | |\n|---|---|"
-    for name, field in shape.model_fields.items():
-        text = " ".join(descriptions(shape).get(name, "").split()).replace("|", "\\|")
-        star = " (required)" if field.is_required() else ""
-        yield f"| `{field.alias or name}`{star} | {text} |"
-    yield ""
 
 
 def _object(name: str, schema: dict[str, Any]) -> Iterator[str]:
     yield f"## {name}\n"
+    common = [key for key, value in schema.get("properties", {}).items() if value is True]
+    whose = "channel" if "from" in common else "resource"
+    also = f" Besides the keys of [a {whose}](#{whose}):" if common else ""
     if schema.get("description") and name != "watertight.yaml":
-        yield f"{schema['description']}\n"
+        yield f"{' '.join(schema['description'].split())}{also}\n"
     required = schema.get("required", [])
     yield "| key | type | |\n|---|---|---|"
     for key, value in schema.get("properties", {}).items():
+        if value is True:
+            continue
         text = " ".join(str(value.get("description", "")).split()).replace("|", "\\|")
         star = " (required)" if key in required else ""
         default = "" if "enum" in value else _default(value.get("default"), text)
@@ -119,20 +101,27 @@ def _default(value: Any, said: str) -> str:
 
 
 def _noun(definition: str) -> str:
-    """``ChannelShape`` is what the schema calls a channel."""
-    return definition.removesuffix("Shape").lower()
+    """``ChannelShape`` is what the schema calls a channel, ``kafka.channel`` one to that kind."""
+    kind, _, part = definition.rpartition(".")
+    if not kind:
+        return definition.removesuffix("Shape").lower()
+    known = {"resource": f"a resource of kind {kind}", "channel": f"a channel to {kind}"}
+    return known.get(part, f"{part.removesuffix('Keys').lower()} of {kind}")
+
+
+def _link(noun: str) -> str:
+    return f"[{noun}](#{noun.replace(' ', '-')})"
 
 
 def _type(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
-        noun = _noun(str(schema["$ref"]).rpartition("/")[2])
-        return f"[{noun}](#{noun})"
+        return _link(_noun(str(schema["$ref"]).rpartition("/")[2]))
     for many in ("anyOf", "oneOf"):
         if many in schema:
             kinds = (_type(one) for one in schema[many] if one.get("type") != "null")
             return " or ".join(dict.fromkeys(kinds))
     if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
+        return ", ".join(dict.fromkeys(f"`{value}`" for value in schema["enum"]))
     if "const" in schema:
         return f"`{schema['const']}`"
     if schema.get("type") == "array":

@@ -27,6 +27,7 @@ from watertight.cli.project import (
     takes_file,
 )
 from watertight.enforcers.deciding import decide_use
+from watertight.enforcers.registry import shapes
 from watertight.errors import ExitCode, WatertightError
 from watertight.model.decide import Decision
 from watertight.model.document import quoted
@@ -87,7 +88,7 @@ def lint(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEX
 @speaks_plainly
 def schema() -> None:
     """Print the JSON Schema of a declaration; editors complete from it."""
-    print_json(json_schema())
+    print_json(json_schema(shapes()))
 
 
 @speaks_plainly

@@ -6,9 +6,10 @@ from importlib.metadata import entry_points
 from typing import cast
 
 from watertight.enforcers.contract import Enforcer
-from watertight.enforcers.resource import ResourceEnforcer, WellKnown
+from watertight.enforcers.resource import HasKeys, ResourceEnforcer, WellKnown
 from watertight.model.kinds import Kind, known_from
 from watertight.model.rules import Flaw
+from watertight.model.schema import KindShapes
 from watertight.model.system import System
 
 GROUP = "watertight.enforcers"
@@ -35,6 +36,12 @@ def kinds() -> Mapping[str, Kind]:
         for kind, enforcer in resource_enforcers().items()
         if isinstance(enforcer, WellKnown) and enforcer.port is not None
     }
+
+
+def shapes() -> KindShapes:
+    """Which keys their resources and channels have."""
+    found = resource_enforcers().items()
+    return {kind: enforcer.shapes for kind, enforcer in found if isinstance(enforcer, HasKeys)}
 
 
 known_from(kinds)

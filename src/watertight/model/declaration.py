@@ -44,6 +44,11 @@ def _by(parse: Callable[[Any], Any], **schema: Any) -> Any:
     return Field(), PlainValidator(parse), WithJsonSchema({"type": "string", **schema})
 
 
+TEXT: JsonDict = {"type": "string", "minLength": 1}
+COUNT: JsonDict = {"type": "integer", "minimum": 1}
+SIZE: JsonDict = {"type": ["string", "integer"], "examples": ["64MiB"]}
+AGE: JsonDict = {"type": "string", "pattern": "^[0-9]{1,9}[smhd]$", "examples": ["7d"]}
+"""What kinds of server say of their own keys, in a schema."""
 _PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 _NAME = f"^{values.NAME.pattern}$"
 _NAMES: JsonDict = {"propertyNames": {"pattern": _NAME}}

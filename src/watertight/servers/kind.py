@@ -101,7 +101,8 @@ class Server(ABC):
     also_called: ClassVar[Sequence[str]] = ()
     """What people call it."""
     shapes: ClassVar[Mapping[str, type[Shape]]]
-    """``resource`` and ``channel``: the keys of each; and what stands inside them."""
+    """``resource`` and ``channel``: the keys of each; and what stands inside them. The JSON Schema
+    and the reference are made from them."""
     uses: ClassVar[Sequence[str]]
     """How a use is asked for: ``select TABLE``; see ``Explains``."""
     takes: ClassVar[Mapping[Part, Way]]

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from watertight.enforcers.resource import channels_to, keys
 from watertight.model import codes
-from watertight.model.declaration import Shape
+from watertight.model.declaration import AGE, COUNT, SIZE, Shape
 from watertight.model.document import DocumentPath, quoted
 from watertight.model.findings import Severity
 from watertight.model.nearest import did_you_mean
@@ -101,22 +101,23 @@ def _age(value: Any) -> int:
     return seconds
 
 
-Size = Annotated[int, PlainValidator(parse_size)]
+Size = Annotated[int, PlainValidator(parse_size), WithJsonSchema(SIZE)]
+MessageSize = Annotated[int, PlainValidator(_message_bytes), WithJsonSchema(SIZE)]
 
 
 class TopicKeys(Shape):
     """One topic. What nobody has read goes, too, once it is too old or too much."""
 
-    partitions: Annotated[int, PlainValidator(_partitions)] = 1
+    partitions: Annotated[int, PlainValidator(_partitions), WithJsonSchema(COUNT)] = 1
     """How many readers of one group can share it; 1 unless stated. It can grow, not shrink."""
-    retention: Annotated[int, PlainValidator(_age)] = WEEK_SECONDS
+    retention: Annotated[int, PlainValidator(_age), WithJsonSchema(AGE)] = WEEK_SECONDS
     """How long messages are kept; seven days unless stated."""
     retention_size: Size = PARTITION_BYTES
     """How much of each partition is kept; 1GiB unless stated."""
     compacted: bool = False
     """Whether the last message of each key is kept for good, and only that; neither limit above
     holds then."""
-    max_message_size: Annotated[int, PlainValidator(_message_bytes)] = MESSAGE_BYTES
+    max_message_size: MessageSize = MESSAGE_BYTES
     """The largest batch of messages; 1MiB unless stated."""
 
 
@@ -141,7 +142,7 @@ class ChannelKeys(Shape):
     """How much it may write each second before the broker makes it wait; 64MiB unless stated."""
     consume_rate: Size = RATE_BYTES
     """How much it may read each second before the broker makes it wait; 64MiB unless stated."""
-    connections: Annotated[int, PlainValidator(_connections)] = CONNECTIONS
+    connections: Annotated[int, PlainValidator(_connections), WithJsonSchema(COUNT)] = CONNECTIONS
     """How many connections the service may have open at once; 50 unless stated."""
 
 

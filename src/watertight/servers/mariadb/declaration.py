@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic.config import JsonDict
 
 from watertight.enforcers.resource import channels_to, keys
 from watertight.model import codes
-from watertight.model.declaration import Shape
+from watertight.model.declaration import TEXT, Shape
 from watertight.model.document import DocumentPath, quoted
 from watertight.model.findings import Severity
 from watertight.model.nearest import did_you_mean, one_of
@@ -131,6 +132,12 @@ def _privileges(value: Any) -> Privileges:
     return tuple(found)
 
 
+PRIVILEGES_SCHEMA: JsonDict = {
+    "anyOf": [
+        {"type": "array", "items": {"enum": list(PRIVILEGES)}, "minItems": 1},
+        {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}},
+    ]
+}
 Connections = Annotated[int, Field(ge=1, le=MAX_CONNECTIONS, strict=True)]
 ServerConnections = Annotated[int, Field(ge=50, le=100_000, strict=True)]
 
@@ -138,9 +145,9 @@ ServerConnections = Annotated[int, Field(ge=50, le=100_000, strict=True)]
 class DatabaseKeys(Shape):
     """A MariaDB server with one database."""
 
-    database: Annotated[str, PlainValidator(_database)]
+    database: Annotated[str, PlainValidator(_database), WithJsonSchema(TEXT)]
     """The name of the database."""
-    schema_file: Annotated[str | None, PlainValidator(parse_file)] = Field(
+    schema_file: Annotated[str | None, PlainValidator(parse_file), WithJsonSchema(TEXT)] = Field(
         default=None, alias="schema"
     )
     """A file of SQL that makes its tables, run by the server's operator whenever it changed."""
@@ -153,7 +160,7 @@ class GrantKeys(Shape):
 
     tables: dict[
         Annotated[str, PlainValidator(lambda value: _name(value, "a table"))],
-        Annotated[Privileges, PlainValidator(_privileges)],
+        Annotated[Privileges, PlainValidator(_privileges), WithJsonSchema(PRIVILEGES_SCHEMA)],
     ] = Field(default={})
     """Table or view → privileges, or privilege → columns."""
     connections: Connections = CONNECTIONS

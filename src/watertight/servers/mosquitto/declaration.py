@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from watertight.enforcers.resource import channels_to, keys
 from watertight.model import codes
-from watertight.model.declaration import Shape
+from watertight.model.declaration import SIZE, TEXT, Shape
 from watertight.model.document import DocumentPath, quoted
 from watertight.model.findings import Severity
 from watertight.model.rules import Flaw
@@ -60,7 +60,8 @@ def _message_bytes(value: Any) -> int:
     return size
 
 
-Filter = Annotated[str, PlainValidator(_filter)]
+MessageSize = Annotated[int, PlainValidator(_message_bytes), WithJsonSchema(SIZE)]
+Filter = Annotated[str, PlainValidator(_filter), WithJsonSchema(TEXT)]
 
 
 class BrokerKeys(Shape):
@@ -69,9 +70,9 @@ class BrokerKeys(Shape):
     retained: bool = False
     """Whether the broker keeps messages that say so, for those who subscribe later. Mosquitto
     bounds neither how many, nor who: any service that may write fills the broker's memory."""
-    max_message_size: Annotated[int, PlainValidator(_message_bytes)] = MESSAGE_BYTES
+    max_message_size: MessageSize = MESSAGE_BYTES
     """The largest message, with its topic and properties; 1MiB unless stated."""
-    max_queue_size: Annotated[int, PlainValidator(parse_size)] = QUEUE_BYTES
+    max_queue_size: Annotated[int, PlainValidator(parse_size), WithJsonSchema(SIZE)] = QUEUE_BYTES
     """What is kept for each service that is away or slow; what comes beyond it is dropped.
     16MiB unless stated, and 10,000 messages."""
 

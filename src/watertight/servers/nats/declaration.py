@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from watertight.enforcers.resource import keys
 from watertight.model import codes
-from watertight.model.declaration import Shape
+from watertight.model.declaration import AGE, SIZE, TEXT, Shape
 from watertight.model.document import DocumentPath, quoted
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Resource, System
@@ -40,24 +40,33 @@ MAX_MESSAGES = 1_000_000_000
 SUBSCRIPTIONS, MAX_SUBSCRIPTIONS = 1024, 1_000_000
 
 
+MinimumTLS = Annotated[
+    str,
+    PlainValidator(parse_minimum_tls),
+    WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]}),  # a number without quotes
+]
+Kept = Annotated[Any, WithJsonSchema({"type": ["array", "object"], "items": TEXT})]
+"""Subjects, or the keys of a stream."""
+
+
 class ServerKeys(Shape):
     """A NATS server."""
 
-    streams: dict[Annotated[str, PlainValidator(parse_stream_name)], Any] = Field(default={})
+    streams: dict[Annotated[str, PlainValidator(parse_stream_name)], Kept] = Field(default={})
     """The JetStream streams, by name: the subjects that each keeps, or its keys."""
-    buckets: dict[Annotated[str, PlainValidator(parse_bucket_name)], Any] = Field(default={})
+    buckets: dict[Annotated[str, PlainValidator(parse_bucket_name)], Kept] = Field(default={})
     """The key-value buckets, by name: `{settings: {}}`, or with keys of a stream."""
-    object_stores: dict[Annotated[str, PlainValidator(parse_bucket_name)], Any] = Field(default={})
+    object_stores: dict[Annotated[str, PlainValidator(parse_bucket_name)], Kept] = Field(default={})
     """The object stores, by name."""
-    storage: Annotated[int, PlainValidator(parse_size)] = 10 * GIB
+    storage: Annotated[int, PlainValidator(parse_size), WithJsonSchema(SIZE)] = 10 * GIB
     """How much all streams may keep on disk; 10GiB unless stated."""
-    max_payload: Annotated[int, PlainValidator(parse_payload)] = 1 << 20
+    max_payload: Annotated[int, PlainValidator(parse_payload), WithJsonSchema(SIZE)] = 1 << 20
     """The largest message; 1MiB unless stated."""
-    max_pending: Annotated[int | None, PlainValidator(parse_size)] = None
+    max_pending: Annotated[int | None, PlainValidator(parse_size), WithJsonSchema(SIZE)] = None
     """How much may wait for one connection that reads too slowly, before it is cut off. Unless
     stated, what a quarter of the server's memory has for each connection that channels allow, at
     least two messages of `max_payload` and at most 16MiB."""
-    minimum_tls: Annotated[str, PlainValidator(parse_minimum_tls)] = "1.3"
+    minimum_tls: MinimumTLS = "1.3"
     """1.3 needs nats-server 2.11 or newer and has TLS from the first byte; 1.2 is for older
     ones, which cannot be held to 1.3 and say their INFO in the clear first."""
 
@@ -67,21 +76,21 @@ class StreamKeys(Shape):
 
     subjects: list[Subject] = Field(min_length=1)
     """What it keeps."""
-    max_size: Annotated[int, PlainValidator(parse_size)] = GIB
+    max_size: Annotated[int, PlainValidator(parse_size), WithJsonSchema(SIZE)] = GIB
     """How much it keeps; 1GiB unless stated."""
-    max_messages: Annotated[int | None, whole_number(MAX_MESSAGES)] = None
+    max_messages: Annotated[int | None, *whole_number(MAX_MESSAGES)] = None
     """How many messages it keeps. Unless stated, where services may publish to subjects of their
     own choice, what a quarter of the server's memory has room for in all streams together: each
     subject is kept in memory (174,762 of 2GiB)."""
-    max_age: Annotated[int | None, PlainValidator(parse_age)] = None
+    max_age: Annotated[int | None, PlainValidator(parse_age), WithJsonSchema(AGE)] = None
     """How long it keeps a message (`7d`); for as long as there is room unless stated."""
-    history: Annotated[int | None, whole_number(MAX_HISTORY)] = None
+    history: Annotated[int | None, *whole_number(MAX_HISTORY)] = None
     """Of a bucket: how many values it keeps of each key; 1 unless stated."""
     discard: Literal["old", "new"] | None = None
     """What happens once it is full. ``new``: a message is refused, and its publisher told.
     ``old``: the oldest make room. Unless stated ``old``, but ``new`` where several services
     publish into it, and for a bucket."""
-    duplicate_window: Annotated[int | None, PlainValidator(parse_age)] = None
+    duplicate_window: Annotated[int | None, PlainValidator(parse_age), WithJsonSchema(AGE)] = None
     """How long a message with an id (``Nats-Msg-Id``) that it had before is taken for a repetition
     and dropped, whoever sent the first: 2m unless stated, but the server's least (100 ms) where
     several services publish into it."""
@@ -102,11 +111,11 @@ class ChannelKeys(Shape):
     """Buckets that it may read or write as a whole: `{settings: [read, write]}`."""
     object_stores: dict[str, list[Literal["read", "write"]]] = Field(default={})
     """Object stores that it may read or write as a whole."""
-    connections: Annotated[int, whole_number(MAX_CONNECTIONS)] = CONNECTIONS
+    connections: Annotated[int, *whole_number(MAX_CONNECTIONS)] = CONNECTIONS
     """How many connections it may have open; 64 unless stated."""
-    subscriptions: Annotated[int, whole_number(MAX_SUBSCRIPTIONS)] = SUBSCRIPTIONS
+    subscriptions: Annotated[int, *whole_number(MAX_SUBSCRIPTIONS)] = SUBSCRIPTIONS
     """How many subscriptions each may have; 1024 unless stated."""
-    max_payload: Annotated[int | None, PlainValidator(parse_payload)] = None
+    max_payload: Annotated[int | None, PlainValidator(parse_payload), WithJsonSchema(SIZE)] = None
     """The largest message that it may publish; the server's unless stated."""
 
 

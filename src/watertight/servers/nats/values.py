@@ -3,9 +3,10 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import PlainValidator
+from pydantic import PlainValidator, WithJsonSchema
 
 from watertight.model import codes
+from watertight.model.declaration import COUNT, TEXT
 from watertight.model.document import quoted
 from watertight.model.values import Malformed
 from watertight.servers.nats.subjects import parse_subject
@@ -43,7 +44,7 @@ def parse_payload(value: Any) -> int:
     return size
 
 
-def whole_number(most: int) -> PlainValidator:
+def whole_number(most: int) -> Any:
     """A whole number from 1."""
 
     def parse(value: Any) -> int:
@@ -53,7 +54,7 @@ def whole_number(most: int) -> PlainValidator:
             )
         return value
 
-    return PlainValidator(parse)
+    return PlainValidator(parse), WithJsonSchema({**COUNT, "maximum": most})
 
 
 def parse_age(value: Any) -> int:
@@ -100,4 +101,4 @@ def parse_bucket_name(value: Any) -> str:
     return value
 
 
-Subject = Annotated[str, PlainValidator(parse_subject)]
+Subject = Annotated[str, PlainValidator(parse_subject), WithJsonSchema(TEXT)]

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic.config import JsonDict
 
 from watertight.model import codes
-from watertight.model.declaration import Shape
+from watertight.model.declaration import TEXT, Shape
 from watertight.model.document import DocumentPath, quoted
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.system import Channel, Resource, System
@@ -227,23 +228,44 @@ def parse_table_grants(value: Any) -> tuple[tuple[str, str | None], ...]:
 
 
 def _parser(kind: Kind) -> Any:
-    return PlainValidator(lambda value: _listed(value, PRIVILEGES[kind]))
+    read = PlainValidator(lambda value: _listed(value, PRIVILEGES[kind]))
+    return read, WithJsonSchema(_schema_of(kind))
+
+
+def _schema_of(kind: Kind) -> JsonDict:
+    return {"type": "array", "items": {"enum": list(PRIVILEGES[kind])}, "minItems": 1}
+
+
+TABLE_GRANTS: JsonDict = {
+    "anyOf": [
+        _schema_of(Kind.TABLE),
+        {
+            "type": "object",
+            "propertyNames": {"enum": list(COLUMN_PRIVILEGES)},
+            "additionalProperties": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        },
+    ]
+}
 
 
 Privileges = tuple[tuple[str, str | None], ...]
+TablePrivileges = Annotated[
+    Privileges, PlainValidator(parse_table_grants), WithJsonSchema(TABLE_GRANTS)
+]
+Extension = Annotated[str, PlainValidator(parse_extension), WithJsonSchema(TEXT)]
 ObjectName = Annotated[tuple[str, str], PlainValidator(parse_object)]
 
 
 class DatabaseKeys(Shape):
     """The keys of a resource of kind ``postgresql``."""
 
-    database: Annotated[str, PlainValidator(parse_database)]
+    database: Annotated[str, PlainValidator(parse_database), WithJsonSchema(TEXT)]
     """The name of the database."""
-    schema_file: Annotated[str | None, PlainValidator(parse_file)] = Field(
+    schema_file: Annotated[str | None, PlainValidator(parse_file), WithJsonSchema(TEXT)] = Field(
         default=None, alias="schema"
     )
     """A file of SQL that makes its tables; run whenever it changed."""
-    extensions: list[Annotated[str, PlainValidator(parse_extension)]] = Field(default=[])
+    extensions: list[Extension] = Field(default=[])
     """The extensions that it has."""
     connections: Connections = None
     """How many sessions its server takes at once; 100 unless stated. Channels have shares of it."""
@@ -255,17 +277,18 @@ class DatabaseKeys(Shape):
 class GrantKeys(LimitKeys):
     """What a channel to a database grants, and how much it may take."""
 
-    tables: dict[ObjectName, Annotated[Privileges, PlainValidator(parse_table_grants)]] = Field(
-        default={}
-    )
+    tables: dict[
+        ObjectName,
+        TablePrivileges,
+    ] = Field(default={})
     """Table or view → privileges, or privilege → columns."""
-    sequences: dict[ObjectName, Annotated[Privileges, _parser(Kind.SEQUENCE)]] = Field(default={})
+    sequences: dict[ObjectName, Annotated[Privileges, *_parser(Kind.SEQUENCE)]] = Field(default={})
     """Sequence → privileges."""
     schemas: dict[
-        Annotated[str, PlainValidator(parse_schema)], Annotated[Privileges, _parser(Kind.SCHEMA)]
+        Annotated[str, PlainValidator(parse_schema)], Annotated[Privileges, *_parser(Kind.SCHEMA)]
     ] = Field(default={})
     """Schema → privileges; with `create` a service makes tables of its own there."""
-    functions: dict[ObjectName, Annotated[Privileges, _parser(Kind.FUNCTION)]] = Field(default={})
+    functions: dict[ObjectName, Annotated[Privileges, *_parser(Kind.FUNCTION)]] = Field(default={})
     """Function or procedure → `execute`."""
     temporary: bool = False
     """May make temporary tables, which only its own session sees."""

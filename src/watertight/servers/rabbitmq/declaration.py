@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from watertight.enforcers.resource import channels_to, keys
 from watertight.model import codes
-from watertight.model.declaration import Shape
+from watertight.model.declaration import COUNT, SIZE, TEXT, Shape
 from watertight.model.document import DocumentPath, quoted
 from watertight.model.nearest import did_you_mean, one_of
 from watertight.model.rules import Flaw
@@ -122,16 +122,28 @@ def _message_bytes(value: Any) -> int:
     return size
 
 
-Name = Annotated[str, PlainValidator(_name)]
-Count = Annotated[int, PlainValidator(_count)]
+Name = Annotated[str, PlainValidator(_name), WithJsonSchema(TEXT)]
+Count = Annotated[int, PlainValidator(_count), WithJsonSchema(COUNT)]
+MessageSize = Annotated[int, PlainValidator(_message_bytes), WithJsonSchema(SIZE)]
+RoutingKey = Annotated[str, PlainValidator(_routing_key), WithJsonSchema(TEXT)]
+RoutingKeys = Annotated[
+    Keys,
+    PlainValidator(_routing_keys),
+    WithJsonSchema({"anyOf": [{"const": ANY}, {"type": "array", "items": TEXT}]}),
+]
+ExchangeType = Annotated[
+    str, PlainValidator(_exchange_type), WithJsonSchema({"enum": list(EXCHANGES)})
+]
 
 
 class BindingKeys(Shape):
     """What an exchange passes on to a queue."""
 
     queue: Name
+    """Where it leads."""
     exchange: Name
-    keys: list[Annotated[str, PlainValidator(_routing_key)]] = Field(default=[])
+    """Where it begins."""
+    keys: list[RoutingKey] = Field(default=[])
     """The routing keys; none for a fanout exchange."""
 
 
@@ -140,20 +152,26 @@ class BrokerKeys(Shape):
 
     queues: list[Name] = Field(default=[])
     """Durable queues."""
-    exchanges: dict[Name, Annotated[str, PlainValidator(_exchange_type)]] = Field(default={})
+    exchanges: dict[
+        Name,
+        ExchangeType,
+    ] = Field(default={})
     """Durable exchanges, by name: `direct`, `fanout` or `topic`."""
     bindings: list[BindingKeys] = Field(default=[])
     """Which exchange leads to which queue."""
-    max_queue_size: Annotated[int, PlainValidator(parse_size)] = QUEUE_BYTES
+    max_queue_size: Annotated[int, PlainValidator(parse_size), WithJsonSchema(SIZE)] = QUEUE_BYTES
     """How much a queue holds; what is published beyond it is refused. 1GiB unless stated."""
-    max_message_size: Annotated[int, PlainValidator(_message_bytes)] = MESSAGE_BYTES
+    max_message_size: MessageSize = MESSAGE_BYTES
     """The largest message; 16MiB unless stated."""
 
 
 class ChannelKeys(Shape):
     """What a service may do at a broker."""
 
-    publish: dict[str, Annotated[Keys, PlainValidator(_routing_keys)]] = Field(default={})
+    publish: dict[
+        str,
+        RoutingKeys,
+    ] = Field(default={})
     """Exchange → routing keys (of a topic exchange), or `any`."""
     send: list[str] = Field(default=[])
     """The queues that it may send to, each through the exchange `to.QUEUE` with the queue's
