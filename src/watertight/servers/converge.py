@@ -235,14 +235,14 @@ async def take(server: Server, plan: ServerPlan, host: ServerHost, part: Part) -
     """
     way = server.takes[part]
     restarts = way is Way.RESTART
-    if way is Way.SIGNAL:
-        try:
+    try:
+        if way is Way.SIGNAL:
             await server.reload(plan, host, part)
-        except RunsOtherwise:
-            restarts = True
-    elif way is Way.COMMAND:
-        async with server.session(plan, host) as session:
-            await session.take(part)
+        elif way is Way.COMMAND:
+            async with server.session(plan, host) as session:
+                await session.take(part)
+    except RunsOtherwise:
+        restarts = True
     if restarts:
         await host.stop()
         await _start(server, plan, host)

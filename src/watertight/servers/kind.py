@@ -82,7 +82,10 @@ class Session(Protocol):
         ...
 
     async def take(self, part: Part) -> None:
-        """Has the server take up what has changed; only where a kind takes it by COMMAND."""
+        """Has the server take up what has changed; only where a kind takes it by COMMAND.
+
+        Returns once it has. Raises :class:`RunsOtherwise` where only a restart helps.
+        """
         ...
 
     async def kick(self, service: str) -> int:

@@ -1,12 +1,17 @@
 """Services of the shop as they speak to its broker, with their own certificates."""
 
+import asyncio
 import socket
 import ssl
 import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from tests.rig import Rig
+from watertight.servers.kafka.attacks import siblings
 from watertight.servers.kafka.attacks.dialect import verdict
 from watertight.servers.kafka.attacks.requests import Request, num, of_partition, text
 
@@ -70,6 +75,70 @@ class Connected:
                 raise EOFError
             data += more
         return data
+
+
+class Load:
+    """Publishes and reads in one session that stays, and in a new one each time."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+        self.done = 0
+        self.failures: list[str] = []
+
+    def start(self) -> None:
+        """In a thread of its own."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Returns once it has ended."""
+        self._ended.set()
+        self._thread.join()
+
+    async def more(self) -> None:
+        """Returns once more was done, from beginning to end."""
+        enough = self.done + 2
+        async with asyncio.timeout(60):
+            while self.done < enough and not self.failures:  # noqa: ASYNC110  it is a thread
+                await asyncio.sleep(0.01)
+
+    def _work(self) -> None:
+        with Connected(self._rig, "orders") as lasting:
+            while not self._ended.is_set() and not self.failures:
+                try:
+                    with Connected(self._rig, "orders") as new:
+                        codes = {one.publish("orders.placed", b"one") for one in (lasting, new)}
+                    with Connected(self._rig, "billing") as reader:
+                        reader.fetch("orders.placed")
+                except (OSError, EOFError) as error:
+                    self.failures.append(repr(error))
+                else:
+                    self.failures += [str(code) for code in codes if code]
+                    self.done += 1
+
+
+@contextmanager
+def working(rig: Rig) -> Iterator[Load]:
+    """Load until the block ends."""
+    load = Load(rig)
+    load.start()
+    try:
+        yield load
+    finally:
+        load.end()
+
+
+def serials(rig: Rig) -> frozenset[str]:
+    """Of the certificates that the listeners serve, each verified with the present roots."""
+    credentials = rig.host.placement.credentials(rig.resource)
+    context = ssl.create_default_context(cafile=str(credentials / "bundle.pem"))
+    found = set()
+    for port in (rig.host.port, *siblings.ports(rig.host.port)):
+        plain = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
+        with context.wrap_socket(plain, server_hostname=rig.resource) as tls:
+            found.add(str((tls.getpeercert() or {})["serialNumber"]))
+    return frozenset(found)
 
 
 def batch_of(value: bytes) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.rig import Rig, running_server, with_channels
-from tests.servers.kafka.clients import Connected
+from tests.servers.kafka.clients import Connected, serials, working
 from tests.servers.kafka.shop import SHOP
 from watertight.enforcers.resource import ServerRefused
 from watertight.servers.facts import Fact
@@ -124,15 +124,37 @@ async def test_fewer_partitions_are_a_refusal_at_their_line(rig: Rig) -> None:
     assert await drift(rig) == []
 
 
-async def test_new_certificates_are_served_and_no_session_is_lost(rig: Rig) -> None:
-    with Connected(rig, "orders") as orders:
-        await rig.keeper.rotate_issuer()
-        rig.deliver()
-        for _ in range(3):
-            await rig.enforcer.rotate(rig.plan, rig.host)
-            assert orders.publish("orders.placed", b"still") == 0
-        with Connected(rig, "orders") as again:
-            assert again.publish("orders.placed", b"again") == 0
+async def test_every_key_is_replaced_under_load_and_nothing_is_lost(rig: Rig) -> None:
+    """Leaf, issuer and root, of both ends, in a session that stays and in new ones."""
+    served = []
+    with Connected(rig, "orders") as before, working(rig) as load:
+        for step in (rig.keeper.reissue, rig.keeper.rotate_issuer, None, None):
+            if step is None:
+                await rig.rotate_root()
+            else:
+                await step()
+                rig.deliver()
+                await rig.enforcer.rotate(rig.plan, rig.host)
+            served.append(serials(rig))
+            await load.more()
+        assert before.publish("orders.placed", b"still") == 0
+    assert load.failures == []
+    assert all(len(each) == 1 for each in served), "its listeners serve one leaf"
+    assert len({*served}) == len(served)
+    assert await drift(rig) == []
+
+
+@pytest.mark.slow
+async def test_a_broker_that_missed_a_change_of_root_is_started_again(rig: Rig) -> None:
+    """It trusts nobody any more, its operator neither: how, is for no request to say."""
+    pid = rig.host.pid
+    sequence = rig.keeper.prepare_root()
+    await rig.keeper.activate_root(sequence)
+    rig.deliver()
+    [odd] = await drift(rig)
+    assert odd.startswith("the broker and its operator do not trust each other")
+    await rig.enforcer.rotate(rig.plan, rig.host)
+    assert rig.host.pid != pid
     assert await drift(rig) == []
 
 

@@ -18,10 +18,14 @@ from watertight.servers.kafka import wire
 from watertight.servers.kafka.compile import NODE, KafkaGrants
 from watertight.servers.kafka.facts import ACL, Entity
 from watertight.servers.kafka.wire import Answer
+from watertight.servers.kind import RunsOtherwise
 
 TIMEOUT_SECONDS = 15.0
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.05
+STRANGERS_SECONDS = 5.0
+"""Files are put in place one after the other, so a first look may be at some of each."""
+STRANGERS = "the broker and its operator do not trust each other"
 _MAX_ANSWER_BYTES = 64 << 20
 _BROKEN = (OSError, EOFError, ValueError, TimeoutError)
 """How a connection may end, TLS errors (OSError) and answers of another shape among them."""
@@ -296,16 +300,20 @@ async def operator(
 ) -> AsyncIterator[Operator]:
     """Comes in, and waits until the broker can be asked; a port alone says nothing of that.
 
-    Raises :class:`BrokerUnreachable`.
+    Raises :class:`BrokerUnreachable`, and
+    :class:`~watertight.servers.kind.RunsOtherwise` where one of the two has no certificate that the
+    other trusts: the broker has missed a change of root, or its certificate has ended.
     """
     clock = asyncio.get_running_loop()
-    deadline = clock.time() + within_seconds
+    began = clock.time()
     while True:
         try:
             session = await _enter(plan, host)
             break
-        except (BrokerUnreachable, BrokerRefused):
-            if clock.time() >= deadline or not await host.running():
+        except (BrokerUnreachable, BrokerRefused) as error:
+            if clock.time() >= began + STRANGERS_SECONDS and _are_strangers(error.__cause__):
+                raise RunsOtherwise(f"{STRANGERS}: {error.__cause__}") from error
+            if clock.time() >= began + within_seconds or not await host.running():
                 raise
         await asyncio.sleep(POLL_SECONDS)
     try:
@@ -337,6 +345,15 @@ async def _enter(plan: ServerPlan, host: ServerHost) -> Operator:
         session.close()
         raise
     return session
+
+
+def _are_strangers(error: BaseException | None) -> bool:
+    """Whether one end does not trust the other: by what OpenSSL calls its own verdict, or the alert
+    that it was sent (RFC 8446, section 6.2)."""
+    reason = error.reason or "" if isinstance(error, ssl.SSLError) else ""
+    return reason == "CERTIFICATE_VERIFY_FAILED" or (
+        "_ALERT_" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
+    )
 
 
 def _context(credentials: Path) -> ssl.SSLContext:

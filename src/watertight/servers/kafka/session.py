@@ -37,11 +37,13 @@ from watertight.servers.kafka.operator import (
     Operator,
     operator,
 )
-from watertight.servers.kind import Part
+from watertight.servers.kind import Part, RunsOtherwise
 
 POLL_SECONDS = 0.02
 SEEN_SECONDS = 5.0
 """A change is in force once the broker has read its controller's log; that takes milliseconds."""
+TAKEN_SECONDS = 20.0
+TAKES_NOT = "the broker does not take up its certificate and roots"
 PARTITIONS = "partitions"
 DERIVED = "broker.id"
 """What Kafka calls ``node.id``, too."""
@@ -95,7 +97,11 @@ class BrokerSession:
     def _odd_settings(self, settings: Mapping[str, tuple[str | None, int]]) -> Iterator[Fact]:
         """Those that were changed while it runs, and say something else than its file."""
         for name, (value, source) in settings.items():
-            if source in (OF_BROKER, OF_ALL_BROKERS) and self._file.get(name) != value:
+            wanted = self._file.get(name)
+            if source in (OF_BROKER, OF_ALL_BROKERS) and value not in (
+                wanted,
+                respelled(wanted or ""),
+            ):
                 whose = NODE if source == OF_BROKER else ""
                 yield fact(SETTING, (name, whose), value=value or "")
 
@@ -158,12 +164,36 @@ class BrokerSession:
             await asyncio.sleep(POLL_SECONDS)
 
     async def take(self, _part: Part) -> None:
-        """See the protocol: the broker reads a file again when it is told of it, also under the
-        name that it had. Roots first, or it would not know its own new leaf."""
-        for listener in LISTENERS:
-            for setting in (truststore(listener), keystore(listener)):
-                told = [(setting, SET, self._file[setting])]
-                await self._session.alter(BROKER_CONFIG, NODE, told)
+        """See the protocol.
+
+        A broker says yes before it has read a file anew; whoever goes on then may have his next
+        files read in place of these. So each file is named in another way, and then as before:
+        such a change the broker tries at once, and says that it runs with it only when it does.
+        Once it has come to the second, all its listeners, and its controller's, have taken the
+        first.
+        """
+        had = await self._settings()
+        names = [of(listener) for listener in LISTENERS for of in (truststore, keystore)]
+        before = {name: had[name][0] or "" for name in names}
+        for paths in ({name: respelled(path) for name, path in before.items()}, before):
+            try:
+                await self._session.alter(
+                    BROKER_CONFIG, NODE, [(name, SET, path) for name, path in paths.items()]
+                )
+            except BrokerRefused as refused:
+                raise RunsOtherwise(f"{TAKES_NOT}: {refused.message}") from refused
+            await self._until_runs_with(paths)
+
+    async def _until_runs_with(self, wanted: Mapping[str, str]) -> None:
+        clock = asyncio.get_running_loop()
+        deadline = clock.time() + TAKEN_SECONDS
+        while True:
+            settings = await self._settings()
+            if all(settings[name][0] == value for name, value in wanted.items()):
+                return
+            if clock.time() > deadline:
+                raise RunsOtherwise(TAKES_NOT)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def kick(self, service: str) -> int:
         """See the protocol. Kafka ends no session: who has one may do nothing in it any more, and
@@ -180,6 +210,16 @@ class BrokerSession:
 
 def _values(one: Fact | None) -> dict[str, str]:
     return dict(one.value) if one else {}
+
+
+def respelled(path: str) -> str:
+    """The same file under another name; of that one, the first."""
+    directory, _, name = path.rpartition("/")
+    return (
+        f"{directory.removesuffix('/.')}/{name}"
+        if directory.endswith("/.")
+        else f"{directory}/./{name}"
+    )
 
 
 def read(properties: str) -> dict[str, str]:
