@@ -205,6 +205,21 @@ async def test_a_server_with_other_files_is_found(rig: Rig) -> None:
     assert await broken(rig, FILES_TOO) == set()
 
 
+async def test_a_server_that_remembers_sessions_is_found(rig: Rig) -> None:
+    """Also while others come and go: it remembers the last 128."""
+    remembers = rig.plan.files[OPENSSL].replace("NumTickets = 0\n", "")
+    await rig.host.write({**rig.plan.files, OPENSSL: remembers})
+    await rig.host.stop()
+    await rig.host.start()
+    others = [p for p in rig.probes if p.id.startswith(("tls.", "identity."))]
+    try:
+        mine = [p for p in rig.probes if p.id in TICKETS and p.channel == ORDERS]
+        [result] = [r for r in await rig.run([*mine, *others]) if r.id in TICKETS]
+        assert result.verdict is Verdict.BROKEN
+    finally:
+        await rig.enforcer.apply(rig.plan, rig.host)
+
+
 async def test_a_door_that_takes_anybody_in_is_found(rig: Rig) -> None:
     async with credulous(rig, "orders"):
         assert await broken(rig, OPEN_DOOR) == OPEN_DOOR

@@ -47,10 +47,12 @@ ssl_conf = tls
 system_default = defaults
 [defaults]
 MinProtocol = TLSv1.3
+NumTickets = 0
 Options = -SessionTicket
 """
 """MariaDB itself has no word for it, and whoever resumes a session shows no certificate: one that
-has expired meanwhile would come in."""
+has expired meanwhile would come in. Without the number, OpenSSL hands out tickets all the same, for
+sessions that the server remembers (SSL_CTX_set_num_tickets(3))."""
 
 
 @dataclass(frozen=True, slots=True)
