@@ -41,7 +41,7 @@ $(DEMO): requirements.lock requirements-uv.lock pyproject.toml
 	@$(BIN)/python -m compileall -q src # each command would else compile what it may not write
 	@touch $@
 
-demo: $(DEMO) ## the shop, sealed, attacked and proven; KEEP=1 leaves it running, FULL=1 adds RabbitMQ
+demo: $(DEMO) ## the shop, sealed, attacked and proven; KEEP=1 leaves it running, FULL=1 adds all servers there are
 	@$(if $(FULL),bash tools/servers.sh)
 	$(BIN)/python examples/shop/demo.py $(if $(KEEP),--keep) $(if $(FULL),--full)
 

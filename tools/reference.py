@@ -24,7 +24,7 @@ SHOP = REPOSITORY / "examples" / "shop"
 PROBES_ARE = (
     "What `watertight verify` tries. The attempts are those on one channel of "
     "[the shop](../../examples/shop/watertight.yaml) with "
-    "[RabbitMQ](../../examples/shop/jobs.yaml); `refused` and `served` are what must "
+    "[all servers](../../examples/shop/more); `refused` and `served` are what must "
     "come of them. A probe that could not run is `not_run` and never counts as held.\n"
 )
 MADE = "<!-- Made by `make reference` from the code: edit that. -->\n"
@@ -134,8 +134,8 @@ def _type(schema: dict[str, Any]) -> str:
 
 def probes() -> str:
     """Every probe, as tried on the shop: what is attempted and what must come of it."""
-    merged = runpy.run_path(str(SHOP / "full.py"))["merged"]
-    shop = load_text(merged(SHOP / "watertight.yaml"))
+    full = runpy.run_path(str(SHOP / "full.py"))
+    shop = load_text(full["merged"](SHOP / "watertight.yaml", full["parts"]()))
     parts = [
         "# Probes\n",
         MADE,

@@ -1,5 +1,6 @@
 """The examples' declarations are examples: nothing is found wrong with them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,28 @@ def test_lint_finds_nothing(example: str) -> None:
     assert findings(declaration(example)) == []
 
 
-def test_the_full_shop_is_the_shop_and_more(tmp_path: Path) -> None:
-    shop = tmp_path / "watertight.yaml"
-    shop.write_bytes(declaration("shop").read_bytes())
-    file = load("full").write(shop)
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    copy = tmp_path / "shop"
+    shutil.copytree(declaration("shop").parent, copy, ignore=shutil.ignore_patterns(".watertight"))
+    return copy / "watertight.yaml"
+
+
+def test_the_full_shop_is_the_shop_and_more(shop: Path) -> None:
+    full = load("full")
+    file = full.write(shop, full.parts())
     assert findings(file) == []
-    assert load_file(file).resources.keys() == {*load_file(shop).resources, "jobs"}
+    added = load_file(file).resources.keys() - load_file(shop).resources.keys()
+    assert len(added) == len(full.parts()) > 1
+    assert all(full.services(part) for part in full.parts())
+
+
+def test_what_this_machine_does_not_have_is_left_out_and_told(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    missing = {part.stem: why for part, why in load("full").left_out(shop)}
+    assert "needs Java" in missing["clicks"]
 
 
 def findings(file: Path) -> list[str]:
