@@ -10,7 +10,16 @@ from tests.sdk.world import World
 from watertight.sdk import DriverMissing, DriverUnfit, nats, postgresql
 from watertight.sdk import rabbitmq as rabbitmq_channel
 
-HEAVY = ("psycopg", "psycopg_pool", "asyncpg", "sqlalchemy", "nats", "aio_pika", "cryptography")
+HEAVY = (
+    "psycopg",
+    "psycopg_pool",
+    "asyncpg",
+    "sqlalchemy",
+    "nats",
+    "aio_pika",
+    "aiokafka",
+    "cryptography",
+)
 
 
 def imported_by(code: str) -> set[str]:
@@ -43,7 +52,12 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "module"),
-    [("postgresql", "psycopg_pool"), ("nats", "nats.errors"), ("rabbitmq", "aio_pika")],
+    [
+        ("postgresql", "psycopg_pool"),
+        ("nats", "nats.errors"),
+        ("rabbitmq", "aio_pika"),
+        ("kafka", "aiokafka"),
+    ],
 )
 async def test_a_driver_that_is_not_installed_is_named(
     world: World, monkeypatch: pytest.MonkeyPatch, kind: str, module: str

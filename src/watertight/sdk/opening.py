@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
     from psycopg_pool import AsyncConnectionPool
 
+    from watertight.sdk.kafka import Clients
     from watertight.sdk.rotation import RotatingContext
 
 OPEN_SECONDS = 15.0
@@ -49,6 +50,10 @@ def channel(
 ) -> "AbstractAsyncContextManager[AbstractRobustConnection]": ...
 @overload
 def channel(
+    name: str, /, *, driver: Literal["aiokafka"], **options: Any
+) -> "AbstractAsyncContextManager[Clients]": ...
+@overload
+def channel(
     name: str, /, *, driver: str | None = None, **options: Any
 ) -> AbstractAsyncContextManager[Any]: ...
 def channel(
@@ -68,6 +73,7 @@ def channel(
     ``postgresql`` ``asyncpg``  ``asyncpg.Pool``
     ``nats``       ``nats-py``  ``nats.aio.client.Client``
     ``rabbitmq``   ``aio-pika`` ``aio_pika.abc.AbstractRobustConnection``
+    ``kafka``      ``aiokafka`` ``watertight.sdk.kafka.Clients``
     ============== ============ ===============================================
 
     ``options`` go to the driver; whom it trusts and who it is are not among them. Raises
