@@ -47,7 +47,8 @@ async def initialise(host: ServerHost) -> None:
             "(as root on a host with namespaces), or run it as an ordinary user.",
         )
     data = cluster(host.placement, host.resource)
-    await _must(host, "/bin/mkdir", "-p", *map(str, scratch(host.placement, host.resource)))
+    temporary, *_ = own = scratch(host.placement, host.resource)
+    await _must(host, "/bin/mkdir", "-p", *map(str, own))
     if data.exists():
         return
     unfinished = data.with_name(f"{data.name}.unfinished")
@@ -61,6 +62,8 @@ async def initialise(host: ServerHost) -> None:
         f"--auth-root-socket-user={host.user}",
         "--skip-test-db",
         "--skip-name-resolve",
+        # Files of its temporary tables bear its process number, which another sandbox has, too.
+        f"--tmpdir={temporary}",
     )
     await _must(host, "/bin/mv", "-T", "--", str(unfinished), str(data))
 
