@@ -112,8 +112,8 @@ CASES = {
     "tests/servers/rabbitmq/test_conformance.py::TestConformance::test_passwords_are_found": (
         "the other weakenings"
     ),
-    "tests/servers/nats/test_sabotage.py::test_all_probes_hold_on_an_older_server": (
-        "test_all_probes_hold_on_the_server_as_it_is_compiled"
+    "tests/servers/nats/test_conformance.py::test_all_probes_hold_on_an_older_server": (
+        "TestConformance::test_every_permitted_use_works_and_every_attack_holds"
     ),
 }
 """How a test's id begins → what tries its kind in less time."""

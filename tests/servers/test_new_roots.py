@@ -13,7 +13,7 @@ pytestmark = pytest.mark.asyncio
 class Restarted(RabbitMQ):
     """A broker that is told of a new leaf, and must be started again for a new root."""
 
-    takes = {**RabbitMQ.takes, Part.ROOT: Way.RESTART}  # noqa: RUF012
+    takes = {**RabbitMQ.takes, Part.ROOT: Way.RESTART}
 
 
 async def test_it_is_started_again_for_a_new_root_and_goes_on_with_a_new_leaf() -> None:

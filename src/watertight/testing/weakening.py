@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 Files: TypeAlias = Mapping[str, str]
 """Name → text, in the server's directory."""
@@ -24,3 +24,5 @@ class Weakening:
     """``SERVICE -> RESOURCE``; empty: the first of the declaration."""
     files: Callable[[Files], Files] | None = None
     """From the right files to others, with which the server is started again before that."""
+    others: Literal["", "attack", "use"] = ""
+    """Which other probes of the channel are tried, too, a few attempts of each: they must hold."""

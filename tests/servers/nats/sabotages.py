@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 from tests.ports import free_port
+from watertight.servers.nats.compile import CONFIGURATION
+from watertight.testing import Weakening
 
 Weaken = Callable[[str], str]
 """From one configuration file to another."""
@@ -13,18 +16,21 @@ ORDERS = "orders -> events"
 MAILER = "mailer -> events"
 
 
-@dataclass(frozen=True)
-class Sabotage:
-    """One weakening. Of the attacks on ``channel``, exactly those of ``breaks`` must succeed."""
-
-    name: str
-    weaken: Weaken
-    breaks: frozenset[str]
-    channel: str = ORDERS
-
-
-def sabotage(name: str, weaken: Weaken, *breaks: str, on: str = ORDERS) -> Sabotage:
-    return Sabotage(name, weaken, frozenset(breaks), on)
+def sabotage(
+    name: str,
+    weaken: Weaken,
+    *breaks: str,
+    on: str = ORDERS,
+    others: Literal["attack", "use"] = "attack",
+) -> Weakening:
+    """One weakening of the file; of the attacks on a channel, exactly ``breaks`` must succeed."""
+    return Weakening(
+        name,
+        breaks=frozenset(breaks),
+        channel=on,
+        files=lambda right: {CONFIGURATION: weaken(right[CONFIGURATION])},
+        others=others,
+    )
 
 
 def instead(old: str, new: str) -> Weaken:
@@ -244,21 +250,22 @@ SABOTAGES = (
     ),
 )
 
+_use = partial(sabotage, others="use")
 USES = (
-    sabotage(
+    _use(
         "has no inbox",
         instead('"_INBOX.orders.>"', '"nothing"'),
         "use.login",
         "use.publish",
         "use.subscribe",
     ),
-    sabotage("may not publish", instead('"orders.placed", "audit', '"audit'), "use.publish"),
-    sabotage(
+    _use("may not publish", instead('"orders.placed", "audit', '"audit'), "use.publish"),
+    _use(
         "may not subscribe",
         instead('"price.changed", "_INBOX.orders.>"', '"_INBOX.orders.>"'),
         "use.subscribe",
     ),
-    sabotage(
+    _use(
         "may not fetch",
         instead('"$JS.API.CONSUMER.MSG.NEXT.ORDERS.mailer", "$JS', '"$JS'),
         "use.consume",

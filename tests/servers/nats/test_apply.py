@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.rig import Rig, running_server, with_channels
+from tests.rig import Rig, running_server
 from tests.servers.nats.clients import connected
 from tests.servers.nats.shop import SHOP
-from watertight.enforcers.resource import ServerRefused
 from watertight.errors import WatertightError
 from watertight.model.load import load_text
 from watertight.model.system import System
@@ -20,7 +19,6 @@ from watertight.servers.nats.operator import operator
 from watertight.servers.nats.reload import reload
 from watertight.servers.nats.server import NATS
 from watertight.servers.nats.session import OTHER_CONFIGURATION
-from watertight.servers.served import look_at_leaf
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -64,22 +62,6 @@ def with_stranger(rig: Rig) -> dict[str, str]:
     return {FILE: text.replace("    users: [", f"    users: [{STRANGER}", 1)}
 
 
-async def test_a_second_run_changes_nothing(rig: Rig) -> None:
-    await apply(rig)
-    assert await apply(rig) == ()
-    assert await drift(rig) == []
-
-
-async def test_a_user_added_by_hand_is_found_and_removed(rig: Rig) -> None:
-    await rig.host.write(with_stranger(rig))
-    await reload(rig.plan, rig.host)
-    assert await stranger_is_in(rig)
-    assert await drift(rig) == ["nats.conf was changed by hand"]
-    assert await apply(rig) == (FILE,)
-    assert not await stranger_is_in(rig)
-    assert await drift(rig) == []
-
-
 async def test_what_only_the_running_server_holds_is_removed(rig: Rig) -> None:
     await rig.host.write(with_stranger(rig))
     await reload(rig.plan, rig.host)
@@ -88,12 +70,6 @@ async def test_what_only_the_running_server_holds_is_removed(rig: Rig) -> None:
     assert await drift(rig) == [OTHER_CONFIGURATION]
     assert await apply(rig) == (OTHER_CONFIGURATION,)
     assert not await stranger_is_in(rig)
-
-
-async def test_a_file_added_by_hand_is_found_and_removed(rig: Rig) -> None:
-    await rig.host.write({**rig.plan.files, "more.conf": "debug: true"})
-    assert await drift(rig) == ["more.conf was added by hand"]
-    assert await apply(rig) == ("more.conf",)
 
 
 async def test_a_stream_changed_by_hand_is_found_and_mended(rig: Rig) -> None:
@@ -107,24 +83,6 @@ async def test_a_stream_changed_by_hand_is_found_and_mended(rig: Rig) -> None:
     assert "max_bytes is '7' and not '67108864'" in line
     assert ("republish is" in line) == newer
     assert await apply(rig) == (line,)
-    assert await drift(rig) == []
-
-
-async def test_a_consumer_changed_by_hand_is_found_and_mended(rig: Rig) -> None:
-    settings = (await ask(rig, "$JS.API.CONSUMER.INFO.ORDERS.mailer"))["config"]
-    changed = {"stream_name": "ORDERS", "config": {**settings, "max_ack_pending": 1}}
-    await ask(rig, "$JS.API.CONSUMER.DURABLE.CREATE.ORDERS.mailer", changed)
-    line = "consumer ORDERS mailer: max_ack_pending is '1' and not '1000'"
-    assert await drift(rig) == [line]
-    assert await apply(rig) == (line,)
-
-
-async def test_a_consumer_made_by_hand_is_found_and_removed(rig: Rig) -> None:
-    settings = {"durable_name": "spy", "ack_policy": "none", "deliver_subject": "leak"}
-    made = {"stream_name": "ORDERS", "config": settings}
-    await ask(rig, "$JS.API.CONSUMER.DURABLE.CREATE.ORDERS.spy", made)
-    assert await drift(rig) == ["consumer ORDERS spy is not declared"]
-    assert await apply(rig) == ("consumer ORDERS spy is not declared",)
     assert await drift(rig) == []
 
 
@@ -178,15 +136,6 @@ def changed_channel(system: System, source: str, options: Mapping[str, Any]) -> 
     )
 
 
-async def test_what_cannot_be_loaded_leaves_everything_as_it_was(rig: Rig) -> None:
-    bad = replace(rig.plan, files={FILE: rig.plan.files[FILE] + "no_such_key: 1\n"})
-    async with connected(rig, "orders") as orders:
-        with pytest.raises(ServerRefused, match=r"watertight.yaml:10:.*no_such_key"):
-            await rig.enforcer.apply(bad, rig.host)
-        await orders.nats.flush()
-    assert await drift(rig) == []
-
-
 async def test_what_needs_a_restart_gets_one(rig: Rig) -> None:
     changed = rig.plan.files[FILE].replace('server_name: "events"', 'server_name: "renamed"')
     plan = replace(rig.plan, files={FILE: changed})
@@ -207,20 +156,6 @@ async def test_a_killed_server_comes_back_with_what_it_kept(rig: Rig) -> None:
     assert info["state"]["last_seq"] == kept.seq
 
 
-async def test_new_certificates_are_served_and_no_session_is_lost(rig: Rig) -> None:
-    assert isinstance(rig.enforcer, NATS)
-    prelude = rig.enforcer.before_tls(rig.plan)
-    async with connected(rig, "orders") as orders:
-        await rig.keeper.reissue(rig.resource)
-        rig.deliver()
-        with pytest.raises(WatertightError, match="and not the one of its file"):
-            await look_at_leaf(rig.plan, rig.host, prelude)
-        await rig.enforcer.rotate(rig.plan, rig.host)
-        await look_at_leaf(rig.plan, rig.host, prelude)
-        await orders.nats.flush()
-        assert orders.errors == []
-
-
 async def test_a_key_that_does_not_fit_is_refused_and_the_old_pair_stays(rig: Rig) -> None:
     credentials = rig.host.placement.credentials(rig.resource)
     key = credentials / "private_key.pem"
@@ -235,28 +170,6 @@ async def test_a_key_that_does_not_fit_is_refused_and_the_old_pair_stays(rig: Ri
     finally:
         key.write_bytes(right)
     await rig.enforcer.rotate(rig.plan, rig.host)
-
-
-async def test_revocation_cuts_every_session_at_once(rig: Rig) -> None:
-    left = rig.compile(with_channels(rig.system, "orders", "prices", "lobby"))
-    async with (
-        connected(rig, "mailer") as one,
-        connected(rig, "mailer") as two,
-        connected(rig, "orders") as orders,
-    ):
-        assert await rig.enforcer.revoke(left, rig.host, "mailer") == 2
-        async with asyncio.timeout(60):
-            while one.nats.is_connected or two.nats.is_connected:  # noqa: ASYNC110  no event
-                await asyncio.sleep(0.01)
-        await orders.nats.flush()
-        assert orders.nats.is_connected
-    assert await rig.enforcer.revoke(left, rig.host, "mailer") == 0
-    with pytest.raises(Exception, match=r"(?i)authorization|closed|lost"):
-        async with connected(rig, "mailer"):
-            pass
-    await apply(rig)
-    async with connected(rig, "mailer") as back:
-        await back.nats.flush()
 
 
 async def test_a_revocation_keeps_the_position_of_its_consumer(rig: Rig) -> None:

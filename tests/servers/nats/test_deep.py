@@ -6,11 +6,11 @@ import pytest
 import pytest_asyncio
 
 from tests.rig import Rig, not_held, running_server
-from tests.servers.nats.sabotages import Weaken, also_publish, also_subscribe, sabotage
+from tests.servers.nats.sabotages import Weaken, also_publish, also_subscribe
 from tests.servers.nats.shop import SHOP
-from tests.servers.nats.test_sabotage import weakened
 from watertight.attack.probe import Deep, Verdict
 from watertight.servers.nats.attacks import deep
+from watertight.servers.nats.compile import CONFIGURATION
 from watertight.servers.nats.server import NATS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -46,9 +46,12 @@ async def test_nothing_is_done_that_no_grant_names_in_a_long_search(server: Rig)
     ],
 )
 async def test_a_grant_too_many_is_found(server: Rig, weaken: Weaken, says: str) -> None:
-    async with weakened(server, sabotage("a grant too many", weaken)):
+    await server.restart_with({CONFIGURATION: weaken(server.plan.files[CONFIGURATION])})
+    try:
         searches = deep.probes(server.system, Deep(3, 60, cases=3_000))
         (found,) = await server.run([p for p in searches if p.channel == "orders -> events"])
+    finally:
+        await server.enforcer.apply(server.plan, server.host)
     assert found.verdict is Verdict.BROKEN
     assert says in found.observed
     assert "of seed 3)" in found.observed

@@ -39,6 +39,8 @@ class NATSSession:
     async def stale(self) -> Sequence[str]:
         """See the protocol: what stands was written after the server last read it."""
         file = self._host.placement.server_directory(self._plan.resource) / CONFIGURATION
+        if not file.exists():
+            return []  # which is drift by itself
         written = dt.datetime.fromtimestamp(file.stat().st_mtime, dt.UTC)
         return [OTHER_CONFIGURATION] if await loaded(self._operator) < written else []
 
