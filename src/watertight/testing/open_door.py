@@ -28,9 +28,19 @@ async def open_door(rig: Rig, service: str) -> AsyncIterator[None]:
     async def server() -> Stream:
         return Stream(*await asyncio.open_connection("127.0.0.1", rig.host.port, ssl=inner))
 
+    passing: set[asyncio.Task[None] | None] = set()
+    """Held: the event loop forgets a task that waits."""
+
+    async def passed(here: Stream, there: Stream) -> None:
+        passing.add(task := asyncio.current_task())
+        try:
+            await splice(here, there)
+        finally:
+            passing.discard(task)
+
     async def onward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            await splice(Stream(reader, writer), await server())
+            await passed(Stream(reader, writer), await server())
 
     with tempfile.TemporaryDirectory() as directory:
         secure = Path(directory) / "tls.sock"
@@ -46,7 +56,7 @@ async def open_door(rig: Rig, service: str) -> AsyncIterator[None]:
                 else:
                     there = await server()
                 there.writer.write(first)
-                await splice(Stream(reader, writer), there)
+                await passed(Stream(reader, writer), there)
 
         whole = door.with_suffix(".whole")
         door.rename(whole)
