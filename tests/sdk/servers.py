@@ -1,4 +1,4 @@
-"""PostgreSQL, NATS and RabbitMQ with the least configuration that makes them ask for certificates.
+"""Databases and brokers with the least configuration that makes them ask for certificates.
 
 By hand, so that what the SDK does is tested apart from what our enforcers make of these servers.
 """
@@ -194,3 +194,68 @@ load_definitions = {directory}/definitions.json
         "enabled_plugins": "[rabbitmq_auth_mechanism_ssl].\n",
         "env.conf": "",
     }
+
+
+def program(name: str) -> str | None:
+    """A server of Debian's, which an ordinary user's path does not lead to."""
+    return shutil.which(name, path="/usr/sbin:/usr/bin")
+
+
+@asynccontextmanager
+async def mosquitto(world: World) -> AsyncIterator[Running]:
+    """A broker ``field``; whoever has a certificate may do all."""
+    directory, port = directory_for(world.base, "mosquitto", world.owner), free_port()
+    credentials = world.credentials("field")
+    (directory / "mosquitto.conf").write_text(f"""
+listener {port} 127.0.0.1
+cafile {credentials}/bundle.pem
+certfile {credentials}/certificate.pem
+keyfile {credentials}/private_key.pem
+require_certificate true
+use_identity_as_username true
+tls_version tlsv1.3
+""")
+    (directory / "mosquitto.conf").chmod(0o644)
+    argv = [str(program("mosquitto")), "-c", str(directory / "mosquitto.conf")]
+    server = Running(argv, directory, world.owner, {}, port, signal.SIGTERM)
+    async with stopped_at_the_end(server):
+        await server.start()
+        world.open("field", "mosquitto", port, parameters={"client_id": SERVICE})
+        yield server
+
+
+@asynccontextmanager
+async def mariadb(world: World) -> AsyncIterator[Running]:
+    """A server ``store`` with the database ``shop`` and the account ``orders``."""
+    directory, port = directory_for(world.base, "mariadb", world.owner), free_port()
+    credentials, data = world.credentials("store"), directory / "data"
+    (directory / "my.cnf").write_text(f"""
+[mysqld]
+datadir = {data}
+socket = {directory}/s
+bind_address = 127.0.0.1
+port = {port}
+ssl_cert = {credentials}/certificate.pem
+ssl_key = {credentials}/private_key.pem
+ssl_ca = {credentials}/bundle.pem
+tls_version = TLSv1.3
+skip_name_resolve = ON
+""")
+    (directory / "my.cnf").chmod(0o644)
+    (directory / "init.sql").write_text("""
+CREATE DATABASE IF NOT EXISTS shop;
+CREATE USER IF NOT EXISTS orders@'127.0.0.1' REQUIRE X509;
+CREATE USER IF NOT EXISTS admin@localhost IDENTIFIED BY 'admin';
+GRANT RELOAD ON *.* TO admin@localhost;
+GRANT ALL ON shop.* TO orders@'127.0.0.1';
+""")
+    (directory / "init.sql").chmod(0o644)
+    argv = [str(program("mariadbd")), f"--defaults-file={directory / 'my.cnf'}"]
+    argv.append(f"--init-file={directory / 'init.sql'}")
+    server = Running(argv, directory, world.owner, {}, port, signal.SIGTERM)
+    async with stopped_at_the_end(server):
+        new = ("--no-defaults", f"--datadir={data}", f"--tmpdir={directory}", "--skip-test-db")
+        await server.run("mariadb-install-db", *new)
+        await server.start()
+        world.open("store", "mariadb", port, parameters={"database": "shop", "user": SERVICE})
+        yield server

@@ -18,6 +18,8 @@ HEAVY = (
     "nats",
     "aio_pika",
     "aiokafka",
+    "aiomqtt",
+    "pymysql",
     "cryptography",
 )
 
@@ -57,6 +59,8 @@ def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
         ("nats", "nats.errors"),
         ("rabbitmq", "aio_pika"),
         ("kafka", "aiokafka"),
+        ("mariadb", "pymysql"),
+        ("mosquitto", "aiomqtt"),
     ],
 )
 async def test_a_driver_that_is_not_installed_is_named(

@@ -24,7 +24,7 @@ from watertight.verify.forge import Forger, Signer
 
 TRUST_DOMAIN = "shop.internal"
 SERVICE = "orders"
-SERVERS = ("orders-db", "events", "jobs")
+SERVERS = ("orders-db", "events", "jobs", "store", "field")
 NOT_US = "billing"
 """Another service of the system, with an SVID of its own."""
 

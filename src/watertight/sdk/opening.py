@@ -15,11 +15,13 @@ from watertight.sdk.errors import ChannelError, ChannelUnavailable, DriverMissin
 if TYPE_CHECKING:
     import asyncpg
     from aio_pika.abc import AbstractRobustConnection
+    from aiomqtt import Client as MQTTClient
     from nats.aio.client import Client
     from psycopg import AsyncConnection
     from psycopg_pool import AsyncConnectionPool
 
     from watertight.sdk.kafka import Clients
+    from watertight.sdk.mariadb import Database
     from watertight.sdk.rotation import RotatingContext
 
 OPEN_SECONDS = 15.0
@@ -54,6 +56,14 @@ def channel(
 ) -> "AbstractAsyncContextManager[Clients]": ...
 @overload
 def channel(
+    name: str, /, *, driver: Literal["pymysql"], **options: Any
+) -> "AbstractAsyncContextManager[Database]": ...
+@overload
+def channel(
+    name: str, /, *, driver: Literal["aiomqtt"], **options: Any
+) -> "AbstractAsyncContextManager[MQTTClient]": ...
+@overload
+def channel(
     name: str, /, *, driver: str | None = None, **options: Any
 ) -> AbstractAsyncContextManager[Any]: ...
 def channel(
@@ -74,6 +84,8 @@ def channel(
     ``nats``       ``nats-py``  ``nats.aio.client.Client``
     ``rabbitmq``   ``aio-pika`` ``aio_pika.abc.AbstractRobustConnection``
     ``kafka``      ``aiokafka`` ``watertight.sdk.kafka.Clients``
+    ``mariadb``    ``pymysql``  ``watertight.sdk.mariadb.Database``
+    ``mosquitto``  ``aiomqtt``  ``aiomqtt.Client``
     ============== ============ ===============================================
 
     ``options`` go to the driver; whom it trusts and who it is are not among them. Raises
