@@ -1,5 +1,6 @@
 """A broker that is weakened is found out: each probe says no where what it is about is not so."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 
@@ -7,11 +8,14 @@ import pytest
 import pytest_asyncio
 
 from tests.rig import SANDBOXED, Rig, not_held, running_server
+from tests.servers.kafka.clients import Connected
 from tests.servers.kafka.shop import SHOP
 from watertight.attack.probe import Verdict
 from watertight.model.load import load_text
+from watertight.servers.kafka.attacks import requests as ask
 from watertight.servers.kafka.attacks import siblings
-from watertight.servers.kafka.compile import PROPERTIES
+from watertight.servers.kafka.attacks.dialect import NO, OURS
+from watertight.servers.kafka.compile import NODE, PROPERTIES
 from watertight.servers.kafka.facts import ACL
 from watertight.servers.kafka.operator import operator
 from watertight.servers.kafka.server import Kafka
@@ -27,7 +31,9 @@ EVERYTHING = frozenset(
         "grants.consume",
         "grants.delete-group",
         "grants.group",
+        "grants.list-groups",
         "grants.list-topics",
+        "grants.list-transactions",
         "grants.make-topic",
         "grants.publish",
         "grants.transaction",
@@ -64,6 +70,8 @@ ENTRIES = (
     ACL(4, "kafka-cluster", 3, "User:lobby", "*", 10, 3),
 )
 """One operation each on one thing, as such entries are found in systems."""
+NO_TOKENS = 61
+"""There are none at this broker, for anybody."""
 BY_ENTRIES = EVERYTHING - {"grants.make-topic"}
 
 
@@ -84,8 +92,42 @@ async def test_as_declared_all_is_held(rig: Rig) -> None:
     assert not_held(await rig.run([p for p in rig.probes if p.channel in chosen])) == {}
 
 
+async def known(rig: Rig) -> None:
+    """A group and a transactional id are there, which others would like to know of."""
+    with Connected(rig, "orders") as orders, Connected(rig, "billing") as billing:
+        asked = ask.Request(22, 1, "i*", ask.text("billing") + ask.num("i", 10_000))
+        async with asyncio.timeout(60):
+            # A broker makes the topics of both when first it is asked for one.
+            while orders.ask(ask.find("orders")) or orders.commit("orders.x", "customers", 1):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            while billing.ask(ask.find("billing", 1)) or billing.ask(asked):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+def answers(rig: Rig) -> dict[str, int]:
+    """Of a service that may do everything: each request that is still answered with a refusal, or
+    that the broker does not understand."""
+    topic, found = "invoices", {}
+    requests = {
+        **ask.of_group("group", topic),
+        **ask.of_transaction("id", topic, "group"),
+        **ask.of_topic(topic),
+        **ask.of_cluster(topic, NODE),
+        "partitions": ask.partitions(topic),
+        "epochs": ask.epochs(topic),
+        "producers": ask.producers(topic),
+    }
+    for what, request in requests.items():
+        with Connected(rig, "lobby") as lobby:
+            code = lobby.ask(request)
+        if code in {**NO, **OURS} and not (what.startswith("delegation") and code == NO_TOKENS):
+            found[what] = code
+    return found
+
+
 @pytest.mark.slow
 async def test_without_entries_no_use_works_and_with_one_each_attack_does(rig: Rig) -> None:
+    await known(rig)
     async with operator(rig.plan, rig.host) as asked:
         await asked.delete_all_acls("User:billing")
         assert await broken(rig, "billing -> events", USES) == USES
@@ -94,6 +136,7 @@ async def test_without_entries_no_use_works_and_with_one_each_attack_does(rig: R
         kinds = ((2, "*"), (3, "*"), (4, "kafka-cluster"), (5, "*"))
         await asked.create_acls(ACL(kind, n, 3, "User:*", "*", 2, 3) for kind, n in kinds)
         assert await broken(rig, LOBBY, EVERYTHING) == EVERYTHING
+        assert answers(rig) == {"a controller, removed": 42}, "the last that there is"
     await rig.enforcer.apply(rig.plan, rig.host)
     assert await broken(rig, LOBBY, EVERYTHING) == set()
 

@@ -2,15 +2,16 @@
 
 import ssl
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from watertight.attack.login import TIMEOUT_SECONDS, Login, LoginRefused
 from watertight.attack.make import ProbeMaker
 from watertight.attack.probe import Observation, Outcome, not_run, refused, served
 from watertight.attack.session import Act
 from watertight.attack.wire import Closed, Wire
-from watertight.servers.kafka.attacks.requests import EVERYTHING, Request, find
+from watertight.servers.kafka.attacks.requests import Request, find
 from watertight.servers.kafka.declaration import KIND
 
 NO = {
@@ -25,6 +26,9 @@ NO = {
 OURS = {35: "UNSUPPORTED_VERSION", 42: "INVALID_REQUEST"}
 """Errors that are about how we asked."""
 LARGEST = 4 << 20
+Listed: TypeAlias = Sequence[Any]
+"""How an answer lies: numbers and texts as in ``Request.verdict``, `n` and `N` for a name; a list
+is an array of such, a tuple a compact one, of fewer than 127."""
 
 MAKE = ProbeMaker(KIND)
 
@@ -127,43 +131,51 @@ def asks_all(requests: Mapping[str, Request]) -> Act:
     return ask
 
 
-def sees_only(topics: frozenset[str]) -> Act:
-    """Asks for all names: those of others are not told."""
+def sees_only(request: Request, listed: Listed, mine: Callable[[str], bool]) -> Act:
+    """Asks for all names: those that are not ``mine`` are not told."""
 
     async def ask(wire: Wire) -> Observation:
-        names = _names(await asked(wire, EVERYTHING))
-        others = sorted(names - topics)
+        names = _names(listed, await asked(wire, request))
+        others = sorted(name for name in names if not mine(name))
         return served(f"it is told of {', '.join(others)}") if others else refused(f"{len(names)}")
 
     return ask
 
 
-def _names(answer: bytes) -> frozenset[str]:
-    """Of the topics in an answer to ``EVERYTHING``."""
-    at, names = 4, set()
+TOPICS: Listed = ("i", ["isis"], "si", ["hnb", ["hii", ["i"], ["i"]]])
+GROUPS: Listed = ("ih", ["ns"])
+TRANSACTIONS: Listed = ("tih", ("S",), ("NqSt",))
 
-    def number(shape: str) -> int:
-        nonlocal at
-        found = _number(answer, at, shape)
-        at += struct.calcsize(shape)
-        return found
 
-    def name() -> str:
-        nonlocal at
-        size = max(0, number(">h"))
-        at += size
-        return answer[at - size : at].decode(errors="replace")
+def _names(listed: Listed, answer: bytes) -> frozenset[str]:
+    """All that stands at an `n` or `N`. Raises ``Closed`` where the answer is of another shape."""
+    found: set[str] = set()
 
-    for _ in range(number(">i")):
-        number(">i"), name(), number(">i"), name()
-    name(), number(">i")
-    for _ in range(number(">i")):
-        number(">h")
-        names.add(name())
-        number(">b")
-        for _ in range(number(">i")):
-            number(">h"), number(">i"), number(">i")
-            for _ in range(2):
-                copies = max(0, number(">i"))
-                at += 4 * copies
-    return frozenset(names)
+    def walk(steps: Listed, at: int) -> int:
+        for step in steps:
+            if not isinstance(step, str):
+                compact = isinstance(step, tuple)
+                count = answer[at] - 1 if compact else _number(answer, at, ">i")
+                at += 1 if compact else 4
+                for _ in range(count):
+                    at = walk(step, at)
+                continue
+            for kind in step:
+                if kind in "sn":
+                    start, size = at + 2, max(0, _number(answer, at, ">h"))
+                elif kind in "SN":
+                    start, size = at + 1, max(0, answer[at] - 1)
+                else:
+                    start, size = at, _SIZES[kind]
+                at = start + size
+                if kind in "nN":
+                    found.add(answer[start:at].decode(errors="replace"))
+        return at
+
+    try:
+        end = walk(listed, 0)
+    except IndexError as error:
+        raise Closed("an answer that ends too early") from error
+    if end > len(answer):
+        raise Closed("an answer that ends too early")
+    return frozenset(found)

@@ -11,6 +11,10 @@ FENCED = (
     "another publisher's producer number, under which a publisher of the same topic can write: "
     "Kafka binds numbers to transactional ids, and to nobody where there is none"
 )
+WRITER = (
+    "which of several publishers wrote a message, with what key and headers: Kafka keeps no name "
+    "with it, and who reads it must not take it from there"
+)
 
 
 def gaps(system: System) -> Iterator[Gap]:
@@ -24,4 +28,5 @@ def gaps(system: System) -> Iterator[Gap]:
             published = set(grants(channel).publish)
             if published & seen:
                 yield Gap(KIND, channel.name, FENCED)
+                yield Gap(KIND, channel.name, WRITER)
             seen |= published

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 STRANGER = "watertight-probe"
 NOWHERE = 99_999
 """A partition, a node or an offset that is not there."""
+NOTHING_S_ID = b"watertight-probe"
+"""A topic's, of 16 bytes."""
 NO_PRODUCER = 1 << 40
 """A producer's number that no broker has given."""
 
@@ -52,7 +54,10 @@ def many(*items: bytes) -> bytes:
 
 NULL = num("i", -1)
 NONE = b"\x00"
-"""A compact null."""
+"""A compact null; also no tags."""
+NONE_OF = b"\x01"
+"""A compact array of nothing."""
+NO_STRUCT = b"\xff"
 
 
 def few(*items: bytes) -> bytes:
@@ -91,9 +96,32 @@ def fetch(topic: str) -> Request:
     return Request(1, 4, "iasai*", limits + of_partition(topic, num("iqi", 0, 0, 1024)))
 
 
+def fetch_as_node(topic: str) -> Request:
+    """Fetch, as a node that keeps a copy does: it may read everything."""
+    limits = num("iiiib", NOWHERE, 0, 1, 1024, 0)
+    return Request(1, 4, "iasai*", limits + of_partition(topic, num("iqi", 0, 0, 1024)))
+
+
+def producers(topic: str) -> Request:
+    """DescribeProducers: whoever knows another's number and epoch can write as it does."""
+    one = compact(topic) + few(num("i", 0)) + NONE
+    return Request(61, 0, "tiASAi*", few(one), flexible=True)
+
+
 def offsets(topic: str) -> Request:
     """ListOffsets."""
     return Request(2, 1, "asai*", num("i", -1) + of_partition(topic, num("iq", 0, -1)))
+
+
+def epochs(topic: str) -> Request:
+    """OffsetForLeaderEpoch."""
+    return Request(23, 3, "iasa*", num("i", -1) + of_partition(topic, num("iii", 0, -1, 0)))
+
+
+def partitions(topic: str) -> Request:
+    """DescribeTopicPartitions."""
+    body = few(compact(topic) + NONE) + num("i", 10) + NO_STRUCT
+    return Request(75, 0, "tiA*", body, flexible=True)
 
 
 def metadata(topic: str, *, create: bool = False) -> Request:
@@ -103,6 +131,10 @@ def metadata(topic: str, *, create: bool = False) -> Request:
 
 EVERYTHING = Request(3, 4, "", NULL + num("b", 0))
 """Metadata of all topics that one may see."""
+ALL_GROUPS = Request(16, 2, "", b"")
+"""ListGroups: those that one may see."""
+ALL_TRANSACTIONS = Request(66, 0, "", NONE_OF * 2, flexible=True)
+"""ListTransactions: those that one may see."""
 
 
 def find(key: str, kind: int = 0) -> Request:
@@ -113,6 +145,9 @@ def find(key: str, kind: int = 0) -> Request:
 def of_group(group: str, topic: str) -> dict[str, Request]:
     """All that may be done to a group: what → request."""
     name, place = text(group), of_partition(topic, num("iq", NOWHERE, 0) + text(""))
+    member = compact(group) + compact(STRANGER)
+    change = text("consumer.session.timeout.ms") + num("b", 0) + text("50000")
+    setting = num("b", 32) + name + many(change)
     return {
         "asked for": find(group),
         "joined": Request(
@@ -142,15 +177,56 @@ def of_group(group: str, topic: str) -> dict[str, Request]:
             68,
             0,
             "ti*",
-            compact(group) + compact(STRANGER) + num("i", -1) + NONE * 2 + num("i", -1) + NONE * 3,
+            member + num("i", -1) + NONE * 2 + num("i", -1) + NONE * 3,
             flexible=True,
         ),
-        "joined as a share group": Request(
-            76,
+        "set otherwise": Request(44, 0, "ia*", many(setting) + num("b", 1)),
+        "described (as a share group)": Request(
+            77, 1, "tiA*", few(compact(group)) + b"\x00", flexible=True
+        ),
+        "fetched for, as a share group": Request(
+            78,
             1,
             "ti*",
-            compact(group) + compact(STRANGER) + num("i", -1) + NONE * 2,
+            member + num("iiiiii", 0, 0, 0, 1024, 1, 1) + NONE_OF * 2,
             flexible=True,
+        ),
+        "acknowledged for, as a share group": Request(
+            79, 1, "ti*", member + num("i", 0) + NONE_OF, flexible=True
+        ),
+        "asked for its shares": Request(
+            90, 0, "tiASb*", few(compact(group) + NONE * 2), flexible=True
+        ),
+        "moved to another share": Request(
+            91,
+            0,
+            "ti*",
+            compact(group) + few(compact(topic) + few(num("iq", NOWHERE, 0) + NONE) + NONE),
+            flexible=True,
+        ),
+        "robbed of a share": Request(
+            92, 0, "ti*", compact(group) + few(compact(topic) + NONE), flexible=True
+        ),
+        "joined as a streams group": Request(
+            88,
+            0,
+            "ti*",
+            member
+            + num("ii", -1, 0)
+            + NONE * 2
+            + num("i", -1)
+            + NO_STRUCT
+            + NONE * 4
+            + NO_STRUCT
+            + NONE * 3
+            + b"\x00",
+            flexible=True,
+        ),
+        "described (as a streams group)": Request(
+            89, 0, "tiA*", few(compact(group)) + b"\x00", flexible=True
+        ),
+        "joined as a share group": Request(
+            76, 1, "ti*", member + num("i", -1) + NONE * 2, flexible=True
         ),
     }
 
@@ -191,6 +267,7 @@ def of_topic(topic: str) -> dict[str, Request]:
             many(settings + many(text("retention.ms") + text("1"))) + num("b", 1),
         ),
         "given partitions": Request(37, 1, "ias*", many(grown) + num("ib", 5000, 1)),
+        "fetched as a node copies it": fetch_as_node(topic),
         "emptied": Request(21, 1, "iasaiq*", of_partition(topic, num("iq", 0, 0)) + num("i", 5000)),
     }
 
@@ -222,6 +299,12 @@ def _acl(principal: str) -> bytes:
     )
 
 
+def _shares(api: int, partition: bytes) -> Request:
+    """What nodes do to the state of a share group; here, of a topic that there is not."""
+    of_topic = NOTHING_S_ID + few(partition + NONE) + NONE
+    return Request(api, 0, "tAqqAi*", compact(STRANGER) + few(of_topic), flexible=True)
+
+
 def of_cluster(topic: str, node: str) -> dict[str, Request]:
     """What only an operator, or a node, may do; kind of attack and what → request."""
     broker = num("b", 4) + text(node)
@@ -229,6 +312,9 @@ def of_cluster(topic: str, node: str) -> dict[str, Request]:
     quota = many(text("user") + text(STRANGER))
     quota += many(text("producer_byte_rate") + num("db", 1.0, 0))
     anybody = num("b", 1) + text(None) + num("b", 1) + text(None) + text(None) + num("bb", 1, 1)
+    metrics = num("b", 16) + text(STRANGER) + many(text("interval.ms") + num("b", 0) + text("1000"))
+    logger = num("b", 8) + text(node) + many(text("kafka") + num("b", 0) + text("WARN"))
+    text_of_bytes = num("i", len(STRANGER)) + STRANGER.encode()
     marker = num("qhb", NO_PRODUCER, 0, 0)
     marker += few(compact(topic) + few(num("i", NOWHERE)) + NONE) + num("i", 0) + NONE
     return {
@@ -246,6 +332,15 @@ def of_cluster(topic: str, node: str) -> dict[str, Request]:
             51, 0, "tiAS*", few(compact(STRANGER) + num("b", 1) + NONE) + few(), flexible=True
         ),
         "delegation token, made": Request(38, 1, "*", many() + num("q", 60_000)),
+        "delegation token, renewed": Request(39, 1, "*", text_of_bytes + num("q", 60_000)),
+        "delegation token, ended": Request(40, 1, "*", text_of_bytes + num("q", -1)),
+        "delegation tokens, told": Request(41, 1, "*", NULL),
+        "what has settings, told": Request(74, 1, "ti*", NONE_OF, flexible=True),
+        "what clients measure, changed": Request(44, 0, "ia*", many(metrics) + num("b", 1)),
+        "what the node logs, changed": Request(44, 0, "ia*", many(logger) + num("b", 1)),
+        "shares of a group, read as a node does": _shares(84, num("ii", 0, 0)),
+        "shares of a group, written as a node does": _shares(85, num("iiiq", 0, 0, 0, 0) + NONE_OF),
+        "shares of a group, deleted as a node does": _shares(86, num("i", 0)),
         "log directories, told": Request(35, 3, "ti*", NONE, flexible=True),
         "log directories, changed": Request(
             34,

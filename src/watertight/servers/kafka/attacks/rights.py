@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -11,9 +12,18 @@ from watertight.attack.login import Dialect, Login
 from watertight.attack.probe import Observation, Probe
 from watertight.attack.session import Act, attacked, used
 from watertight.servers.kafka.attacks import requests as ask
-from watertight.servers.kafka.attacks.dialect import MAKE, KafkaDialect, asks, asks_all, sees_only
+from watertight.servers.kafka.attacks.dialect import (
+    GROUPS,
+    MAKE,
+    TOPICS,
+    TRANSACTIONS,
+    KafkaDialect,
+    asks,
+    asks_all,
+    sees_only,
+)
 from watertight.servers.kafka.attacks.requests import STRANGER, Request
-from watertight.servers.kafka.declaration import Broker, Grants
+from watertight.servers.kafka.declaration import Broker, Grants, own_name
 
 NODE = "1"
 INTERNAL = ("__consumer_offsets", "__transaction_state")
@@ -95,16 +105,23 @@ def _topics(caller: Caller, declared: Broker) -> Iterator[Probe]:
         if topic not in granted.publish:
             yield caller.attack("grants.publish", f"a batch for {topic}", ask.produce(topic))
         if topic not in granted.consume:
-            yield caller.attack("grants.consume", f"messages of {topic}", ask.fetch(topic))
+            tried = {"fetched": ask.fetch(topic), "its writers told": ask.producers(topic)}
+            yield caller.attack("grants.consume", f"messages of {topic}", asks_all(tried))
         if topic not in (*granted.publish, *granted.consume):
             what = f"whether there is a topic {topic}, and how much is in it"
-            asked = {"metadata": ask.metadata(topic), "offsets": ask.offsets(topic)}
+            asked = {
+                "metadata": ask.metadata(topic),
+                "partitions": ask.partitions(topic),
+                "offsets": ask.offsets(topic),
+                "epochs": ask.epochs(topic),
+            }
             yield caller.attack("grants.ask-topic", what, asks_all(asked))
         tried = ask.of_topic(topic)
         what = f"the topic {topic}, {' or '.join(tried)}"
         yield caller.attack("grants.alter-topic", what, asks_all(tried))
     seen = frozenset({*granted.publish, *granted.consume})
-    yield caller.attack("grants.list-topics", "the names of all topics", sees_only(seen))
+    listed = sees_only(ask.EVERYTHING, TOPICS, seen.__contains__)
+    yield caller.attack("grants.list-topics", "the names of all topics", listed)
     for what, request in (
         ("made", ask.create_topic(STRANGER)),
         ("made by asking for it", ask.metadata(STRANGER, create=True)),
@@ -117,6 +134,8 @@ def _groups(caller: Caller, declared: Broker, others: tuple[str, ...]) -> Iterat
     """A group that another service reads in: who joins it is given what is not his, who commits
     for it makes the other miss messages, or read them again."""
     own = caller.login.service
+    listed = sees_only(ask.ALL_GROUPS, GROUPS, partial(own_name, own))
+    yield caller.attack("grants.list-groups", "the names of all groups", listed)
     topic = next(iter(caller.granted.consume or declared.topics), STRANGER)
     for group in (*others, f"{own}-{STRANGER}", STRANGER):
         tried = ask.of_group(group, topic)
@@ -134,6 +153,8 @@ def _groups(caller: Caller, declared: Broker, others: tuple[str, ...]) -> Iterat
 def _transactions(caller: Caller, declared: Broker, others: tuple[str, ...]) -> Iterator[Probe]:
     """A transactional id of another's: whoever takes it fences the other out."""
     own = caller.login.service
+    listed = sees_only(ask.ALL_TRANSACTIONS, TRANSACTIONS, partial(own_name, own))
+    yield caller.attack("grants.list-transactions", "the ids of all transactions", listed)
     topic = next(iter(caller.granted.publish or declared.topics), STRANGER)
     names = (*others, f"{own}-{STRANGER}", STRANGER)
     for name in names if caller.granted.transactions else (*names, own):
