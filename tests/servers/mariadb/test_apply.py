@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.rig import Rig, running_server, with_channels
+from tests.rig import Rig, running_server
 from tests.servers.mariadb.shop import FILES, SCHEMA, SHOP
 from watertight.attack.login import Login, LoginRefused, as_itself
 from watertight.attack.tls import TLSWire
-from watertight.attack.wire import Closed
 from watertight.enforcers.resource import ServerRefused
 from watertight.servers.mariadb import session
 from watertight.servers.mariadb.attacks.dialect import DIALECT, Answer, Session
@@ -47,11 +46,6 @@ async def said(rig: Rig, service: str, sql: str) -> Answer:
         await wire.close()
 
 
-async def test_a_second_run_changes_nothing(rig: Rig) -> None:
-    assert await apply(rig) == ()
-    assert await drift(rig) == []
-
-
 async def test_what_is_declared_works_and_nothing_else(rig: Rig) -> None:
     assert not (await said(rig, "orders", "INSERT INTO shop.orders VALUES (1, 7, 'x')")).code
     read = await said(rig, "billing", "SELECT id, total FROM shop.orders")
@@ -61,66 +55,6 @@ async def test_what_is_declared_works_and_nothing_else(rig: Rig) -> None:
     assert (await said(rig, "billing", "SELECT note FROM shop.orders")).code == 1143
     assert (await said(rig, "lobby", "SELECT 1 FROM shop.orders")).code == 1142
     assert (await said(rig, "orders", "SELECT id FROM shop.open_orders")).rows == (("1",),)
-
-
-BY_HAND = {
-    "CREATE USER guest@'%'": "account guest % is not declared",
-    "CREATE ROLE helper": "account helper is not declared",
-    "GRANT helper TO orders@127.0.0.1": "grant orders 127.0.0.1 role helper is not declared",
-    "CREATE DATABASE spy": "database spy is not declared",
-    "GRANT SELECT ON mysql.* TO orders@127.0.0.1": (
-        "grant orders 127.0.0.1 database mysql is not declared"
-    ),
-    "GRANT DROP ON shop.bills TO billing@127.0.0.1 WITH GRANT OPTION": (
-        "grant billing 127.0.0.1 table shop bills: privileges is "
-        "'drop, grant option, insert, select' and not 'insert, select'"
-    ),
-    "GRANT SELECT (note) ON shop.orders TO billing@127.0.0.1": (
-        "grant billing 127.0.0.1 column shop orders note is not declared"
-    ),
-    "REVOKE DELETE ON shop.orders FROM orders@127.0.0.1": (
-        "grant orders 127.0.0.1 table shop orders: privileges is "
-        "'insert, select, update' and not 'delete, insert, select, update'"
-    ),
-    "GRANT EXECUTE ON PROCEDURE sys.table_exists TO orders@127.0.0.1": (
-        "grant orders 127.0.0.1 routine sys table_exists PROCEDURE is not declared"
-    ),
-    "GRANT SELECT ON *.* TO orders@127.0.0.1": (
-        "account orders 127.0.0.1: access is '1' and not set"
-    ),
-    "ALTER USER lobby@127.0.0.1 REQUIRE NONE": (
-        "account lobby 127.0.0.1: ssl_type is not set and not '3', "
-        "x509_subject is not set and not '/O=shop.internal/OU=services/CN=lobby'"
-    ),
-    "ALTER USER 'mariadb.sys'@localhost ACCOUNT UNLOCK": (
-        "account mariadb.sys localhost: account_locked is not set and not 'true'"
-    ),
-    "INSTALL SONAME 'locales'": "plugin LOCALES is not declared",
-    "INSERT INTO mysql.plugin VALUES ('disks', 'disks.so')": "plugin disks is not declared",
-    "INSERT INTO mysql.func VALUES ('spy', 0, 'none.so', 'function')": (
-        "loaded function spy is not declared"
-    ),
-    "SET GLOBAL max_connect_errors = 5": "max_connect_errors was set by hand",
-}
-"""What somebody does, and what drift says of it."""
-
-
-async def test_what_is_changed_by_hand_is_found_and_taken_back(rig: Rig) -> None:
-    await ask(rig.plan, rig.host, ";\n".join(BY_HAND))
-    found = await drift(rig)
-    for line in BY_HAND.values():
-        assert any(line in f for f in found), line
-    await apply(rig)
-    assert await drift(rig) == []
-
-
-async def test_a_file_that_is_changed_by_hand_is_found_and_taken_back(rig: Rig) -> None:
-    for name, text in rig.plan.files.items():
-        path = rig.host.placement.server_directory(rig.resource) / name
-        path.write_text(f"{text}\n# by hand\n")
-        assert await drift(rig) == [f"{name} was changed by hand"]
-        assert name in await apply(rig)
-    assert await drift(rig) == []
 
 
 async def test_a_database_with_tables_is_never_dropped(rig: Rig) -> None:
@@ -163,49 +97,6 @@ async def test_an_open_transaction_of_a_service_makes_the_schema_wait_and_not_ha
         await wire.close()
     await apply(rig)
     assert await drift(rig) == []
-
-
-async def test_new_certificates_are_served_and_no_session_is_lost(rig: Rig) -> None:
-    wire = await connected(rig, "orders")
-    try:
-        await rig.keeper.rotate_issuer()
-        rig.deliver()
-        await rig.enforcer.rotate(rig.plan, rig.host)
-        assert not (await Session(wire).query("SELECT 1 FROM shop.orders")).code
-        assert not (await said(rig, "orders", "SELECT 1 FROM shop.orders")).code
-    finally:
-        await wire.close()
-
-
-async def test_a_new_root_is_taken_up_and_no_session_is_lost(rig: Rig) -> None:
-    wire = await connected(rig, "orders")
-    try:
-        acknowledged = rig.keeper.prepare_root()
-        rig.deliver()
-        await rig.enforcer.rotate(rig.plan, rig.host)
-        await rig.keeper.activate_root(acknowledged)
-        rig.deliver()
-        await rig.enforcer.rotate(rig.plan, rig.host)
-        for service in ("orders", "billing"):
-            assert not (await said(rig, service, "SELECT id FROM shop.orders")).code
-        assert not (await Session(wire).query("SELECT 1 FROM shop.orders")).code
-    finally:
-        await wire.close()
-
-
-async def test_a_revoked_service_is_cut_and_stays_out(rig: Rig) -> None:
-    left = rig.compile(with_channels(rig.system, "billing", "lobby"))
-    one, two = await connected(rig, "orders"), await connected(rig, "orders")
-    assert left.files == rig.plan.files  # or the next apply would restart the server
-    assert await rig.enforcer.revoke(left, rig.host, "orders") == 2
-    for wire in (one, two):
-        with pytest.raises(Closed):
-            await Session(wire).query("SELECT 1")
-        await wire.close()
-    with pytest.raises(LoginRefused):
-        await connected(rig, "orders")
-    await apply(rig)
-    await (await connected(rig, "orders")).close()
 
 
 async def test_a_server_that_died_is_started_with_what_it_held(rig: Rig) -> None:
