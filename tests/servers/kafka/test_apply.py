@@ -1,8 +1,10 @@
 """A real broker becomes what is declared, stays it, and says what it is not."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -10,7 +12,14 @@ import pytest_asyncio
 from tests.rig import Rig, running_server, with_channels
 from tests.servers.kafka.clients import Connected, serials, working
 from tests.servers.kafka.shop import SHOP
-from watertight.enforcers.resource import ServerRefused
+from watertight.enforcers.resource import (
+    BUNDLE,
+    CERTIFICATE,
+    PRIVATE_KEY,
+    AdminRefused,
+    ServerRefused,
+)
+from watertight.model.load import load_text
 from watertight.servers.facts import Fact
 from watertight.servers.kafka.attacks.requests import fetch, find
 from watertight.servers.kafka.compile import NODE, PROPERTIES, keystore
@@ -38,7 +47,7 @@ BY_HAND = {
     "topic invoices: retention.ms is '1' and not '2592000000'",
     "quota of user orders: consumer_byte_rate is not set and not '67108864'",
     "quota of user <default> is not declared",
-    "setting log.cleaner.threads 1 is not declared",
+    "setting log.roll.ms 1 is not declared",
     "setting message.max.bytes is not declared",
 }
 
@@ -85,7 +94,7 @@ async def test_what_is_changed_by_hand_is_found_and_taken_back(rig: Rig) -> None
         await asked.alter(TOPIC_CONFIG, "invoices", [("retention.ms", SET, "1")])
         await asked.alter_quota((("user", "orders"),), {"consumer_byte_rate": None})
         await asked.alter_quota((("user", None),), {"request_percentage": 1.0})
-        await asked.alter(BROKER_CONFIG, NODE, [("log.cleaner.threads", SET, "2")])
+        await asked.alter(BROKER_CONFIG, NODE, [("log.roll.ms", SET, "3600000")])
         await asked.alter(BROKER_CONFIG, "", [("message.max.bytes", SET, "99")])
     async with asyncio.timeout(60):
         while set(await drift(rig)) != BY_HAND:  # noqa: ASYNC110  the broker reads a log
@@ -142,6 +151,83 @@ async def test_every_key_is_replaced_under_load_and_nothing_is_lost(rig: Rig) ->
     assert all(len(each) == 1 for each in served), "its listeners serve one leaf"
     assert len({*served}) == len(served)
     assert await drift(rig) == []
+
+
+async def test_an_administrator_grants_what_channels_say_and_touches_nothing_else(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same broker as one of others, over the port and as the principal of its operator."""
+    system = load_text(
+        SHOP.replace("{port}", "9093").replace("kafka\n", "kafka\n    external: x\n")
+    )
+    theirs, admin = system.resources["events"], administrator(rig, monkeypatch)
+    assert await rig_kafka(rig).grant(system, theirs, admin) == ()
+    partner = ACL(2, "invoices", 3, "User:partner", "*", 3, 3)
+    async with operator(rig.plan, rig.host) as asked:
+        await asked.create_topic("theirs", 1, {})
+        await asked.create_acls([partner, ACL(2, "invoices", 3, "User:lobby", "*", 3, 3)])
+        await asked.delete_all_acls("User:orders-eu")
+        await asked.alter(TOPIC_CONFIG, "invoices", [("retention.ms", SET, "1")])
+        await asked.alter(TOPIC_CONFIG, "invoices", [("segment.ms", SET, "9000000")])
+        await asked.alter_quota((("user", "orders"),), {"consumer_byte_rate": None})
+    wanted = {
+        "access User:lobby Allow Read topic is invoices from * is not declared",
+        "access User:orders-eu Allow Describe group begins orders-eu. from * is missing",
+        "access User:orders-eu Allow Describe group is orders-eu from * is missing",
+        "access User:orders-eu Allow Write topic is orders.placed from * is missing",
+        "quota of user orders: consumer_byte_rate is not set and not '67108864'",
+        "topic invoices: retention.ms is '1' and not '2592000000'",
+    }
+    async with asyncio.timeout(60):
+        while True:  # the broker reads a log
+            if set(await rig_kafka(rig).grant(system, theirs, admin, dry_run=True)) == wanted:
+                break
+            await asyncio.sleep(0.05)
+    assert set(await rig_kafka(rig).grant(system, theirs, admin)) == wanted
+    assert await rig_kafka(rig).grant(system, theirs, admin, dry_run=True) == ()
+    async with operator(rig.plan, rig.host) as asked:
+        assert partner in await asked.acls()
+        assert "theirs" in await asked.topics()
+        await asked.create_acls([ACL(2, "*", 3, "User:*", "*", 3, 3)])
+    with pytest.raises(ServerRefused, match=r"entries for User:\*"):
+        await rig_kafka(rig).grant(system, theirs, admin)
+    await apply(rig)
+    assert await drift(rig) == []
+
+
+def rig_kafka(rig: Rig) -> Kafka:
+    assert isinstance(rig.enforcer, Kafka)
+    return rig.enforcer
+
+
+def administrator(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As the broker's own operator would say it, were it another's; its name leads to this host."""
+    real = socket.getaddrinfo
+
+    def here(host: Any, *more: Any, **named: Any) -> Any:
+        return real("127.0.0.1" if host == rig.resource else host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", here)
+    own = rig.host.placement.credentials(rig.resource)
+    files = f"ca={own / BUNDLE}&cert={own / CERTIFICATE}&key={own / PRIVATE_KEY}"
+    return f"ssl://{rig.resource}:{rig.plan.grants.internal_port}?{files}"
+
+
+@pytest.mark.parametrize(
+    ("admin", "said"),
+    [
+        ("mq.shop.example:9093", "no way to a broker"),
+        ("ssl://mq.shop.example", "no way to a broker"),
+        ("ssl://me:secret@mq.shop.example?cert=a&key=b", "no way to a broker"),
+        ("ssl://mq.shop.example?cert=a&key=b&verify=no", "no way to a broker"),
+        ("ssl://mq.shop.example:x?cert=a&key=b", "cannot be used"),
+        ("ssl://mq.shop.example?cert=/nowhere&key=/nowhere", "cannot be used"),
+    ],
+)
+async def test_an_administrator_who_cannot_be_is_refused(admin: str, said: str) -> None:
+    system = load_text(SHOP.replace("{port}", "9093"))
+    with pytest.raises(AdminRefused, match=said):
+        await Kafka().grant(system, system.resources["events"], admin)
 
 
 @pytest.mark.slow

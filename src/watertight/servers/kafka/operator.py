@@ -27,13 +27,14 @@ STRANGERS_SECONDS = 5.0
 """Files are put in place one after the other, so a first look may be at some of each."""
 STRANGERS = "the broker and its operator do not trust each other"
 _MAX_ANSWER_BYTES = 64 << 20
-_BROKEN = (OSError, EOFError, ValueError, TimeoutError)
+BROKEN = (OSError, EOFError, ValueError, TimeoutError)
 """How a connection may end, TLS errors (OSError) and answers of another shape among them."""
 TOPIC_CONFIG, BROKER_CONFIG = 2, 4
 OF_TOPIC, OF_BROKER, OF_ALL_BROKERS, OF_FILE = 1, 2, 3, 4
 """Where a setting comes from (DescribeConfigs, ``config_source``)."""
 SET, DELETE = 0, 1
 ANY, MATCH = 1, 1
+AS_MANY = -1
 _MILLISECONDS = 10_000
 
 
@@ -119,9 +120,9 @@ class Operator:
         answer.array(judged)
 
     async def create_topic(self, name: str, partitions: int, settings: Mapping[str, str]) -> None:
-        """A topic with no copies elsewhere."""
+        """A topic with as many copies as the broker makes: ours makes none."""
         set_to = (wire.string(key) + wire.string(value) for key, value in settings.items())
-        one = wire.string(name) + wire.int32(partitions) + wire.int16(1) + wire.array([])
+        one = wire.string(name) + wire.int32(partitions) + wire.int16(AS_MANY) + wire.array([])
         body = wire.array([one + wire.array(set_to)]) + wire.int32(_MILLISECONDS) + wire.int8(0)
         answer = await self._ask(19, 2, body)
         answer.int32()
@@ -274,8 +275,8 @@ class Operator:
                 if answer.int32() != number:
                     raise wire.Malformed("an answer to another request")
                 return answer
-        except _BROKEN as error:
-            raise _unreachable(self._resource, error) from error
+        except BROKEN as error:
+            raise unreachable(self._resource, error) from error
 
 
 def _filter(acl: ACL | None, principal: str | None = None) -> bytes:
@@ -335,8 +336,8 @@ async def _enter(plan: ServerPlan, host: ServerHost) -> Operator:
             except BaseException:
                 sock.close()
                 raise
-    except _BROKEN as error:
-        raise _unreachable(plan.resource, error) from error
+    except BROKEN as error:
+        raise unreachable(plan.resource, error) from error
     session = Operator(*streams, plan.resource)
     try:
         await session.acls()  # answered once the broker has read what it keeps
@@ -364,7 +365,8 @@ def _context(credentials: Path) -> ssl.SSLContext:
     return context
 
 
-def _unreachable(resource: str, error: Exception) -> BrokerUnreachable:
+def unreachable(resource: str, error: Exception) -> BrokerUnreachable:
+    """The error for a connection that ended so."""
     return BrokerUnreachable(
         f"{resource} does not answer its operator: {error or type(error).__name__}",
         remedy=f"Look at the log of {resource}.",

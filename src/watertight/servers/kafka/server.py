@@ -45,8 +45,10 @@ class Kafka(Server):
         Part.ROOT: Way.COMMAND,
         Part.CONFIGURATION: Way.RESTART,
     }
+    admin_form = "ssl://HOST:9093?ca=FILE&cert=FILE&key=FILE"
     facts = KINDS
     keeps = frozenset({TOPIC})
+    unfit_remedy = "Have its administrator take those entries away: `watertight render` has ours."
     remedy = "A topic cannot lose partitions: give it another name, or remove it by hand."
 
     def check(self, system: System, resource: Resource) -> Iterable[Flaw]:
@@ -104,6 +106,16 @@ class Kafka(Server):
         from watertight.servers.kafka.session import session
 
         return session(plan, host)
+
+    async def grant(
+        self, system: System, resource: Resource, admin: str, *, dry_run: bool = False
+    ) -> tuple[str, ...]:
+        """See ``GrantsElsewhere``."""
+        from watertight.servers.converge import grant
+        from watertight.servers.kafka.elsewhere import session
+
+        async with session(system, resource, admin) as theirs:
+            return await grant(self, system, resource, theirs, dry_run=dry_run)
 
     async def before_start(self, plan: ServerPlan, host: ServerHost) -> None:
         """See ``Server``: a directory is prepared once."""

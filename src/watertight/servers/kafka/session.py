@@ -52,9 +52,8 @@ DERIVED = "broker.id"
 class BrokerSession:
     """Implements :class:`~watertight.servers.kind.Session`."""
 
-    def __init__(self, plan: ServerPlan, session: Operator) -> None:
-        self._plan, self._session = plan, session
-        self._file = read(plan.files[PROPERTIES])
+    def __init__(self, session: Operator, resource: str, file: Mapping[str, str]) -> None:
+        self._session, self._resource, self._file = session, resource, file
 
     async def stale(self) -> Sequence[str]:
         """See the protocol: what the broker read when it was started, and its file does not say.
@@ -203,7 +202,7 @@ class BrokerSession:
         deadline = asyncio.get_running_loop().time() + SEEN_SECONDS
         while any(acl.principal == principal for acl in await self._session.acls()):
             if asyncio.get_running_loop().time() > deadline:
-                raise BrokerRefused(f"{self._plan.resource} does not forget what {service} may do")
+                raise BrokerRefused(f"{self._resource} does not forget what {service} may do")
             await asyncio.sleep(POLL_SECONDS)
         return 0
 
@@ -232,4 +231,4 @@ def read(properties: str) -> dict[str, str]:
 async def session(plan: ServerPlan, host: ServerHost) -> AsyncIterator[BrokerSession]:
     """The broker, also if it has just been started."""
     async with operator(plan, host) as asked:
-        yield BrokerSession(plan, asked)
+        yield BrokerSession(asked, plan.resource, read(plan.files[PROPERTIES]))
