@@ -178,5 +178,21 @@ BY_HAND = {
         "loaded function spy is not declared"
     ),
     "SET GLOBAL max_connect_errors = 5": "max_connect_errors was set by hand",
+    "CREATE VIEW shop.every_note AS SELECT note FROM shop.orders": (
+        "definition VIEW shop every_note is not declared"
+    ),
+    "ALTER VIEW shop.open_orders AS SELECT note AS id FROM shop.orders": (
+        "definition VIEW shop open_orders was changed by hand"
+    ),
+    "DROP TRIGGER shop.first": "definition TRIGGER shop first is missing",
+    "CREATE TRIGGER shop.second AFTER UPDATE ON shop.orders FOR EACH ROW SET @x = 2": (
+        "definition TRIGGER shop second is not declared"
+    ),
+    "CREATE PROCEDURE shop.reads() SELECT note FROM shop.orders": (
+        "definition PROCEDURE shop reads is not declared"
+    ),
+    "CREATE FUNCTION shop.counts() RETURNS INT RETURN 1": (
+        "definition FUNCTION shop counts is not declared"
+    ),
 }
 """What somebody does, and what drift says of it."""

@@ -69,7 +69,7 @@ async def test_a_database_with_tables_is_never_dropped(rig: Rig) -> None:
 async def test_a_schema_file_runs_when_it_changed_and_says_where_it_is_wrong(rig: Rig) -> None:
     path = rig.host.placement.project_directory / "schema.sql"
     path.write_text(f"{SCHEMA}\nCREATE TABEL x;\n")
-    with pytest.raises(ServerRefused, match=r"schema\.sql: ERROR 1064 .* at line 6"):
+    with pytest.raises(ServerRefused, match=r"schema\.sql: ERROR 1064 .* at line 8"):
         await apply(rig)
     path.write_text(f"{SCHEMA}\n\\! touch /tmp/watertight-shell\n")
     with pytest.raises(ServerRefused, match=r"(?i)not allowed|sandbox"):

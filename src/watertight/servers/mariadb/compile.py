@@ -25,7 +25,8 @@ from watertight.servers.mariadb.declaration import (
 CONFIGURATION, OPENSSL = "my.cnf", "openssl.cnf"
 DATABASE, SCHEMA, ACCOUNT, GRANT = "database", "schema", "account", "grant"
 PLUGIN, FUNCTION = "plugin", "loaded function"
-KINDS = (PLUGIN, FUNCTION, DATABASE, SCHEMA, ACCOUNT, GRANT)
+RECORD, DEFINITION = "record of definitions", "definition"
+KINDS = (PLUGIN, FUNCTION, DATABASE, SCHEMA, RECORD, DEFINITION, ACCOUNT, GRANT)
 OPERATOR = ("the operator", "localhost")
 """Who comes by the Unix socket as the server's own user, by whatever name that user has here."""
 INTERNAL = ("mariadb.sys", "localhost")

@@ -17,9 +17,10 @@ from watertight.enforcers.resource import (
 from watertight.model.placement import Placement
 from watertight.model.rules import Flaw
 from watertight.model.system import Channel, Resource, System
-from watertight.servers.facts import Fact
+from watertight.servers.facts import Change, Fact
 from watertight.servers.kind import Part, Server, Session, Way
 from watertight.servers.mariadb import compile as wanted
+from watertight.servers.mariadb import definitions
 from watertight.servers.mariadb.declaration import (
     KIND,
     PRIVILEGES,
@@ -74,9 +75,16 @@ class MariaDB(Server):
         """See ``Server``."""
         return wanted.grants_of(system, resource)
 
-    def desired(self, grants: Any, found: frozenset[Fact]) -> frozenset[Fact]:  # noqa: ARG002
+    def desired(self, grants: Any, found: frozenset[Fact]) -> frozenset[Fact]:
         """See ``Server``."""
-        return wanted.facts_of(grants)
+        return wanted.facts_of(grants) | definitions.right(found)
+
+    def told(self, change: Change) -> str:
+        """See ``Server``."""
+        changed = change.found is not None and change.wanted is not None
+        if changed and change.thing.kind == wanted.DEFINITION:
+            return f"{change.thing.name} was changed by hand"
+        return change.what
 
     def client(self, system: System, channel: Channel, client: Client) -> ClientSettings:
         """See ``Server``."""

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,14 +16,17 @@ from watertight.errors import WatertightError
 from watertight.servers.facts import Change, Fact, fact
 from watertight.servers.kind import Part
 from watertight.servers.mariadb import compile as wanted
+from watertight.servers.mariadb import definitions
 from watertight.servers.mariadb.compile import (
     ACCOUNT,
     DATABASE,
+    DEFINITION,
     FUNCTION,
     GRANT,
     INTERNAL,
     OPERATOR,
     PLUGIN,
+    RECORD,
     SCHEMA,
     DatabasePlan,
     identifier,
@@ -70,6 +73,7 @@ LOOK = (
         "'ours', table_name",
         f"information_schema.tables WHERE table_schema = '{OUR_DATABASE}'",
     ),
+    *definitions.LOOK,
 )
 """What is asked: a kind and what tells of it; and where that stands."""
 OURS = f"""\
@@ -92,7 +96,10 @@ class DatabaseSession:
 
     async def facts(self) -> frozenset[Fact]:
         """See the protocol."""
-        found = {made for row in await self._look() for made in self._facts(row)}
+        rows = await self._look()
+        found = {made for row in rows for made in self._facts(row)}
+        if ["ours", definitions.NAME] in rows:
+            found.add(definitions.recorded(await self._rows(definitions.LOOK_AT_RECORD)))
         if self._wanted.schema_file:
             applied = await self._applied(self._wanted.schema_file)
             found |= (
@@ -104,6 +111,8 @@ class DatabaseSession:
         kind, *rest = row
         if kind in (DATABASE, PLUGIN, FUNCTION):
             yield fact(kind, rest)
+        elif kind == DEFINITION:
+            yield definitions.definition(*rest)
         elif kind == ACCOUNT:
             yield self._account(*rest)
         elif kind in ("table", "column"):
@@ -134,15 +143,16 @@ class DatabaseSession:
         if gone:
             statements = [s for change in gone for s in await self._removal(change.thing)]
             await self._do([*statements, "FLUSH PRIVILEGES"])
-        statements = []
-        for change in changes:
-            if not change.removes and change.thing.kind == SCHEMA:
-                await self._do(statements)
-                statements = []
-                await self._run_schema(change.thing.key[0])
-            elif not change.removes:
-                statements += self._making(change)
-        await self._do(statements)
+        comes = [change for change in changes if not change.removes]
+        await self._make(c for c in comes if c.thing.kind == DATABASE)
+        again = [change for change in comes if change.thing.kind == DEFINITION]
+        await self._do([definitions.drop(c.found) for c in again if c.found])
+        if again or any(change.thing.kind in (SCHEMA, RECORD) for change in comes):
+            await self._run_schema()
+        await self._make(c for c in comes if c.thing.kind in (ACCOUNT, GRANT))
+
+    async def _make(self, changes: Iterable[Change]) -> None:
+        await self._do([statement for change in changes for statement in self._making(change)])
 
     async def _removal(self, gone: Fact) -> list[str]:
         key = gone.key
@@ -152,6 +162,8 @@ class DatabaseSession:
         if gone.kind == FUNCTION:
             unloaded = f"DROP FUNCTION IF EXISTS {identifier(key[0])}"
             return [unloaded, _delete("func", ["name"], key)]
+        if gone.kind == DEFINITION:
+            return [definitions.drop(gone)]
         if gone.kind == DATABASE:  # what it holds is somebody's
             where = f"information_schema.tables WHERE table_schema = {literal(key[0])}"
             holds = await self._ask(f"SELECT COUNT(*) FROM {where}")
@@ -235,8 +247,18 @@ class DatabaseSession:
         ran = (await self._ask(f"SELECT sha256 FROM {table}")).strip()
         return ran == _digest(self._text(name)) or bool(ran and not self._host.anew)
 
-    async def _run_schema(self, name: str) -> None:
-        text = self._text(name)
+    async def _run_schema(self) -> None:
+        """Where there is one; then what there is is right. Last it is noted that it ran: who is
+        interrupted before that runs it again."""
+        name, noted = self._wanted.schema_file, []
+        if name:
+            text = self._text(name)
+            await self._run(name, text)
+            values = f"({literal(name)}, {literal(_digest(text))})"
+            noted = [f"REPLACE INTO {OUR_DATABASE}.schema_files VALUES {values}"]
+        await self._do([OURS, *definitions.keep(), *noted])
+
+    async def _run(self, name: str, text: str) -> None:
         try:
             await self._ask(text, f"--database={self._wanted.database}")
         except WatertightError as error:
@@ -246,17 +268,14 @@ class DatabaseSession:
                 "What stands before that line has been done: write the file so that it can run "
                 "again (CREATE … IF NOT EXISTS).",
             ) from error
-        values = f"({literal(name)}, {literal(_digest(text))})"
-        await self._do([OURS, f"REPLACE INTO {OUR_DATABASE}.schema_files VALUES {values}"])
 
     # --- asking --------------------------------------------------------------------------------
 
     async def _look(self, *kinds: str) -> list[list[Any]]:
-        asked = [
-            f"SELECT JSON_ARRAY({what}) FROM {where};"
-            for what, where in LOOK
-            if not kinds or what.split("'")[1] in kinds
-        ]
+        return await self._rows(*(p for p in LOOK if not kinds or p[0].split("'")[1] in kinds))
+
+    async def _rows(self, *places: tuple[str, str]) -> list[list[Any]]:
+        asked = [f"SELECT JSON_ARRAY({what}) FROM {where};" for what, where in places]
         lines = (await self._ask("\n".join(asked))).splitlines()
         return [json.loads(line) for line in lines if line]
 
