@@ -160,6 +160,12 @@ class TestConformance(Conformance):
         }
         return [replace(rig.plan, files=files)]
 
+    async def test_it_answers_however_often_it_is_looked_at(self, rig: Rig) -> None:
+        """With `memory_limit`, it let nobody in after the fifth look, if nothing else happened."""
+        await rig.restart_with({})
+        for _ in range(20):
+            assert await self.drift(rig) == []
+
     async def test_an_operator_without_rights_is_found_and_has_them_back(self, rig: Rig) -> None:
         await rig.restart_with(with_rights(rig.resource)(rig.plan.files))
         assert OTHER_OPERATOR in await self.drift(rig)
