@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from tests.rig import Rig, with_channels
+from tests.rig import Rig
 from tests.servers.postgresql.rig import FILES, as_operator, connect, shop_database
 from tests.servers.postgresql.shop import SCHEMA, SHOP
 from watertight.enforcers.resource import AdminRefused, ServerPlan, ServerRefused
@@ -48,11 +48,6 @@ def declared(rig: Rig, old: str, new: str) -> ServerPlan:
 def schema_file(rig: Rig) -> Path:
     (name,) = FILES
     return rig.host.placement.project_directory / name
-
-
-async def test_a_second_run_changes_nothing(rig: Rig) -> None:
-    assert await apply(rig) == ()
-    assert await drift(rig) == []
 
 
 async def test_what_is_declared_works_and_nothing_else(rig: Rig) -> None:
@@ -168,16 +163,6 @@ async def test_a_changed_schema_file_runs_once(rig: Rig) -> None:
         session.execute("SELECT FROM returns")
 
 
-async def test_new_certificates_are_served_and_no_session_is_lost(rig: Rig) -> None:
-    with connect(rig, "orders") as session:
-        await rig.keeper.rotate_issuer()
-        rig.deliver()
-        await rig.enforcer.rotate(rig.plan, rig.host)
-        session.execute("SELECT FROM orders")
-        with connect(rig, "orders") as another:
-            another.execute("SELECT FROM orders")
-
-
 async def test_a_key_that_does_not_fit_is_refused_and_the_old_pair_stays(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,26 +179,6 @@ async def test_a_key_that_does_not_fit_is_refused_and_the_old_pair_stays(
     finally:
         key.write_bytes(right)
     await rig.enforcer.rotate(rig.plan, rig.host)
-
-
-async def test_revocation_cuts_every_session_at_once(rig: Rig) -> None:
-    left = rig.compile(with_channels(rig.system, "billing", "migrator"))
-    with (
-        connect(rig, "orders") as one,
-        connect(rig, "orders") as two,
-        connect(rig, "billing") as other,
-    ):
-        assert await rig.enforcer.revoke(left, rig.host, "orders") == 2
-        for session in (one, two):
-            with pytest.raises(psycopg.OperationalError):
-                session.execute("SELECT FROM orders")
-        other.execute("SELECT FROM customers")
-    with pytest.raises(psycopg.OperationalError):
-        connect(rig, "orders")
-    assert await rig.enforcer.revoke(left, rig.host, "orders") == 0
-    await apply(rig)
-    with connect(rig, "orders") as back:
-        back.execute("SELECT FROM orders")
 
 
 async def test_a_killed_server_comes_back_with_what_it_kept(rig: Rig) -> None:

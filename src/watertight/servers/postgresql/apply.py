@@ -4,10 +4,12 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from watertight.enforcers.contract import Applied
 from watertight.enforcers.resource import ServerHost, ServerPlan
 from watertight.errors import WatertightError
+from watertight.servers.converge import DOES_NOT_RUN, file_drift
 from watertight.servers.postgresql.admin import (
     POLL_SECONDS,
     NotLetIn,
@@ -20,7 +22,6 @@ from watertight.servers.postgresql.converge import (
     converge,
     differences,
     end_sessions,
-    file_differences,
 )
 from watertight.servers.postgresql.initialise import initialise, refuse_root
 from watertight.servers.postgresql.reload import reload
@@ -67,10 +68,9 @@ def _version(text: str) -> str:
 
 async def drift(plan: ServerPlan, host: ServerHost) -> Sequence[str]:
     """See ``ResourceEnforcer.drift``."""
-    directory = host.placement.server_directory(plan.resource)
-    lines = file_differences(dict(files_of(plan, host)), directory)
+    lines = file_drift(replace(plan, files=files_of(plan, host)), host)
     if not await host.running():
-        return [*lines, "the server does not run"]
+        return [*lines, DOES_NOT_RUN]
     return [*lines, *await differences(plan, host)]
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import psycopg
 from psycopg import errors
@@ -333,16 +332,3 @@ async def end_sessions(connection: Connection, role: str) -> set[int]:
         "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [role]
     )
     return {int(pid) for pid, _ in await ended.fetchall()}
-
-
-def file_differences(files: dict[str, str], directory: Path) -> list[str]:
-    """Which configuration files are not as they should be."""
-    lines = []
-    for name, text in files.items():
-        try:
-            same = (directory / name).read_text() == text
-        except OSError:
-            same = False
-        if not same:
-            lines.append(f"{name}: not as compiled")
-    return lines
