@@ -3,13 +3,12 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.rig import Rig, running_server, with_channels
+from tests.rig import Rig, running_server
 from tests.servers.kafka.clients import Connected, serials, working
 from tests.servers.kafka.shop import SHOP
 from watertight.enforcers.resource import (
@@ -20,10 +19,9 @@ from watertight.enforcers.resource import (
     ServerRefused,
 )
 from watertight.model.load import load_text
-from watertight.servers.facts import Fact
-from watertight.servers.kafka.attacks.requests import fetch, find
+from watertight.servers.kafka.attacks.requests import find
 from watertight.servers.kafka.compile import NODE, PROPERTIES, keystore
-from watertight.servers.kafka.facts import ACL, TOPIC
+from watertight.servers.kafka.facts import ACL
 from watertight.servers.kafka.operator import (
     BROKER_CONFIG,
     SET,
@@ -64,11 +62,6 @@ async def drift(rig: Rig) -> list[str]:
 
 async def apply(rig: Rig) -> tuple[str, ...]:
     return (await rig.enforcer.apply(rig.plan, rig.host)).changed
-
-
-async def test_a_second_run_changes_nothing(rig: Rig) -> None:
-    assert await apply(rig) == ()
-    assert await drift(rig) == []
 
 
 async def test_what_is_declared_works(rig: Rig) -> None:
@@ -118,19 +111,6 @@ async def test_a_topic_with_messages_is_never_deleted(rig: Rig) -> None:
     async with asyncio.timeout(60):
         while await drift(rig):  # noqa: ASYNC110  the broker reads a log
             await asyncio.sleep(0.05)
-
-
-async def test_fewer_partitions_are_a_refusal_at_their_line(rig: Rig) -> None:
-    fewer = frozenset(
-        Fact(f.kind, f.key, tuple((k, "1" if k == "partitions" else v) for k, v in f.value))
-        if f.kind == TOPIC
-        else f
-        for f in rig.plan.grants.facts
-    )
-    plan = replace(rig.plan, grants=replace(rig.plan.grants, facts=fewer))
-    with pytest.raises(ServerRefused, match=r"watertight\.yaml:\d+:\d+: .*topic orders\.placed"):
-        await rig.enforcer.apply(plan, rig.host)
-    assert await drift(rig) == []
 
 
 async def test_every_key_is_replaced_under_load_and_nothing_is_lost(rig: Rig) -> None:
@@ -251,20 +231,6 @@ async def test_a_file_that_is_no_certificate_is_not_taken(rig: Rig) -> None:
             await asked.alter(BROKER_CONFIG, NODE, elsewhere)
     with Connected(rig, "orders") as orders:
         assert orders.publish("orders.placed", b"still") == 0
-
-
-async def test_a_revoked_service_may_do_nothing_in_the_session_that_it_has(rig: Rig) -> None:
-    left = rig.compile(with_channels(rig.system, "orders-eu", "billing", "mailer", "lobby"))
-    with Connected(rig, "orders") as orders:
-        assert orders.publish("orders.placed", b"before") == 0
-        await rig.enforcer.revoke(left, rig.host, "orders")
-        assert orders.publish("orders.placed", b"after") == UNAUTHORIZED_TOPIC
-        assert orders.ask(fetch("customers")) == UNAUTHORIZED_TOPIC
-        assert orders.ask(find("orders")) == UNAUTHORIZED_GROUP
-    await rig.enforcer.apply(left, rig.host)
-    await apply(rig)
-    with Connected(rig, "orders") as back:
-        assert back.publish("orders.placed", b"back") == 0
 
 
 @pytest.mark.slow
