@@ -38,8 +38,8 @@ from watertight.model.system import Resource, System
 DAY_SECONDS = 86_400
 BRIEF_SECONDS = 6
 """How long the SVID lives whose session is taken up again after its end."""
-FRESH_SECONDS = 0.05
-"""Between two sessions of who keeps one fresh."""
+FRESH_SECONDS, LAST_SECONDS = 0.3, 0.05
+"""Between two sessions of who keeps one fresh; and between the last ten, which count."""
 RESUMPTIONS = 12
 """A server of several threads may have a ticket's key in one of them only: of 12 tries at Kafka on
 Java 17, 4 were taken."""
@@ -278,10 +278,10 @@ async def _kept_fresh(
     A server that remembers few sessions (MariaDB 128) forgets an old one while a proof goes on, but
     not the newest. Returns the last that was held; those before it are closed.
     """
-    while time.monotonic() < until - FRESH_SECONDS:
+    while (left := until - time.monotonic()) > LAST_SECONDS:
         try:
             again = await enter(arena, dialect, login, hello, earlier=held)
-        except (Closed, TimeoutError):
+        except (Absent, Closed, TimeoutError):
             break
         if not again.tls.session_reused:
             await again.close()
@@ -289,7 +289,7 @@ async def _kept_fresh(
         await held.close()
         held = again
         with idle():
-            await asyncio.sleep(FRESH_SECONDS)
+            await asyncio.sleep(FRESH_SECONDS if left > 10 * LAST_SECONDS else LAST_SECONDS)
     return held
 
 
