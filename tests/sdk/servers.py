@@ -225,10 +225,13 @@ tls_version tlsv1.3
 
 
 @asynccontextmanager
-async def mariadb(world: World) -> AsyncIterator[Running]:
-    """A server ``store`` with the database ``shop`` and the account ``orders``."""
+async def mariadb(world: World, credentials: Path | None = None) -> AsyncIterator[Running]:
+    """A server ``store`` with the database ``shop`` and the account ``orders``.
+
+    ``credentials``: a directory with those of another name.
+    """
     directory, port = directory_for(world.base, "mariadb", world.owner), free_port()
-    credentials, data = world.credentials("store"), directory / "data"
+    credentials, data = credentials or world.credentials("store"), directory / "data"
     (directory / "my.cnf").write_text(f"""
 [mysqld]
 datadir = {data}
@@ -245,8 +248,8 @@ skip_name_resolve = ON
     (directory / "init.sql").write_text("""
 CREATE DATABASE IF NOT EXISTS shop;
 CREATE USER IF NOT EXISTS orders@'127.0.0.1' REQUIRE X509;
-CREATE USER IF NOT EXISTS admin@localhost IDENTIFIED BY 'admin';
-GRANT RELOAD ON *.* TO admin@localhost;
+GRANT ALL ON *.* TO admin@localhost IDENTIFIED BY 'admin' WITH GRANT OPTION;
+GRANT ALL ON *.* TO admin@'127.0.0.1' IDENTIFIED BY 'admin' REQUIRE SSL WITH GRANT OPTION;
 GRANT ALL ON shop.* TO orders@'127.0.0.1';
 """)
     (directory / "init.sql").chmod(0o644)

@@ -76,6 +76,13 @@ class DatabasePlan:
     share_bytes: int
     """Memory that all sessions of one service may take together."""
     accounts: tuple[Account, ...]
+    host: str = CLIENT_HOST
+    """Whence the accounts come."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether we run the server, and all of it is ours to judge."""
+        return self.host == CLIENT_HOST
 
 
 def subject(system: System, service: str) -> str:
@@ -98,7 +105,8 @@ def grants_of(system: System, resource: Resource) -> DatabasePlan:
     ordered = tuple(sorted(accounts, key=lambda a: a.name))
     rest = resource.limits.memory_bytes * 3 // 4 - SHARED_BYTES
     share = max(rest // max(1, len(ordered)), SMALLEST_SHARE_BYTES)
-    return DatabasePlan(wanted.database, wanted.schema_file, share, ordered)
+    host = ANYWHERE if resource.external else CLIENT_HOST
+    return DatabasePlan(wanted.database, wanted.schema_file, share, ordered, host)
 
 
 def doors(system: System, resource: Resource) -> Mapping[str, int]:
@@ -187,15 +195,14 @@ def secure(papers: tuple[str, ...]) -> str:
 
 def facts_of(plan: DatabasePlan) -> frozenset[Fact]:
     """All that must be so."""
-    found = {
-        fact(DATABASE, [plan.database]),
-        fact(ACCOUNT, OPERATOR, plugin="unix_socket"),
-        fact(ACCOUNT, INTERNAL, plugin="mysql_native_password", account_locked=True),
-    }
-    if plan.schema_file:
+    found = {fact(DATABASE, [plan.database])}
+    if plan.ours:
+        found.add(fact(ACCOUNT, OPERATOR, plugin="unix_socket"))
+        found.add(fact(ACCOUNT, INTERNAL, plugin="mysql_native_password", account_locked=True))
+    if plan.ours and plan.schema_file:
         found.add(fact(SCHEMA, [plan.schema_file], applied=True))
     for account in plan.accounts:
-        who = (account.name, CLIENT_HOST)
+        who = (account.name, plan.host)
         found.add(
             fact(
                 ACCOUNT,
@@ -220,7 +227,7 @@ def privileges(words: set[str]) -> str:
     return ", ".join(sorted(words))
 
 
-def account_statements(account: Account, host: str = CLIENT_HOST) -> Iterator[str]:
+def account_statements(account: Account, host: str) -> Iterator[str]:
     """Makes the account, or an account of that name what it must be."""
     name = who((account.name, host))
     papers = (
@@ -270,8 +277,7 @@ def render(system: System, resource: Resource) -> Mapping[str, str]:
     for one in sorted(facts_of(plan)):
         if one.kind == GRANT:
             words = set(dict(one.value)["privileges"].split(", "))
-            key = (one.key[0], ANYWHERE, *one.key[2:])
-            statements.append(table_statement("GRANT", key, words))
+            statements.append(table_statement("GRANT", one.key, words))
     return {
         CONFIGURATION: "[mariadbd]\n" + secure(papers),
         OPENSSL: f"# OPENSSL_CONF of the server's environment names this file.\n{NO_TICKETS}",

@@ -49,6 +49,8 @@ class MariaDB(Server):
     facts = wanted.KINDS
     keeps = frozenset({wanted.DATABASE})
     remedy = "Look at the server's log; take away by hand what stands in the way."
+    unfit_remedy = "Have its administrator take it away, or rename it."
+    admin_form = "mysql://USER@HOST:3306?ca=FILE"
 
     def check(self, system: System, resource: Resource) -> Iterable[Flaw]:
         """See ``Server``."""
@@ -77,7 +79,8 @@ class MariaDB(Server):
 
     def desired(self, grants: Any, found: frozenset[Fact]) -> frozenset[Fact]:
         """See ``Server``."""
-        return wanted.facts_of(grants) | definitions.right(found)
+        facts = wanted.facts_of(grants)
+        return facts | definitions.right(found) if grants.ours else facts
 
     def told(self, change: Change) -> str:
         """See ``Server``."""
@@ -131,6 +134,16 @@ class MariaDB(Server):
         if greeting[:1] != b"\x0a":
             raise ConnectionError(f"it greets with {greeting[:60]!r}")
         writer.write(SSL_REQUEST)
+
+    async def grant(
+        self, system: System, resource: Resource, admin: str, *, dry_run: bool = False
+    ) -> tuple[str, ...]:
+        """See ``GrantsElsewhere``. ``admin``: see ``elsewhere.FORM``."""
+        from watertight.servers.converge import grant
+        from watertight.servers.mariadb.elsewhere import session
+
+        async with session(system, resource, admin) as theirs:
+            return await grant(self, system, resource, theirs, dry_run=dry_run)
 
     def probes(self, system: System) -> Iterable[Probe]:
         """See ``Server``."""

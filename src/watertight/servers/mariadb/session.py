@@ -5,7 +5,6 @@
 import asyncio
 import contextlib
 import hashlib
-import json
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,20 +14,18 @@ from watertight.enforcers.resource import ServerHost, ServerPlan, ServerRefused
 from watertight.errors import WatertightError
 from watertight.servers.facts import Change, Fact, fact
 from watertight.servers.kind import Part
+from watertight.servers.mariadb import accounts, definitions
 from watertight.servers.mariadb import compile as wanted
-from watertight.servers.mariadb import definitions
+from watertight.servers.mariadb.accounts import Accounts, delete
 from watertight.servers.mariadb.compile import (
     ACCOUNT,
     DATABASE,
     DEFINITION,
     FUNCTION,
     GRANT,
-    INTERNAL,
-    OPERATOR,
     PLUGIN,
     RECORD,
     SCHEMA,
-    DatabasePlan,
     identifier,
     literal,
     who,
@@ -39,29 +36,15 @@ CLIENT = "mariadb"
 WAIT = "SET lock_wait_timeout = 20"
 """A service that leaves a transaction open makes us fail, not hang."""
 READY_SECONDS, KILL_SECONDS, POLL_SECONDS = 30.0, 10.0, 0.02
-NOT_COMPARED = {"password_last_changed", "version_id"}
 _NOT_YET = "ERROR 2002"
 """The client's own: nobody listens on the socket (CR_CONNECTION_ERROR)."""
-ROWS = {
-    "database": ("db", ("User", "Host", "Db")),
-    "routine": ("procs_priv", ("User", "Host", "Db", "Routine_name", "Routine_type")),
-    "role": ("roles_mapping", ("User", "Host", "Role")),
-    "proxy": ("proxies_priv", ("User", "Host", "Proxied_user", "Proxied_host")),
-}
-"""Grants that no declaration makes: the table of the server's own that holds each, and its key."""
 _SYSTEM = ", ".join(map(literal, wanted.SYSTEM_DATABASES))
 LOOK = (
     (
         "'database', schema_name",
         f"information_schema.schemata WHERE schema_name NOT IN ({_SYSTEM})",
     ),
-    ("'account', User, Host, Priv", "mysql.global_priv"),
-    ("'table', User, Host, Db, Table_name, '', Table_priv", "mysql.tables_priv"),
-    ("'column', User, Host, Db, Table_name, Column_name, Column_priv", "mysql.columns_priv"),
-    *(
-        (f"'row', '{kind}', {', '.join(key)}", f"mysql.{table}")
-        for kind, (table, key) in ROWS.items()
-    ),
+    *accounts.LOOK,
     ("'plugin', plugin_name", "information_schema.plugins WHERE plugin_library IS NOT NULL"),
     ("'plugin', name", "mysql.plugin"),
     ("'loaded function', name", "mysql.func"),
@@ -83,12 +66,12 @@ CREATE TABLE IF NOT EXISTS {OUR_DATABASE}.schema_files
 """
 
 
-class DatabaseSession:
+class DatabaseSession(Accounts):
     """Implements :class:`~watertight.servers.kind.Session`."""
 
     def __init__(self, plan: ServerPlan, host: ServerHost) -> None:
+        super().__init__(plan.grants, host.user)
         self._plan, self._host = plan, host
-        self._wanted: DatabasePlan = plan.grants
 
     async def stale(self) -> Sequence[str]:
         """See the protocol: variables that somebody has set (their origin is SQL)."""
@@ -99,7 +82,7 @@ class DatabaseSession:
         rows = await self._look()
         found = {made for row in rows for made in self._facts(row)}
         if ["ours", definitions.NAME] in rows:
-            found.add(definitions.recorded(await self._rows(definitions.LOOK_AT_RECORD)))
+            found.add(definitions.recorded(await self.rows(definitions.LOOK_AT_RECORD)))
         if self._wanted.schema_file:
             applied = await self._applied(self._wanted.schema_file)
             found |= (
@@ -113,118 +96,66 @@ class DatabaseSession:
             yield fact(kind, rest)
         elif kind == DEFINITION:
             yield definitions.definition(*rest)
-        elif kind == ACCOUNT:
-            yield self._account(*rest)
-        elif kind in ("table", "column"):
-            *key, words = rest
-            born = (*key[:4], words) == (*INTERNAL, "mysql", "global_priv", "Select,Delete")
-            if words and not born:
-                yield fact(GRANT, (*key[:2], kind, *key[2:]), privileges=_words(words))
-        elif kind == "row":
-            what, *key = rest
-            mine = what == "proxy" and (key[0], key[1]) == (self._host.user, OPERATOR[1])
-            if not mine:
-                yield fact(GRANT, (*key[:2], what, *key[2:]))
-
-    def _account(self, user: str, host: str, said: Any) -> Fact:
-        priv = json.loads(said) if isinstance(said, str) else dict(said)
-        told = {name: value for name, value in priv.items() if value and name not in NOT_COMPARED}
-        if not any(told.get("auth_or", ())):  # `[{}]`: no other way than the one that stands first
-            told.pop("auth_or", None)
-        key = (user, host)
-        if key == (self._host.user, OPERATOR[1]):
-            key = OPERATOR
-            told.pop("access", None)
-        return fact(ACCOUNT, key, **told)
+        else:
+            yield from self.of_account(row)
 
     async def execute(self, changes: Sequence[Change]) -> None:
         """See the protocol."""
         gone = [change for change in changes if change.removes]
         if gone:
             statements = [s for change in gone for s in await self._removal(change.thing)]
-            await self._do([*statements, "FLUSH PRIVILEGES"])
+            await self.do([*statements, "FLUSH PRIVILEGES"])
         comes = [change for change in changes if not change.removes]
         await self._make(c for c in comes if c.thing.kind == DATABASE)
         again = [change for change in comes if change.thing.kind == DEFINITION]
-        await self._do([definitions.drop(c.found) for c in again if c.found])
+        await self.do([definitions.drop(c.found) for c in again if c.found])
         if again or any(change.thing.kind in (SCHEMA, RECORD) for change in comes):
             await self._run_schema()
         await self._make(c for c in comes if c.thing.kind in (ACCOUNT, GRANT))
 
     async def _make(self, changes: Iterable[Change]) -> None:
-        await self._do([statement for change in changes for statement in self._making(change)])
+        await self.do([statement for change in changes for statement in self._making(change)])
 
     async def _removal(self, gone: Fact) -> list[str]:
         key = gone.key
         if gone.kind == PLUGIN:
             unloaded = f"UNINSTALL PLUGIN IF EXISTS {identifier(key[0])}"
-            return [unloaded, _delete("plugin", ["name"], key)]
+            return [unloaded, delete("plugin", ["name"], key)]
         if gone.kind == FUNCTION:
             unloaded = f"DROP FUNCTION IF EXISTS {identifier(key[0])}"
-            return [unloaded, _delete("func", ["name"], key)]
+            return [unloaded, delete("func", ["name"], key)]
         if gone.kind == DEFINITION:
             return [definitions.drop(gone)]
         if gone.kind == DATABASE:  # what it holds is somebody's
             where = f"information_schema.tables WHERE table_schema = {literal(key[0])}"
-            holds = await self._ask(f"SELECT COUNT(*) FROM {where}")
+            holds = await self.ask(f"SELECT COUNT(*) FROM {where}")
             return [f"DROP DATABASE {identifier(key[0])}"] if holds.strip() == "0" else []
-        if gone.kind == ACCOUNT:
-            return [_delete("global_priv", ("User", "Host"), key)]
-        if gone.kind == GRANT and key[2] in ROWS:
-            table, columns = ROWS[key[2]]
-            return [_delete(table, columns, (*key[:2], *key[3:]))]
-        if gone.kind == GRANT and self._is_ours(key):
-            return [wanted.table_statement("REVOKE", key, _said(gone)), *self._columns_of(key)]
-        return [_delete(t, ("User", "Host"), key[:2]) for t in ("tables_priv", "columns_priv")]
-
-    def _columns_of(self, key: tuple[str, ...]) -> list[str]:
-        """Grants on columns, again: what is revoked of a table is revoked of its columns, too."""
-        return [
-            wanted.table_statement("GRANT", one.key, _said(one))
-            for one in sorted(wanted.facts_of(self._wanted))
-            if one.kind == GRANT and one.key[2] == "column" and key[2] == "table"
-            if (*one.key[:2], *one.key[3:5]) == (*key[:2], *key[3:5])
-        ]
-
-    def _is_ours(self, key: tuple[str, ...]) -> bool:
-        return key[1] == CLIENT_HOST and any(a.name == key[0] for a in self._wanted.accounts)
+        return self.taken(gone)
 
     def _making(self, change: Change) -> list[str]:
         made = change.thing
         if made.kind == DATABASE:
             return [f"CREATE DATABASE IF NOT EXISTS {identifier(made.key[0])}"]
-        if made.kind == GRANT:
-            has = _said(change.found) if change.found else set()
-            wants = _said(made)
-            ways = (("REVOKE", has - wants), ("GRANT", wants - has))
-            statements = [wanted.table_statement(w, made.key, words) for w, words in ways if words]
-            return statements + (self._columns_of(made.key) if has - wants else [])
-        if made.key == OPERATOR:
-            me = who((self._host.user, OPERATOR[1]))
-            return [f"ALTER USER {me} IDENTIFIED VIA unix_socket"]
-        if made.key == INTERNAL:
-            return [f"ALTER USER {who(INTERNAL)} IDENTIFIED VIA mysql_native_password ACCOUNT LOCK"]
-        [account] = [a for a in self._wanted.accounts if a.name == made.key[0]]
-        return list(wanted.account_statements(account))
+        return self.made(change)
 
     async def take(self, _part: Part) -> None:
         """See the protocol: certificate, key and roots are read again; all sessions go on."""
-        await self._ask("FLUSH SSL")
+        await self.ask("FLUSH SSL")
 
     async def kick(self, service: str) -> int:
         """See the protocol."""
         theirs = f"information_schema.processlist WHERE user = {literal(service)}"
         count = f"SELECT COUNT(*) FROM {theirs}"
         ended = int(
-            await self._ask(f"{count}; DROP USER IF EXISTS {who((service, CLIENT_HOST))}") or 0
+            await self.ask(f"{count}; DROP USER IF EXISTS {who((service, CLIENT_HOST))}") or 0
         )
         deadline = time.monotonic() + KILL_SECONDS
-        while left := (await self._ask(f"SELECT id FROM {theirs}")).split():
+        while left := (await self.ask(f"SELECT id FROM {theirs}")).split():
             if time.monotonic() > deadline:
                 raise WatertightError(f"{self._plan.resource}: {len(left)} sessions do not end.")
             for number in left:
                 with contextlib.suppress(WatertightError):  # it has ended by itself
-                    await self._ask(f"KILL {int(number)}")
+                    await self.ask(f"KILL {int(number)}")
             await asyncio.sleep(POLL_SECONDS)
         return ended
 
@@ -244,7 +175,7 @@ class DatabaseSession:
         if not await self._look("ours"):
             return False
         table = f"{OUR_DATABASE}.schema_files WHERE name = {literal(name)}"
-        ran = (await self._ask(f"SELECT sha256 FROM {table}")).strip()
+        ran = (await self.ask(f"SELECT sha256 FROM {table}")).strip()
         return ran == _digest(self._text(name)) or bool(ran and not self._host.anew)
 
     async def _run_schema(self) -> None:
@@ -256,11 +187,11 @@ class DatabaseSession:
             await self._run(name, text)
             values = f"({literal(name)}, {literal(_digest(text))})"
             noted = [f"REPLACE INTO {OUR_DATABASE}.schema_files VALUES {values}"]
-        await self._do([OURS, *definitions.keep(), *noted])
+        await self.do([OURS, *definitions.keep(), *noted])
 
     async def _run(self, name: str, text: str) -> None:
         try:
-            await self._ask(text, f"--database={self._wanted.database}")
+            await self.ask(text, f"--database={self._wanted.database}")
         except WatertightError as error:
             raise ServerRefused(
                 self._plan.at,
@@ -272,18 +203,10 @@ class DatabaseSession:
     # --- asking --------------------------------------------------------------------------------
 
     async def _look(self, *kinds: str) -> list[list[Any]]:
-        return await self._rows(*(p for p in LOOK if not kinds or p[0].split("'")[1] in kinds))
+        return await self.rows(*(p for p in LOOK if not kinds or p[0].split("'")[1] in kinds))
 
-    async def _rows(self, *places: tuple[str, str]) -> list[list[Any]]:
-        asked = [f"SELECT JSON_ARRAY({what}) FROM {where};" for what, where in places]
-        lines = (await self._ask("\n".join(asked))).splitlines()
-        return [json.loads(line) for line in lines if line]
-
-    async def _do(self, statements: Sequence[str]) -> None:
-        if statements:
-            await self._ask("".join(f"{statement};\n" for statement in statements))
-
-    async def _ask(self, sql: str, *options: str) -> str:
+    async def ask(self, sql: str, *options: str) -> str:
+        """See ``Accounts``."""
         return await ask(self._plan, self._host, sql, *options)
 
 
@@ -319,25 +242,6 @@ async def session(plan: ServerPlan, host: ServerHost) -> AsyncIterator[DatabaseS
                 raise
         await asyncio.sleep(POLL_SECONDS)
     yield DatabaseSession(plan, host)
-
-
-def _delete(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
-    pairs = zip(columns, key, strict=True)
-    return f"DELETE FROM mysql.{table} WHERE " + " AND ".join(
-        f"{column} = {literal(value)}" for column, value in pairs
-    )
-
-
-_OTHERWISE = {"Grant": "grant option", "Delete versioning rows": "delete history"}
-"""What the server's tables call a privilege → what SQL does."""
-
-
-def _words(column: str) -> str:
-    return wanted.privileges({_OTHERWISE.get(w, w.lower()) for w in column.split(",")})
-
-
-def _said(one: Fact) -> set[str]:
-    return set(dict(one.value)["privileges"].split(", "))
 
 
 def _digest(text: str) -> str:
