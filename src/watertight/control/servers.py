@@ -144,9 +144,11 @@ class Servers:
             and self.in_force[name].plan != server.plan
             and not self._keeper.is_revoked(name)
         ]
-        return sum(
-            await _all_of(enforcer_of(s.plan).revoke(s.plan, self.host(s), service) for s in had)
-        )
+        return sum(await _all_of(self._revoke(server, service) for server in had))
+
+    async def _revoke(self, server: Server, service: str) -> int:
+        async with self._turns.setdefault(server.plan.resource, asyncio.Lock()):
+            return await enforcer_of(server.plan).revoke(server.plan, self.host(server), service)
 
     async def drift(self, wanted: Mapping[str, Server]) -> Mapping[str, tuple[str, ...]]:
         """What differs now from what each server that runs is ``wanted`` to be.
@@ -290,9 +292,10 @@ class Servers:
         owner = layout.owner_of_app(name)
 
         async def rotate() -> None:
-            server = self.in_force.get(name)
-            if server is not None:
-                await enforcer_of(server.plan).rotate(server.plan, self.host(server))
+            async with self._turns.setdefault(name, asyncio.Lock()):  # not while it starts again
+                server = self.in_force.get(name)
+                if server is not None:
+                    await enforcer_of(server.plan).rotate(server.plan, self.host(server))
 
         return FileDelivery(
             self._keeper,
