@@ -86,7 +86,7 @@ async def test_what_is_changed_by_hand_is_found_and_taken_back(rig: Rig) -> None
         await asked.create_topic("spy", 1, {})
         await asked.alter(TOPIC_CONFIG, "invoices", [("retention.ms", SET, "1")])
         await asked.alter_quota((("user", "orders"),), {"consumer_byte_rate": None})
-        await asked.alter_quota((("user", None),), {"request_percentage": 1.0})
+        await asked.alter_quota((("user", None),), {"consumer_byte_rate": 1e9})
         await asked.alter(BROKER_CONFIG, NODE, [("log.roll.ms", SET, "3600000")])
         await asked.alter(BROKER_CONFIG, "", [("message.max.bytes", SET, "99")])
     async with asyncio.timeout(60):

@@ -152,9 +152,9 @@ class BrokerSession:
 
         What does not come is for the engine to say.
         """
-        wanted = {change.wanted for change in changes if change.wanted is not None}
-        gone = {change.found for change in changes if change.found is not None}
-        gone -= {c.found for c in changes if c.removes and c.thing.kind == TOPIC} - {None}
+        coming = [change for change in changes if not _may_stay(change)]
+        wanted = {change.wanted for change in coming} - {None}
+        gone = {change.found for change in coming} - {None}
         deadline = asyncio.get_running_loop().time() + SEEN_SECONDS
         while asyncio.get_running_loop().time() < deadline:
             found = await self.facts()
@@ -205,6 +205,12 @@ class BrokerSession:
                 raise BrokerRefused(f"{self._resource} does not forget what {service} may do")
             await asyncio.sleep(POLL_SECONDS)
         return 0
+
+
+def _may_stay(change: Change) -> bool:
+    """A topic that holds messages is not deleted, and none loses partitions."""
+    had, wanted = (_values(one).get(PARTITIONS, "0") for one in (change.found, change.wanted))
+    return change.thing.kind == TOPIC and int(had) > int(wanted)
 
 
 def _values(one: Fact | None) -> dict[str, str]:
