@@ -1,16 +1,12 @@
 """What each service may do, and everything near it that it may not."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
-from weakref import WeakKeyDictionary
 
-from watertight.attack.arena import Arena
-from watertight.attack.login import Dialect, Login
-from watertight.attack.probe import Observation, Probe
-from watertight.attack.session import Act, attacked, used
+from watertight.attack.login import Login
+from watertight.attack.probe import Probe
+from watertight.attack.session import Act, attacked, few, used
 from watertight.servers.kafka.attacks import requests as ask
 from watertight.servers.kafka.attacks.dialect import (
     GROUPS,
@@ -42,25 +38,16 @@ class Caller:
         """A probe that must be refused, tried within the caller's own session."""
         act = asks(tried) if isinstance(tried, Request) else tried
         channel = self.login.channel
-        return MAKE.attack(identifier, channel, attempt, _few, attacked, self, act)
+        return MAKE.attack(
+            identifier, channel, attempt, few, attacked, self.dialect, self.login, act
+        )
 
     def use(self, identifier: str, attempt: str, tried: Request) -> Probe:
         """A probe that must be served."""
         channel = self.login.channel
-        return MAKE.use(identifier, channel, attempt, _few, used, self, asks(tried))
-
-
-AT_ONCE = 4
-"""Sessions of one caller: its connections are limited, and its own program needs them."""
-_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]]
-_gates = WeakKeyDictionary()
-_Tried: TypeAlias = Callable[[Arena, Dialect, Login, Act], Awaitable[Observation]]
-
-
-async def _few(arena: Arena, tried: _Tried, caller: Caller, act: Act) -> Observation:
-    gates = _gates.setdefault(asyncio.get_running_loop(), {})
-    async with gates.setdefault(caller.login.channel, asyncio.Semaphore(AT_ONCE)):
-        return await tried(arena, caller.dialect, caller.login, act)
+        return MAKE.use(
+            identifier, channel, attempt, few, used, self.dialect, self.login, asks(tried)
+        )
 
 
 def uses(caller: Caller) -> Iterator[Probe]:

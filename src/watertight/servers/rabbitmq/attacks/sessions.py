@@ -1,15 +1,11 @@
 """What is tried within a session of the right caller."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TypeAlias
-from weakref import WeakKeyDictionary
 
-from watertight.attack.arena import Arena
-from watertight.attack.login import Dialect, Login
+from watertight.attack.login import Login
 from watertight.attack.probe import Observation, Outcome, Probe, not_run
-from watertight.attack.session import Act, attacked, used
+from watertight.attack.session import Act, attacked, few, used
 from watertight.attack.wire import Wire
 from watertight.servers.rabbitmq.attacks.dialect import (
     ACCESS_REFUSED,
@@ -39,25 +35,14 @@ class Caller:
     def attack(self, identifier: str, attempt: str, tried: Act) -> Probe:
         """A probe that must be refused, tried within the caller's own session."""
         channel = self.login.channel
-        return MAKE.attack(identifier, channel, attempt, _few, attacked, self, tried)
+        return MAKE.attack(
+            identifier, channel, attempt, few, attacked, self.dialect, self.login, tried
+        )
 
     def use(self, identifier: str, attempt: str, tried: Act) -> Probe:
         """A probe that must be served."""
         channel = self.login.channel
-        return MAKE.use(identifier, channel, attempt, _few, used, self, tried)
-
-
-AT_ONCE = 4
-"""Sessions of one caller: its connections are limited, and its own program needs them."""
-_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Semaphore]]
-_gates = WeakKeyDictionary()
-_Tried: TypeAlias = Callable[[Arena, Dialect, Login, Act], Awaitable[Observation]]
-
-
-async def _few(arena: Arena, tried: _Tried, caller: Caller, act: Act) -> Observation:
-    gates = _gates.setdefault(asyncio.get_running_loop(), {})
-    async with gates.setdefault(caller.login.channel, asyncio.Semaphore(AT_ONCE)):
-        return await tried(arena, caller.dialect, caller.login, act)
+        return MAKE.use(identifier, channel, attempt, few, used, self.dialect, self.login, tried)
 
 
 def asks(request: bytes, answer: tuple[int, int]) -> Act:
