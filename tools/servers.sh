@@ -3,6 +3,7 @@
 # Debian's packages would start a server each: not on this machine, whose ports are its owner's.
 set -euo pipefail
 "$(dirname "$0")/kafka/fetch.sh"
+"$(dirname "$0")/../src/watertight/servers/mongodb/guard/build.sh"
 missing=()
 have() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || compgen -G "$2" >/dev/null; }
 have postgres '/usr/lib/postgresql/*/bin/postgres' || missing+=(postgresql)

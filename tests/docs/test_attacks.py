@@ -12,6 +12,7 @@ from tests.dataplane.attacks.shop import SHOP
 from tests.docs.test_links import REPOSITORY
 from tests.servers.kafka.shop import SHOP as EVENTS
 from tests.servers.mariadb.shop import SHOP as STORE
+from tests.servers.mongodb.shop import SHOP as DOCUMENTS
 from tests.servers.mosquitto.shop import SHOP as FIELD
 from tests.servers.nats.test_shared import SHARED
 from tests.servers.postgresql.shop import SHOP as ORDERS
@@ -38,12 +39,14 @@ SECTIONS = {
     "MariaDB": "mariadb",
     "Kafka": "kafka",
     "Mosquitto": "mosquitto",
+    "MongoDB": "mongodb",
 }
 SYSTEMS = (
     load_file(REPOSITORY / "examples" / "shop" / "watertight.yaml"),
     load_text(JOBS.replace("{port}", "5671")),
     load_text(EVENTS.replace("{port}", "9093")),
     load_text(FIELD.replace("{port}", "8883")),
+    load_text(DOCUMENTS.replace("{port}", "27017")),
     load_text(ORDERS.replace("{port}", "5432")),
     load_text(STORE.replace("{port}", "3306")),
     load_text(SHARED.replace("{port}", "4222")),
