@@ -5,7 +5,7 @@ import pytest
 from tests.servers.mariadb.shop import SHOP
 from watertight.model import codes
 from watertight.model.load import load_text
-from watertight.servers.mariadb.declaration import Grant, granted
+from watertight.servers.mariadb.declaration import Grant, stated
 from watertight.servers.mariadb.server import MariaDB
 
 SHOP_3306 = SHOP.replace("{port}", "3306")
@@ -35,7 +35,7 @@ def test_nothing_is_wrong_with_the_shop_but_that_the_lobby_may_do_nothing() -> N
         ("database: shop", "database: shop, connections: 60", "Write `connections: 114`"),
         (RIGHT, "tables: {orders: [drop]}", "is not a privilege here"),
         (RIGHT, "tables: {orders: [Select]}", "select"),
-        (RIGHT, "tables: {orders: []}", "does not say what is granted"),
+        (RIGHT, "tables: {orders: []}", "does not say what is stated"),
         (RIGHT, "tables: {orders: [select, select]}", "stands here already"),
         (RIGHT, "tables: {orders: {select: [id, id]}}", "stands here already"),
         (RIGHT, "tables: {orders: {delete: [id]}}", "is not a privilege here"),
@@ -51,7 +51,7 @@ def test_what_cannot_be_is_said(old: str, new: str, said: str) -> None:
 def test_what_is_granted() -> None:
     channel = load_text(SHOP.replace("{port}", "3306")).channel("billing", "store")
     assert channel is not None
-    assert granted(channel) == (
+    assert stated(channel) == (
         Grant("bills", "insert"),
         Grant("bills", "select"),
         Grant("orders", "select", "id"),

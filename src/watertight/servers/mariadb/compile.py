@@ -19,7 +19,7 @@ from watertight.servers.mariadb.declaration import (
     Grant,
     channel_keys,
     declared,
-    granted,
+    stated,
 )
 
 CONFIGURATION, OPENSSL = "my.cnf", "openssl.cnf"
@@ -99,7 +99,7 @@ def grants_of(system: System, resource: Resource) -> DatabasePlan:
     """See :meth:`~watertight.servers.kind.Server.grants`."""
     wanted = declared(resource)
     accounts = (
-        Account(c.source, subject(system, c.source), channel_keys(c).connections, granted(c))
+        Account(c.source, subject(system, c.source), channel_keys(c).connections, stated(c))
         for c in system.incoming(resource.name)
     )
     ordered = tuple(sorted(accounts, key=lambda a: a.name))

@@ -40,7 +40,7 @@ DOOR_SHARE = 2
 """How many connections a service's door lets through for each session that it may have: some have
 not logged in yet, or are just ending."""
 PRIVILEGES = ("select", "insert", "update", "delete")
-"""What may be granted. No DDL: tables are the schema file's; whoever made one could give it a
+"""What may be stated. No DDL: tables are the schema file's; whoever made one could give it a
 trigger or a view that runs as its definer."""
 COLUMN_PRIVILEGES = ("select", "insert", "update")
 _NAME = re.compile(r"[A-Za-z_][\w$-]*", re.ASCII)
@@ -99,7 +99,7 @@ def _privileges(value: Any) -> Privileges:
     if not isinstance(value, list | dict) or not value:
         raise Malformed(
             codes.RESOURCE_GRANT,
-            f"{quoted(value)} does not say what is granted.",
+            f"{quoted(value)} does not say what is stated.",
             "Write a list of privileges, or privilege → list of columns.",
         )
     found: list[tuple[str, str]] = []
@@ -177,7 +177,7 @@ def channel_keys(channel: Channel) -> GrantKeys:
     return GrantKeys.model_validate(dict(channel.options))
 
 
-def granted(channel: Channel) -> tuple[Grant, ...]:
+def stated(channel: Channel) -> tuple[Grant, ...]:
     """Everything that the channel grants, in order. Raises as :func:`channel_keys`."""
     tables = channel_keys(channel).tables
     return tuple(sorted(Grant(t, *one) for t, privileges in tables.items() for one in privileges))

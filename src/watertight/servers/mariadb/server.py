@@ -28,7 +28,7 @@ from watertight.servers.mariadb.declaration import (
     GrantKeys,
     check,
     declared,
-    granted,
+    stated,
 )
 
 SSL_REQUEST = bytes.fromhex("20000001008a0800000000012d") + bytes(23)
@@ -66,7 +66,7 @@ class MariaDB(Server):
         privilege = action.lower()
         if privilege not in PRIVILEGES:
             raise ValueError(action)
-        fitting = [g for g in granted(channel) if (g.privilege, g.table) == (privilege, thing)]
+        fitting = [g for g in stated(channel) if (g.privilege, g.table) == (privilege, thing)]
         return ", ".join(map(str, fitting)) or None
 
     def files(self, system: System, resource: Resource, placement: Placement) -> Mapping[str, str]:  # noqa: ARG002

@@ -19,7 +19,7 @@ from watertight.servers.kafka.attacks.dialect import (
     sees_only,
 )
 from watertight.servers.kafka.attacks.requests import STRANGER, Request
-from watertight.servers.kafka.declaration import Broker, Grants, own_name
+from watertight.servers.kafka.declaration import Broker, Grants
 
 NODE = "1"
 INTERNAL = ("__consumer_offsets", "__transaction_state")
@@ -121,7 +121,7 @@ def _groups(caller: Caller, declared: Broker, others: tuple[str, ...]) -> Iterat
     """A group that another service reads in: who joins it is given what is not his, who commits
     for it makes the other miss messages, or read them again."""
     own = caller.login.service
-    listed = sees_only(ask.ALL_GROUPS, GROUPS, partial(own_name, own))
+    listed = sees_only(ask.ALL_GROUPS, GROUPS, partial(_is_of, own))
     yield caller.attack("grants.list-groups", "the names of all groups", listed)
     topic = next(iter(caller.granted.consume or declared.topics), STRANGER)
     for group in (*others, f"{own}-{STRANGER}", STRANGER):
@@ -140,7 +140,7 @@ def _groups(caller: Caller, declared: Broker, others: tuple[str, ...]) -> Iterat
 def _transactions(caller: Caller, declared: Broker, others: tuple[str, ...]) -> Iterator[Probe]:
     """A transactional id of another's: whoever takes it fences the other out."""
     own = caller.login.service
-    listed = sees_only(ask.ALL_TRANSACTIONS, TRANSACTIONS, partial(own_name, own))
+    listed = sees_only(ask.ALL_TRANSACTIONS, TRANSACTIONS, partial(_is_of, own))
     yield caller.attack("grants.list-transactions", "the ids of all transactions", listed)
     topic = next(iter(caller.granted.publish or declared.topics), STRANGER)
     names = (*others, f"{own}-{STRANGER}", STRANGER)
@@ -148,3 +148,8 @@ def _transactions(caller: Caller, declared: Broker, others: tuple[str, ...]) -> 
         tried = ask.of_transaction(name, topic, own)
         what = f"the transactional id {name}, {' or '.join(tried)}"
         yield caller.attack("grants.transaction", what, asks_all(tried))
+
+
+def _is_of(service: str, name: str) -> bool:
+    """Whether a group or a transactional id is the service's, or is below its name."""
+    return name.partition(".")[0] == service

@@ -16,7 +16,7 @@ from watertight.servers.mariadb.declaration import (
     PRIVILEGES,
     Grant,
     declared,
-    granted,
+    stated,
 )
 
 DENIED = frozenset({1044, 1045, 1095, 1142, 1143, 1148, 1227, 1290, 1370, 1410, 1577, 4166})
@@ -45,7 +45,7 @@ class Caller:
     def granted(self) -> tuple[Grant, ...]:
         """What the channel grants."""
         channel = self.system.channel(self.login.service, self.login.resource.name)
-        return granted(channel) if channel else ()
+        return stated(channel) if channel else ()
 
     def attack(self, identifier: str, attempt: str, act: Act) -> Probe:
         """A probe that must be refused, within the caller's own session."""
