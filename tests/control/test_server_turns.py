@@ -1,7 +1,7 @@
-"""One thing at a time happens to a server: it is applied, rotated, or somebody is cut off there."""
+"""One thing at a time: a server is applied, rotated, caught up with, or somebody is cut off."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -45,6 +45,13 @@ class Enforcer:
         async with self.doing("revoke"):
             return 1
 
+    async def catch_up(self, *_: object) -> Sequence[str]:
+        async with self.doing("catch up"):
+            return ()
+
+    async def waiting(self, *_: object) -> Sequence[str]:
+        return ()
+
 
 class Host:
     async def outlived(self) -> bool:
@@ -60,9 +67,10 @@ def server(grants: object) -> Server:
     return Server(ServerPlan("db", "some", 1, {}, grants, NOWHERE), ServerProcess(("/x",)))
 
 
-async def test_a_renewal_and_a_revocation_wait_for_an_apply(
+async def test_a_renewal_and_a_revocation_wait_for_an_apply_and_what_comes_late_for_all(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """What is granted late is not left out because a renewal has the server's turn."""
     enforcer, hooks = Enforcer(), list[Any]()
 
     def delivery(*given: Any) -> Delivery:
@@ -79,6 +87,8 @@ async def test_a_renewal_and_a_revocation_wait_for_an_apply(
     less = ServersWanted(System("shop"), {"db": server("b")}, {})
     await asyncio.gather(ours.apply(wanted), rotate(), ours.revoke(less, "orders"))
     assert sorted(enforcer.done) == ["apply", "apply", "revoke", "rotate"]
+    await asyncio.gather(rotate(), ours.catch_up())
+    assert enforcer.done[4:] == ["rotate", "catch up"]
 
 
 class Delivery:

@@ -91,7 +91,7 @@ class Servers:
         self._deliveries: dict[str, FileDelivery] = {}
         self._changed = asyncio.Event()
         self._turns: dict[str, asyncio.Lock] = {}
-        """Resource → held by whoever changes what its server grants."""
+        """Resource → held by whoever changes its server, or what that grants."""
 
     async def apply(
         self,
@@ -123,7 +123,7 @@ class Servers:
     ) -> None:
         name = server.plan.resource
         host, enforcer = self.host(server, anew=anew), enforcer_of(server.plan)
-        async with self._turns.setdefault(name, asyncio.Lock()):
+        async with self._lock_of(name):
             if await host.outlived():
                 await host.stop()
             applied = await enforcer.apply(server.plan, host)
@@ -147,7 +147,7 @@ class Servers:
         return sum(await _all_of(self._revoke(server, service) for server in had))
 
     async def _revoke(self, server: Server, service: str) -> int:
-        async with self._turns.setdefault(server.plan.resource, asyncio.Lock()):
+        async with self._lock_of(server.plan.resource):
             return await enforcer_of(server.plan).revoke(server.plan, self.host(server), service)
 
     async def drift(self, wanted: Mapping[str, Server]) -> Mapping[str, tuple[str, ...]]:
@@ -171,9 +171,11 @@ class Servers:
         """Grants what could not be granted before the programs of services had started."""
 
         async def grant(server: Server) -> None:
-            enforcer = enforcer_of(server.plan)
-            async with self._turn(server) as ours:
-                if ours and isinstance(enforcer, Waits):
+            enforcer, name = enforcer_of(server.plan), server.plan.resource
+            if not isinstance(enforcer, Waits):
+                return
+            async with self._lock_of(name):  # a rotation may hold it now, for a moment
+                if self.in_force.get(name) is server:
                     await enforcer.catch_up(server.plan, self.host(server))
 
         for server in list(self.in_force.values()):
@@ -242,12 +244,16 @@ class Servers:
     @asynccontextmanager
     async def _turn(self, server: Server) -> AsyncIterator[bool]:
         """See ``Turn``: an apply waits for its end, and it for none."""
-        lock = self._turns.setdefault(server.plan.resource, asyncio.Lock())
+        lock = self._lock_of(server.plan.resource)
         if lock.locked() or self.in_force.get(server.plan.resource) is not server:
             yield False
             return
         async with lock:
             yield True
+
+    def _lock_of(self, resource: str) -> asyncio.Lock:
+        """Applies, rotations and revocations wait for it, in the order in which they came."""
+        return self._turns.setdefault(resource, asyncio.Lock())
 
     async def _keep_current(self) -> None:
         """What fails is tried again."""
@@ -292,8 +298,8 @@ class Servers:
         owner = layout.owner_of_app(name)
 
         async def rotate() -> None:
-            async with self._turns.setdefault(name, asyncio.Lock()):  # not while it starts again
-                server = self.in_force.get(name)
+            async with self._lock_of(name):
+                server = self.in_force.get(name)  # an apply may have ended while we waited
                 if server is not None:
                     await enforcer_of(server.plan).rotate(server.plan, self.host(server))
 
