@@ -1,7 +1,8 @@
 """A control process that dies between two effects: ``… -m tests.control.dying FILE NEXT DIES``.
 
 Takes FILE's system up or over, has NEXT's content applied in its place, and is killed before the
-effect number DIES of that; 0: once it has answered, after it has printed how many there were. An
+effect number DIES of that; 0: once it has answered, after it has printed the number of the first
+effect that a user may notice (a configuration that is handed over), and how many there were. An
 effect is whatever changes something outside this process: a file below the project or the run
 directory, a request to a pod's init or the nursery, a program that is started, a configuration
 that is handed to a proxy.
@@ -39,6 +40,8 @@ class Effects:
         self._begun = False
         self._noted: tuple[Path, ...] = ()
         self.count = 0
+        self.seen_from = 0
+        """The first that whoever uses the system may notice: those before make directories."""
 
     def begin(self, *below: Path) -> None:
         """From now on; of files, only those in these directories."""
@@ -77,6 +80,7 @@ def watched(effects: Effects) -> None:
 
     def handed(self: XDSServer, workload: str, resources: Sequence[Resource]) -> None:
         effects.one()
+        effects.seen_from = effects.seen_from or effects.count
         hand(self, workload, resources)
 
     Pod.ask, XDSServer.set_resources = asked, handed  # type: ignore[method-assign]
@@ -91,7 +95,7 @@ async def main(file: Path, following: Path, dies: int) -> None:
     def apply(layout: Layout) -> None:
         with contextlib.suppress(WatertightError):
             AdminClient(layout.run / ADMIN_SOCKET).post("/apply", {})
-        print(effects.count, flush=True)
+        print(effects.seen_from, effects.count, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def sealed(layout: Layout) -> None:
