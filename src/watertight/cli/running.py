@@ -40,11 +40,13 @@ from watertight.enforcers.registry import resource_enforcers
 from watertight.enforcers.resource import Forgets
 from watertight.model.diff import Change, awaiting_restart, compare
 from watertight.model.findings import Finding
+from watertight.model.placement import Placement
 from watertight.model.system import System
 from watertight.model.units import counted
 from watertight.runtime.files import STATE_DIRECTORY
 from watertight.runtime.layout import Layout
 from watertight.runtime.logs import LogFollower
+from watertight.runtime.runs import run_directory
 
 SIGNS = {"+": "green", "-": "red", "~": "yellow"}
 
@@ -64,6 +66,18 @@ def _forgotten(before: System | None, after: System) -> Iterator[Change]:
     for enforcer in resource_enforcers().values():
         if before is not None and isinstance(enforcer, Forgets):
             yield from enforcer.forgotten(before, after)
+
+
+def _consequences(file: Path, after: System) -> Iterator[Change]:
+    """What `apply` would start anew, and which data it would leave behind."""
+    project = find_declaration(file).resolve().parent
+    before = Store(project / STATE_DIRECTORY).current()
+    if before is None:
+        return
+    from watertight.control.consequences import left_behind, told_otherwise  # noqa: PLC0415
+
+    yield from told_otherwise(before, after, Placement(run_directory(project), project))
+    yield from left_behind(before, after)
 
 
 def _drift(file: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -94,11 +108,13 @@ def _say_what_waits(waiting: dict[str, list[str]]) -> None:
 def plan(file: FileArgument = DEFAULT_FILE, *, output: OutputOption = Output.TEXT) -> None:
     """Show what applying the declaration would change: channels and grants gained and lost.
 
-    Also what differs in the running servers from what is in force, as a `schema` file that was
-    edited. It warns of what is not on this machine, for which `apply` refuses it here.
+    Also the programs that are started anew since what they are told of others changes, and data
+    that stays behind under another name; and what differs in the running servers from what is in
+    force, as a `schema` file that was edited. It warns of what is not on this machine, for which
+    `apply` refuses it here.
     """
     system, changes, awaiting = _changes(file, load_checked)
-    changes = (*changes, *awaiting.values())
+    changes = (*changes, *_consequences(file, system), *awaiting.values())
     drift, waiting = _drift(file)
     absent = absent_here(system, file)
     print_findings(absent, stderr)
