@@ -8,7 +8,7 @@ PAUSE_SECONDS = 3
 
 while True:
     with connected() as database, database.cursor() as cursor:
-        cursor.execute("SELECT COUNT(number), COALESCE(SUM(worth), 0) FROM returns")
+        cursor.execute("SELECT COUNT(number), COALESCE(SUM(worth), 0) FROM worth")
         count, worth = cursor.fetchone()
     if count:
         print(f"refunds: {worth} for {count} returns", flush=True)

@@ -3,3 +3,4 @@ CREATE TABLE IF NOT EXISTS returns (
   worth DECIMAL(10, 2) NOT NULL,
   why TEXT NOT NULL
 );
+CREATE OR REPLACE VIEW worth AS SELECT number, worth FROM returns;

@@ -100,7 +100,7 @@ LIVE = (
     Weakening(
         "whole tables for columns",
         ("GRANT SELECT, INSERT, UPDATE ON shop.orders TO billing@127.0.0.1",),
-        frozenset({"grants.columns", "grants.insert"}),
+        frozenset({"grants.columns", "grants.handler", "grants.insert", "grants.select"}),
         frozenset({"grants.delete"}),
         BILLING,
     ),

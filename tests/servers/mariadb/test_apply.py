@@ -1,5 +1,6 @@
 """A real server becomes what is declared, stays it, and says what it is not."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,6 +10,7 @@ from tests.rig import Rig, running_server
 from tests.servers.mariadb.shop import FILES, SCHEMA, SHOP
 from watertight.attack.login import Login, LoginRefused, as_itself
 from watertight.attack.tls import TLSWire
+from watertight.attack.wire import Closed
 from watertight.enforcers.resource import ServerRefused
 from watertight.servers.mariadb import session
 from watertight.servers.mariadb.attacks.dialect import DIALECT, Answer, Session
@@ -48,11 +50,11 @@ async def said(rig: Rig, service: str, sql: str) -> Answer:
 
 async def test_what_is_declared_works_and_nothing_else(rig: Rig) -> None:
     assert not (await said(rig, "orders", "INSERT INTO shop.orders VALUES (1, 7, 'x')")).code
-    read = await said(rig, "billing", "SELECT id, total FROM shop.orders")
+    read = await said(rig, "billing", "SELECT id, total FROM shop.totals")
     assert read.rows == (("1", "7"),)
     large = "x" * 15_000_000
     assert (await said(rig, "orders", f"SELECT LENGTH('{large}')")).rows == (("15000000",),)
-    assert (await said(rig, "billing", "SELECT note FROM shop.orders")).code == 1143
+    assert (await said(rig, "billing", "SELECT note FROM shop.orders")).code == 1142
     assert (await said(rig, "lobby", "SELECT 1 FROM shop.orders")).code == 1142
     assert (await said(rig, "orders", "SELECT id FROM shop.open_orders")).rows == (("1",),)
 
@@ -69,7 +71,7 @@ async def test_a_database_with_tables_is_never_dropped(rig: Rig) -> None:
 async def test_a_schema_file_runs_when_it_changed_and_says_where_it_is_wrong(rig: Rig) -> None:
     path = rig.host.placement.project_directory / "schema.sql"
     path.write_text(f"{SCHEMA}\nCREATE TABEL x;\n")
-    with pytest.raises(ServerRefused, match=r"schema\.sql: ERROR 1064 .* at line 8"):
+    with pytest.raises(ServerRefused, match=r"schema\.sql: ERROR 1064 .* at line 9"):
         await apply(rig)
     path.write_text(f"{SCHEMA}\n\\! touch /tmp/watertight-shell\n")
     with pytest.raises(ServerRefused, match=r"(?i)not allowed|sandbox"):
@@ -113,6 +115,48 @@ async def test_a_password_that_a_service_gives_itself_is_taken_away(rig: Rig) ->
     assert any("authentication_string" in line for line in await drift(rig))
     await apply(rig)
     await (await connected(rig, "orders")).close()
+
+
+@pytest.mark.parametrize(
+    "xid", ["'kept'", "'a''b','c'", "'a','b',7", "X'00ff',X'0a'", "'x'';DROP USER lobby;--'"]
+)
+async def test_a_prepared_transaction_is_rolled_back_whatever_it_is_called(
+    rig: Rig, xid: str
+) -> None:
+    wire = await connected(rig, "billing")
+    for statement in (f"XA START {xid}", f"XA END {xid}", f"XA PREPARE {xid}"):
+        assert not (await Session(wire).query(statement)).code
+    await wire.close()
+    async with asyncio.timeout(60):
+        while await ask(rig.plan, rig.host, "XA RECOVER"):
+            await session.roll_back_detached(rig.plan, rig.host)
+    assert await drift(rig) == []
+
+
+async def test_a_revoked_service_leaves_no_session_and_no_prepared_transaction(rig: Rig) -> None:
+    """Also where one is in a regular expression, which heeds no KILL."""
+    left = rig.compile(rig.system.without_identities(frozenset({"billing"})))
+    prepares = Session(await connected(rig, "billing"))
+    works = Session(await connected(rig, "billing"))
+    for statement in (
+        *("XA START 'kept'", "INSERT INTO shop.bills (id) VALUES (8)", "XA END 'kept'"),
+        "XA PREPARE 'kept'",
+    ):
+        assert not (await prepares.query(statement)).code
+    slow = (
+        "SELECT LENGTH(REGEXP_REPLACE(REPEAT(CONCAT(REPEAT('a', 20), '!b'), 500), '(a+)+c|b', ''))"
+    )
+    working = asyncio.ensure_future(works.query(slow))
+    await asyncio.sleep(0.5)
+    try:
+        assert await rig.enforcer.revoke(left, rig.host, "billing") == 2
+        with pytest.raises(Closed):
+            await working
+        assert await ask(rig.plan, rig.host, "XA RECOVER") == ""
+        found = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'billing'"
+        assert (await ask(rig.plan, rig.host, found)).strip() == "0"
+    finally:
+        await apply(rig)
 
 
 async def test_the_servers_file_names_no_secret(rig: Rig) -> None:

@@ -80,8 +80,8 @@ async def test_an_administrator_grants_what_channels_say_and_touches_nothing_els
 ) -> None:
     wanted = {
         *(f"account {name} % is missing" for name in ("orders", "billing", "lobby")),
-        "grant billing % column shop orders id is missing",
         "grant billing % column shop orders total is missing",
+        "grant billing % table shop totals is missing",
         "grant billing % table shop bills is missing",
         "grant orders % table shop open_orders is missing",
         "grant orders % table shop orders is missing",

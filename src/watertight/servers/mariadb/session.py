@@ -5,6 +5,7 @@
 import asyncio
 import contextlib
 import hashlib
+import re
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -35,7 +36,8 @@ from watertight.servers.mariadb.declaration import CLIENT_HOST, OUR_DATABASE
 CLIENT = "mariadb"
 WAIT = "SET lock_wait_timeout = 20"
 """A service that leaves a transaction open makes us fail, not hang."""
-READY_SECONDS, KILL_SECONDS, POLL_SECONDS = 30.0, 10.0, 0.02
+READY_SECONDS, KILL_SECONDS, POLL_SECONDS = 30.0, 3.0, 0.02
+_HEX = re.compile(r"X'[0-9A-Fa-f]*'(,X'[0-9A-Fa-f]*')?(,[0-9]+)?")
 _NOT_YET = "ERROR 2002"
 """The client's own: nobody listens on the socket (CR_CONNECTION_ERROR)."""
 _SYSTEM = ", ".join(map(literal, wanted.SYSTEM_DATABASES))
@@ -151,12 +153,16 @@ class DatabaseSession(Accounts):
         )
         deadline = time.monotonic() + KILL_SECONDS
         while left := (await self.ask(f"SELECT id FROM {theirs}")).split():
-            if time.monotonic() > deadline:
-                raise WatertightError(f"{self._plan.resource}: {len(left)} sessions do not end.")
+            if time.monotonic() > deadline:  # a regular expression heeds no KILL, for hours
+                await self._host.stop()
+                await self._host.start()
+                await until_up(self._plan, self._host)
+                break
             for number in left:
                 with contextlib.suppress(WatertightError):  # it has ended by itself
                     await self.ask(f"KILL {int(number)}")
             await asyncio.sleep(POLL_SECONDS)
+        await roll_back_detached(self._plan, self._host)
         return ended
 
     # --- the schema file -----------------------------------------------------------------------
@@ -229,9 +235,32 @@ async def ask(plan: ServerPlan, host: ServerHost, sql: str, *options: str) -> st
     return done.output
 
 
-@asynccontextmanager
-async def session(plan: ServerPlan, host: ServerHost) -> AsyncIterator[DatabaseSession]:
-    """The server, also one that has just been started."""
+async def roll_back_detached(plan: ServerPlan, host: ServerHost) -> None:
+    """Ends prepared transactions whose session has ended.
+
+    Each holds its locks for ever, also of a service that was revoked meanwhile, and any service may
+    commit it: no privilege closes that.
+    """
+    for line in (await ask(plan, host, "XA RECOVER FORMAT='SQL'")).splitlines():
+        with contextlib.suppress(WatertightError):  # of a session that is there: it may go on
+            await ask(plan, host, f"XA ROLLBACK {xid_of(line)}")
+
+
+def xid_of(line: str) -> str:
+    """A transaction's identifier, which a service has chosen, as SQL that holds nothing else. Pure.
+
+    ``line``: format, two lengths and, of printable characters, the identifier in quotes, within
+    which quotes are not escaped; of others it is hexadecimal already.
+    """
+    number, first, second, said = line.split("\t", 3)
+    if _HEX.fullmatch(said):
+        return said
+    parts = said[1:][: int(first)], said[1 + int(first) + len("','") :][: int(second)]
+    return ", ".join([*(f"X'{part.encode().hex()}'" for part in parts), str(int(number))])
+
+
+async def until_up(plan: ServerPlan, host: ServerHost) -> None:
+    """Returns once the server answers. Raises WatertightError."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
@@ -241,6 +270,12 @@ async def session(plan: ServerPlan, host: ServerHost) -> AsyncIterator[DatabaseS
             if not str(error).startswith(_NOT_YET) or time.monotonic() > deadline:
                 raise
         await asyncio.sleep(POLL_SECONDS)
+
+
+@asynccontextmanager
+async def session(plan: ServerPlan, host: ServerHost) -> AsyncIterator[DatabaseSession]:
+    """The server, also one that has just been started."""
+    await until_up(plan, host)
     yield DatabaseSession(plan, host)
 
 

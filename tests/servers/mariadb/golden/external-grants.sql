@@ -14,8 +14,8 @@ ALTER USER 'orders'@'%' IDENTIFIED VIA mysql_native_password USING '' REQUIRE SU
 REVOKE ALL PRIVILEGES ON *.* FROM 'orders'@'%';
 REVOKE GRANT OPTION ON *.* FROM 'orders'@'%';
 SET DEFAULT ROLE NONE FOR 'orders'@'%';
-GRANT SELECT (`id`) ON `shop`.`orders` TO 'billing'@'%';
-GRANT SELECT (`total`), UPDATE (`total`) ON `shop`.`orders` TO 'billing'@'%';
+GRANT UPDATE (`total`) ON `shop`.`orders` TO 'billing'@'%';
 GRANT INSERT, SELECT ON `shop`.`bills` TO 'billing'@'%';
+GRANT SELECT ON `shop`.`totals` TO 'billing'@'%';
 GRANT SELECT ON `shop`.`open_orders` TO 'orders'@'%';
 GRANT DELETE, INSERT, SELECT, UPDATE ON `shop`.`orders` TO 'orders'@'%';

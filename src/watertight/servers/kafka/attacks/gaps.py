@@ -16,6 +16,11 @@ WRITER = (
     "with it, and who reads it must not take it from there"
 )
 
+GROUPS = (
+    "memory by ever new consumer groups below one's own name, with large metadata: it ends the "
+    "broker, which is started again"
+)
+
 
 def gaps(system: System) -> Iterator[Gap]:
     """For each broker that we run."""
@@ -23,6 +28,7 @@ def gaps(system: System) -> Iterator[Gap]:
         if resource.kind != KIND or resource.external:
             continue
         yield Gap(KIND, f"anyone -> {resource.name}", CLUSTER)
+        yield Gap(KIND, f"anyone -> {resource.name}", GROUPS)
         seen: set[str] = set()
         for channel in system.incoming(resource.name):
             published = set(grants(channel).publish)

@@ -38,6 +38,10 @@ NUMBER = 65_021
 EXPIRED_SECONDS = 2.2
 """A message that may be received for one second is not, after two: the broker counts whole ones."""
 TRIES = 8
+SUBSCRIPTIONS = (
+    "memory by many thousands of deep subscriptions, which Mosquitto does not bound: it ends the "
+    "broker, which is started again with what was saved within the last minute"
+)
 ONE_IDENTITY = (
     "what a service's own program does meanwhile: the broker lets one session of a name in, which "
     "these probes take over for moments; the program connects again, and loses nothing"
@@ -382,6 +386,7 @@ def gaps(system: System) -> Iterator[Gap]:
     for resource in system.resources.values():
         if resource.kind == KIND and not resource.external:
             yield Gap(KIND, f"anyone -> {resource.name}", ONE_IDENTITY)
+            yield Gap(KIND, f"anyone -> {resource.name}", SUBSCRIPTIONS)
 
 
 def covered(patterns: Sequence[str], asked: str) -> bool:
