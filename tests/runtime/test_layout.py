@@ -12,13 +12,15 @@ from tests.runtime.programs import idler, server, system_of
 from watertight.model.system import Channel, System
 from watertight.runtime.capabilities import HostCapabilities, Isolation
 from watertight.runtime.files import UntrustedDirectoryError, own_directory
-from watertight.runtime.layout import SocketPathTooLongError, lay_out
+from watertight.runtime.layout import SocketPathTooLongError, lay_out, look
 from watertight.runtime.lock import AlreadyRunningError, only_one
 from watertight.runtime.uids import (
     BLOCK,
     BrokenUserRecordError,
     TooManyUsersError,
-    allocate,
+    Users,
+    allotted,
+    keep,
 )
 
 ORDINARY = HostCapabilities(Isolation.USER_NAMESPACES)
@@ -100,6 +102,29 @@ def test_a_socket_that_cannot_be_bound_is_told_beforehand(home: Path) -> None:
     system = System("t.internal", services, channels=(Channel(*names),))
     with pytest.raises(SocketPathTooLongError, match=r"takes 107.*shorter service names"):
         lay_out(home / "project/watertight.yaml", system, ORDINARY, base=home / "r")
+
+
+def allocate(record: Path, system: str, workloads: list[str]) -> Users:
+    users = allotted(record, system, workloads)
+    keep(record, users)
+    return users
+
+
+def test_to_look_makes_nothing(home: Path) -> None:
+    """Also not in a system that runs: a declaration that is refused leaves no trace."""
+    look(home / "project/watertight.yaml", SYSTEM, ORDINARY, base=home / "r")
+    assert not (home / "r").exists()
+    assert not (home / "project/.watertight").exists()
+    users = allotted(home / "users.json", "/a", ["orders"])
+    assert not (home / "users.json").exists()
+    assert users.app("orders").uid > users.proxies
+
+
+def test_what_somebody_else_prepared_is_not_looked_into(home: Path) -> None:
+    (home / "r").mkdir()
+    (home / "r").chmod(0o777)
+    with pytest.raises(UntrustedDirectoryError, match="others may write in it"):
+        look(home / "project/watertight.yaml", SYSTEM, ORDINARY, base=home / "r")
 
 
 def test_users_are_stable_and_never_given_away(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from watertight.model.findings import Finding, Severity
 from watertight.model.nearest import did_you_mean
 from watertight.model.system import Position, System
 from watertight.runtime.capabilities import detect
-from watertight.runtime.layout import Layout, lay_out
+from watertight.runtime.layout import Layout, look
 from watertight.runtime.pods import Machine, pod_specs
 from watertight.runtime.supervisor import Supervisor
 from watertight.verify.arena import LiveArena
@@ -128,7 +128,7 @@ async def attack(  # noqa: PLR0913 - each is an option of the command
     status = client.get("/status")
     revoked = frozenset(s["name"] for s in status["services"] if s["revoked"])
     system = declared.without_identities(revoked)
-    layout = lay_out(declaration, declared, detect())
+    layout = look(declaration, declared, detect())
     supervisor = Supervisor(layout)
     await supervisor.adopt(pod_specs(declared, layout, Machine.here(envoy_binary())))
     roots = client.get("/bundle")["roots"].encode()

@@ -38,7 +38,7 @@ from watertight.model.placement import Placement
 from watertight.model.system import GATEWAY, System
 from watertight.model.units import counted
 from watertight.runtime.files import write_atomically
-from watertight.runtime.layout import Layout, lay_out
+from watertight.runtime.layout import Layout, look, prepare
 from watertight.runtime.pod_spec import PROXY, PodSpec
 from watertight.runtime.pods import Machine, pod_specs
 from watertight.runtime.supervisor import Supervisor
@@ -65,6 +65,7 @@ class _Wanted:
     declared: System
     effective: System
     """Without the channels of revoked identities."""
+    layout: Layout
     specs: Mapping[str, PodSpec]
     plan: EnvoyPlan
     servers: ServersWanted
@@ -307,16 +308,15 @@ class ControlPlane:
             self.supervisor.prepare()
         key_sets = await self._fetch_keys(declared)
         require_keys(declared, key_sets)
-        layout = lay_out(self.layout.declaration, declared, self.layout.capabilities)
-        self.layout = self.supervisor.layout = layout
+        layout = look(self.layout.declaration, declared, self.layout.capabilities)
+        placement = replace(layout.placement, svid_ttl_seconds=self._svid_ttl_seconds)
         effective = declared.without_identities(self.revoked)
-        servers = want(effective, self.placement)
-        self._compiled = compile_envoy(
-            effective, self.placement, key_sets.keys, before=self._compiled
-        )
+        servers = want(effective, placement)
+        self._compiled = compile_envoy(effective, placement, key_sets.keys, before=self._compiled)
         return _Wanted(
             declared,
             effective,
+            layout,
             pod_specs(declared, layout, self._machine, servers.in_pods),
             self._compiled,
             servers,
@@ -330,6 +330,8 @@ class ControlPlane:
 
         The apps may still be starting then: whether they do is no matter of what is in force.
         """
+        prepare(wanted.layout, wanted.declared)
+        self.layout = self.supervisor.layout = wanted.layout
         lost = self.supervisor.lost()
         added = [name for name in wanted.specs if name not in self._specs or name in lost]
         certificate, self.secrets.certificate = self.secrets.certificate, wanted.certificate

@@ -31,15 +31,23 @@ def own_directory(path: Path, mode: int = 0o700) -> Path:
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode):
-            raise UntrustedDirectoryError(path, "it is not a directory") from None
-        if found.st_uid != os.geteuid():
-            raise UntrustedDirectoryError(path, f"it belongs to user {found.st_uid}") from None
-        if stat.S_IMODE(found.st_mode) & 0o022:
-            raise UntrustedDirectoryError(path, "others may write in it") from None
+        require_own(path)
     path.chmod(mode)
     return path
+
+
+def require_own(path: Path) -> None:
+    """Raises :class:`UntrustedDirectoryError` if it is there, and no directory of ours alone."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise UntrustedDirectoryError(path, "it is not a directory")
+    if found.st_uid != os.geteuid():
+        raise UntrustedDirectoryError(path, f"it belongs to user {found.st_uid}")
+    if stat.S_IMODE(found.st_mode) & 0o022:
+        raise UntrustedDirectoryError(path, "others may write in it")
 
 
 def own_state(project: Path) -> Path:

@@ -17,15 +17,18 @@ from watertight.model.system import GATEWAY, System
 from watertight.runtime.capabilities import HostCapabilities, Isolation
 from watertight.runtime.cgroups import Cgroups
 from watertight.runtime.files import (
+    STATE_DIRECTORY,
     given_directory,
     own_directory,
     own_state,
+    require_own,
     write_atomically,
 )
-from watertight.runtime.runs import LINK, run_base, run_directory
-from watertight.runtime.uids import Users, allocate
+from watertight.runtime.runs import LINK, run_directory
+from watertight.runtime.uids import Users, allotted, keep
 
 LONGEST_SOCKET_PATH = 107
+USERS = "users.json"
 
 
 class SocketPathTooLongError(WatertightError):
@@ -115,30 +118,45 @@ class Layout:
         return tuple(self.users.app(service)) if self.users else None  # type: ignore[return-value]
 
 
-def lay_out(
+def look(
     declaration: Path,
     system: System,
     capabilities: HostCapabilities,
     *,
     base: Path | None = None,
 ) -> Layout:
-    """Makes the directories for ``system``; existing ones are taken if they are ours.
+    """Where everything of ``system`` lies, or will; makes nothing.
 
-    Raises :class:`UntrustedDirectoryError`, :class:`SocketPathTooLongError`.
+    Raises :class:`UntrustedDirectoryError`, :class:`SocketPathTooLongError`, and what
+    :func:`~.uids.allotted` raises.
     """
     declaration = declaration.resolve()
-    state = own_state(declaration.parent)
-    for name in ("logs", "data", "evidence"):
-        own_directory(state / name)
+    state = declaration.parent / STATE_DIRECTORY
     users = None
     if capabilities.isolation is Isolation.USERS:
-        users = allocate(state / "users.json", str(declaration), system.workloads())
-    # Without a root of its own, a process with another uid must pass through.
-    passable = 0o711 if capabilities.isolation is Isolation.NONE else 0o700
-    base = own_directory(base or run_base(), 0o711)
-    run = own_directory(run_directory(declaration.parent, base), passable)
+        users = allotted(state / USERS, str(declaration), system.workloads())
+    run = run_directory(declaration.parent, base)
+    for directory in (state, run.parent, run):
+        require_own(directory)
     layout = Layout(declaration, state, run, capabilities, users)
     _check_sockets(layout, system)
+    return layout
+
+
+def prepare(layout: Layout, system: System) -> None:
+    """Makes the directories for ``system``; existing ones are taken if they are ours.
+
+    Raises :class:`UntrustedDirectoryError`.
+    """
+    state, run, users = own_state(layout.project), layout.run, layout.users
+    for name in ("logs", "data", "evidence"):
+        own_directory(state / name)
+    if users is not None:
+        keep(state / USERS, users)
+    # Without a root of its own, a process with another uid must pass through.
+    passable = 0o711 if layout.capabilities.isolation is Isolation.NONE else 0o700
+    own_directory(run.parent, 0o711)
+    own_directory(run, passable)
     _point(state / LINK, run)
     own_directory(layout.pods)
     for name in ("xds", "proxies", "workload", "credentials", "servers", "sockets"):
@@ -146,6 +164,18 @@ def lay_out(
     given_directory(run / "mesh", (0, users.proxies) if users else None, 0o710)
     for workload in system.workloads():
         _prepare_workload(layout, system, workload)
+
+
+def lay_out(
+    declaration: Path,
+    system: System,
+    capabilities: HostCapabilities,
+    *,
+    base: Path | None = None,
+) -> Layout:
+    """Looks, and makes the directories. Raises as :func:`look` and :func:`prepare` do."""
+    layout = look(declaration, system, capabilities, base=base)
+    prepare(layout, system)
     return layout
 
 

@@ -57,13 +57,12 @@ class BrokenUserRecordError(WatertightError):
         )
 
 
-def allocate(record: Path, system: str, workloads: Iterable[str]) -> Users:
-    """The users of every workload: those recorded, then new ones, which are recorded at once.
+def allotted(record: Path, system: str, workloads: Iterable[str]) -> Users:
+    """The users of every workload: those recorded, then new ones. Records nothing.
 
     A number is never given to another name, also when its service is gone.
     """
-    recorded = _read(record)
-    numbers = dict(recorded)
+    numbers = _read(record)
     if "proxies" not in numbers:
         number = int.from_bytes(hashlib.sha256(system.encode()).digest()[:8]) % _BLOCKS
         numbers["proxies"] = FIRST_UID + number * BLOCK
@@ -76,9 +75,14 @@ def allocate(record: Path, system: str, workloads: Iterable[str]) -> Users:
                 following += 1
     if following > first + BLOCK:
         raise TooManyUsersError(record)
-    if numbers != recorded:
-        write_atomically(record, json.dumps(numbers, indent=1).encode())
     return Users(first, {name: n for name, n in numbers.items() if name != "proxies"})
+
+
+def keep(record: Path, users: Users) -> None:
+    """Records them, before anything belongs to one."""
+    numbers = {"proxies": users.proxies, **users.numbers}
+    if numbers != _read(record):
+        write_atomically(record, json.dumps(numbers, indent=1).encode())
 
 
 def _read(record: Path) -> dict[str, int]:
