@@ -6,7 +6,7 @@ import pymongo
 
 
 def reviews() -> pymongo.MongoClient:
-    """A client with the certificate of the moment: it reads that once, so make another each time."""
+    """A client with the certificate of the moment, which it reads once: make another each time."""
     return pymongo.MongoClient(os.environ["REVIEWS_URL"])
 
 
