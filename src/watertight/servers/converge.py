@@ -107,10 +107,11 @@ async def _in_force(
 
 
 async def _note(server: Server, plan: ServerPlan, host: ServerHost, before: _Before) -> None:
-    """What is so there, while it still runs as it did: it may make facts of its new files."""
-    with contextlib.suppress(
-        WatertightError
-    ):  # of one that cannot be asked, what comes up is noted
+    """What is so there, while it still runs as it did: it may make facts of its new files.
+
+    Of one that cannot be asked, what is so after its start is noted.
+    """
+    with contextlib.suppress(WatertightError):
         async with server.session(plan, host) as session:
             before.facts = await session.facts()
 
