@@ -119,7 +119,10 @@ class ControlPlane:
     @property
     def placement(self) -> Placement:
         """Where things lie, as the compilers need to know it."""
-        return replace(self.layout.placement, svid_ttl_seconds=self._svid_ttl_seconds)
+        return self._placement(self.layout)
+
+    def _placement(self, layout: Layout) -> Placement:
+        return replace(layout.placement, svid_ttl_seconds=self._svid_ttl_seconds)
 
     @property
     def revoked(self) -> frozenset[str]:
@@ -309,7 +312,7 @@ class ControlPlane:
         key_sets = await self._fetch_keys(declared)
         require_keys(declared, key_sets)
         layout = look(self.layout.declaration, declared, self.layout.capabilities)
-        placement = replace(layout.placement, svid_ttl_seconds=self._svid_ttl_seconds)
+        placement = self._placement(layout)
         effective = declared.without_identities(self.revoked)
         servers = want(effective, placement)
         self._compiled = compile_envoy(effective, placement, key_sets.keys, before=self._compiled)
