@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from watertight.attack.arena import Arena
+from watertight.attack.arena import Arena, Forgery
 from watertight.attack.places import idle
 from watertight.attack.probe import Observation, not_run, refused, served
 from watertight.attack.tls import Alert, Hello, TLSWire, handshake
@@ -133,6 +133,16 @@ async def enter_at_once(
         await wire.close()
         raise
     return wire
+
+
+def right(login: Login) -> Forgery:
+    """The forgery with nothing wrong with it: what the service's own SVID says."""
+    return Forgery(
+        uri_sans=(login.system.spiffe_id(login.service),),
+        dns_sans=(login.service,),
+        common_name=login.service,
+        organization=login.system.trust_domain,
+    )
 
 
 async def genuine(arena: Arena, dialect: Dialect, service: str) -> Hello:

@@ -5,15 +5,13 @@ undeclared services do not reach it, and that nothing listens which nobody decla
 adds the attacks on what its channels grant.
 """
 
-import asyncio
-import contextlib
 import ssl
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from watertight.attack import resumption
 from watertight.attack.arena import Arena, Forgery
 from watertight.attack.inside import dial_inside
 from watertight.attack.login import (
@@ -22,29 +20,18 @@ from watertight.attack.login import (
     Login,
     LoginRefused,
     controlled,
-    enter,
     genuine,
-    secured,
+    right,
     tried_to_enter,
 )
 from watertight.attack.make import ProbeMaker
-from watertight.attack.places import idle
 from watertight.attack.probe import Observation, Outcome, Probe, not_run, refused, served
-from watertight.attack.tls import Alert, Hello, TLSWire
+from watertight.attack.tls import Hello
 from watertight.attack.wire import Absent, Closed, dial_unix
 from watertight.model.addresses import loopback_addresses
 from watertight.model.system import Resource, System
 
 DAY_SECONDS = 86_400
-BRIEF_SECONDS = 6
-"""How long the SVID lives whose session is taken up again after its end."""
-FRESH_SECONDS, LAST_SECONDS = 0.3, 0.05
-"""Between two sessions of who keeps one fresh; and between the last ten, which count."""
-RESUMPTIONS = 12
-"""A server of several threads may have a ticket's key in one of them only: of 12 tries at Kafka on
-Java 17, 4 were taken."""
-REVOKED = "watertight-revoked"
-"""An identity without a channel, as one is that was revoked."""
 LOCAL = "127.0.0.1"
 OLD_VERSIONS = {
     "tls.version-1.2": ssl.TLSVersion.TLSv1_2,
@@ -75,7 +62,7 @@ def server_probes(
         for login in logins:
             yield from _tls(dialect, login)
             yield from _identity(dialect, login, forgeries)
-            yield from _sessions(dialect, login)
+            yield from resumption.probes(dialect, login)
         yield from _reach(dialect, system, resource)
         yield attack(
             "ports.unknown",
@@ -146,16 +133,6 @@ async def _old(
     return await tried_to_enter(arena, dialect, login, hello)
 
 
-def right(login: Login) -> Forgery:
-    """The forgery with nothing wrong with it: what the service's own SVID says."""
-    return Forgery(
-        uri_sans=(login.system.spiffe_id(login.service),),
-        dns_sans=(login.service,),
-        common_name=login.service,
-        organization=login.system.trust_domain,
-    )
-
-
 def common_forgeries(login: Login) -> Mapping[str, tuple[str, Forgery]]:
     """What no server may take, however it maps certificates to roles."""
     own = right(login)
@@ -210,108 +187,6 @@ async def _forged(arena: Arena, dialect: Dialect, login: Login, forgery: Forgery
 
 async def _stolen(arena: Arena, dialect: Dialect, login: Login, other: str) -> Observation:
     return await tried_to_enter(arena, dialect, login, await genuine(arena, dialect, other))
-
-
-def _sessions(dialect: Dialect, login: Login) -> Iterator[Probe]:
-    attack = ProbeMaker(dialect.enforcer).attack
-    versions = [
-        v for v in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3) if v >= dialect.lowest_tls
-    ]
-    for version in versions:
-        spoken = version.name.removeprefix("TLSv").replace("_", ".")
-        yield attack(
-            "sessions.resumption-after-expiry",
-            login.channel,
-            f"a TLS {spoken} session taken up again after its SVID has expired",
-            _after_expiry,
-            dialect,
-            login,
-            version,
-        ).waiting()
-        yield attack(
-            "sessions.resumption-after-revoke",
-            login.channel,
-            f"a TLS {spoken} session taken up again whose identity has no channel (any more)",
-            _after_revoke,
-            dialect,
-            login,
-            version,
-        )
-
-
-async def _after_expiry(
-    arena: Arena, dialect: Dialect, login: Login, version: ssl.TLSVersion
-) -> Observation:
-    """Who resumes shows no certificate: an expired or distrusted one would live on."""
-    brief = replace(right(login), not_after_seconds=BRIEF_SECONDS)
-    hello = Hello(
-        credential=await arena.forge(brief), alpn=dialect.alpn, versions=(version, version)
-    )
-    expired = time.monotonic() + BRIEF_SECONDS + 1.5
-    try:
-        held = await enter(arena, dialect, login, hello)
-    except (Closed, TimeoutError) as end:
-        return not_run(f"an SVID of {BRIEF_SECONDS} s is turned away while valid: {end}")
-    try:
-        held = await _kept_fresh(arena, dialect, login, hello, held, expired)
-        with idle():
-            await asyncio.sleep(expired - time.monotonic())  # the attack itself
-        for _ in range(RESUMPTIONS):
-            seen = await tried_to_enter(arena, dialect, login, hello, earlier=held)
-            if seen.outcome is not Outcome.REFUSED:
-                break
-        return seen
-    finally:
-        await held.close()
-
-
-async def _kept_fresh(
-    arena: Arena,
-    dialect: Dialect,
-    login: Login,
-    hello: Hello,
-    held: TLSWire,
-    until: float,
-) -> TLSWire:
-    """Takes the session up again and again, as long as the server lets it be and the SVID is valid.
-
-    A server that remembers few sessions (MariaDB 128) forgets an old one while a proof goes on, but
-    not the newest. Returns the last that was held; those before it are closed.
-    """
-    while (left := until - time.monotonic()) > LAST_SECONDS:
-        try:
-            again = await enter(arena, dialect, login, hello, earlier=held)
-        except (Absent, Closed, TimeoutError):
-            break
-        if not again.tls.session_reused:
-            await again.close()
-            break
-        await held.close()
-        held = again
-        with idle():
-            await asyncio.sleep(FRESH_SECONDS if left > 10 * LAST_SECONDS else LAST_SECONDS)
-    return held
-
-
-async def _after_revoke(
-    arena: Arena, dialect: Dialect, login: Login, version: ssl.TLSVersion
-) -> Observation:
-    """A session brings its old identity along: the server must look again who that is now."""
-    nobody = right(replace(login, service=REVOKED))
-    hello = Hello(
-        credential=await arena.forge(nobody), alpn=dialect.alpn, versions=(version, version)
-    )
-    try:
-        first = await secured(arena.door(login.resource.name, login.service), dialect, hello)
-    except Alert as refusal:
-        return refused(f"no session to begin with: {refusal}")
-    try:
-        # Turned away, and given tickets all the same: they come with the server's first answer.
-        with contextlib.suppress(Absent, Closed, TimeoutError):
-            await dialect.login(first, login)
-        return await tried_to_enter(arena, dialect, login, hello, earlier=first)
-    finally:
-        await first.close()
 
 
 # --- who reaches it at all ---------------------------------------------------------------------

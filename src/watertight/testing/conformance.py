@@ -20,9 +20,8 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from watertight.attack.login import Dialect, Login, as_itself, tried_to_enter
+from watertight.attack.login import Dialect, Login, as_itself, right, tried_to_enter
 from watertight.attack.probe import Outcome, Probe, Verdict
-from watertight.attack.server import right
 from watertight.attack.tls import Hello, TLSWire
 from watertight.attack.wire import Closed
 from watertight.enforcers.resource import ResourceEnforcer, ServerPlan

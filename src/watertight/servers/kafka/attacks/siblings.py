@@ -8,9 +8,8 @@ from dataclasses import replace
 
 from watertight.attack.arena import Arena, Forgery
 from watertight.attack.inside import dial_inside
-from watertight.attack.login import TIMEOUT_SECONDS, Login
+from watertight.attack.login import TIMEOUT_SECONDS, Login, right
 from watertight.attack.probe import Observation, Probe, not_run, refused, served
-from watertight.attack.server import right
 from watertight.attack.tls import Hello, handshake
 from watertight.attack.wire import Closed
 from watertight.model.system import Resource, System

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from watertight.attack.arena import Forgery
-from watertight.attack.login import Login
-from watertight.attack.server import right
+from watertight.attack.login import Login, right
 
 
 def forgeries(login: Login) -> Mapping[str, tuple[str, Forgery]]:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from watertight.attack.arena import Arena, Forgery
-from watertight.attack.login import Login
+from watertight.attack.login import Login, right
 from watertight.attack.probe import Gap, Probe
-from watertight.attack.server import right, server_probes
+from watertight.attack.server import server_probes
 from watertight.model.system import Resource, System
 from watertight.servers.mongodb.attacks import beyond, cases
 from watertight.servers.mongodb.attacks.dialect import DIALECT

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from watertight.attack.arena import Forgery
-from watertight.attack.login import Login
+from watertight.attack.login import Login, right
 from watertight.attack.probe import Probe
-from watertight.attack.server import right, server_probes
+from watertight.attack.server import server_probes
 from watertight.model.system import System
 from watertight.servers.mosquitto.attacks import cases
 from watertight.servers.mosquitto.attacks.dialect import MosquittoDialect

@@ -13,11 +13,11 @@ from watertight.attack.login import (
     LoginRefused,
     enter,
     genuine,
+    right,
     tried_to_enter,
 )
 from watertight.attack.places import idle
 from watertight.attack.probe import Observation, Outcome, Probe, not_run, refused, served
-from watertight.attack.server import right
 from watertight.attack.tls import Alert, Hello
 from watertight.attack.wire import Closed
 from watertight.servers.postgresql.attacks.dialect import DIALECT, DIRECT, MAKE, PostgreSQLDialect
