@@ -14,10 +14,12 @@ from watertight.servers.facts import Change, Fact, fact
 from watertight.servers.mariadb import compile as wanted
 from watertight.servers.mariadb.compile import (
     ACCOUNT,
+    DATABASE,
     GRANT,
     INTERNAL,
     OPERATOR,
     DatabasePlan,
+    identifier,
     literal,
     who,
 )
@@ -104,8 +106,10 @@ class Accounts(ABC):
         return [delete(t, ("User", "Host"), key[:2]) for t in ("tables_priv", "columns_priv")]
 
     def made(self, change: Change) -> list[str]:
-        """What makes an account or a grant what it must be."""
+        """What makes a database, an account or a grant what it must be."""
         made = change.thing
+        if made.kind == DATABASE:
+            return [f"CREATE DATABASE IF NOT EXISTS {identifier(made.key[0])}"]
         if made.kind == GRANT:
             has = _said(change.found) if change.found else set()
             wants = _said(made)

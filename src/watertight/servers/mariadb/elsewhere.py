@@ -20,7 +20,7 @@ from watertight.servers.facts import Change, Fact, fact
 from watertight.servers.kind import Part
 from watertight.servers.mariadb import accounts
 from watertight.servers.mariadb.accounts import Accounts
-from watertight.servers.mariadb.compile import ACCOUNT, DATABASE, GRANT, grants_of, identifier
+from watertight.servers.mariadb.compile import DATABASE, grants_of
 from watertight.servers.mariadb.session import CLIENT, WAIT
 
 FORM = "mysql://USER@HOST:PORT?ca=FILE[&cert=FILE&key=FILE]"
@@ -93,11 +93,8 @@ class Elsewhere(Accounts):
         gone = [s for change in changes if change.removes for s in self.taken(change.thing)]
         if gone:
             await self.do([*gone, "FLUSH PRIVILEGES"])
-        comes = [change for change in changes if not change.removes]
-        made = [c.thing.key[0] for c in comes if c.thing.kind == DATABASE]
-        databases = [f"CREATE DATABASE IF NOT EXISTS {identifier(name)}" for name in made]
-        others = [s for c in comes if c.thing.kind in (ACCOUNT, GRANT) for s in self.made(c)]
-        await self.do([*databases, *others])
+        comes = (change for change in changes if not change.removes)
+        await self.do([statement for change in comes for statement in self.made(change)])
 
     async def take(self, _part: Part) -> None:
         """It is not ours to tell."""

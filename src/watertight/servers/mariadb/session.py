@@ -116,7 +116,7 @@ class DatabaseSession(Accounts):
         await self._make(c for c in comes if c.thing.kind in (ACCOUNT, GRANT))
 
     async def _make(self, changes: Iterable[Change]) -> None:
-        await self.do([statement for change in changes for statement in self._making(change)])
+        await self.do([statement for change in changes for statement in self.made(change)])
 
     async def _removal(self, gone: Fact) -> list[str]:
         key = gone.key
@@ -133,12 +133,6 @@ class DatabaseSession(Accounts):
             holds = await self.ask(f"SELECT COUNT(*) FROM {where}")
             return [f"DROP DATABASE {identifier(key[0])}"] if holds.strip() == "0" else []
         return self.taken(gone)
-
-    def _making(self, change: Change) -> list[str]:
-        made = change.thing
-        if made.kind == DATABASE:
-            return [f"CREATE DATABASE IF NOT EXISTS {identifier(made.key[0])}"]
-        return self.made(change)
 
     async def take(self, _part: Part) -> None:
         """See the protocol: certificate, key and roots are read again; all sessions go on."""
