@@ -11,10 +11,13 @@ jars=$cache/watertight/kafka
 whole() { [ -d "$1" ] && (cd "$1" && sha256sum --status --strict -c "$here/sha256sums" 2>/dev/null) &&
     diff -q <(cd "$1" && ls -- *.jar) <(awk '{ print $2 }' "$here/sha256sums" | LC_ALL=C sort) >/dev/null; }
 export LC_ALL=C
+work="" broker=""
 archive() { # what Java has read and checked of all classes, by a broker that starts once: half of each start
     [ ! -e "$jars/classes.jsa" ] && command -v java >/dev/null || return 0
-    local work log broker
+    local log
     work=$(mktemp -d)
+    # Also where somebody interrupts us: what runs in the background heeds no ^C.
+    trap '[ -z "$broker" ] || { kill "$broker" 2>/dev/null && wait "$broker"; } || true; rm -rf "$work"' EXIT
     log=$work/said
     read -r one two < <(python3 -c 'import socket as s
 a, b = s.socket(), s.socket()
@@ -42,7 +45,6 @@ print(a.getsockname()[1], b.getsockname()[1])')
     else
         echo "Kafka will start more slowly: Java made no archive of its classes." >&2
     fi
-    rm -rf "$work"
 }
 if whole "$jars"; then archive; exit 0; fi
 if ! command -v java >/dev/null || ! command -v mvn >/dev/null; then
