@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watertight.servers.mosquitto.attacks.cases import covered
+from watertight.servers.mosquitto.attacks.patterns import covered
 from watertight.servers.mosquitto.declaration import covers
 
 LEVELS = st.lists(st.sampled_from(["", "a", "b", "+", "$x"]), min_size=1, max_size=4)

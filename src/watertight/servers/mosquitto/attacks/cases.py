@@ -6,7 +6,6 @@ A message with QoS 2 is judged when it is sent, and delivered when it is release
 
 import asyncio
 import contextlib
-import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -22,6 +21,7 @@ from watertight.attack.wire import Absent, Closed, Wire
 from watertight.model.system import Resource, System
 from watertight.servers.mosquitto.attacks import dialect as ask
 from watertight.servers.mosquitto.attacks.dialect import OLDER, MosquittoDialect, packets
+from watertight.servers.mosquitto.attacks.patterns import covered
 from watertight.servers.mosquitto.declaration import (
     KIND,
     OWN,
@@ -387,20 +387,3 @@ def gaps(system: System) -> Iterator[Gap]:
         if resource.kind == KIND and not resource.external:
             yield Gap(KIND, f"anyone -> {resource.name}", ONE_IDENTITY)
             yield Gap(KIND, f"anyone -> {resource.name}", SUBSCRIPTIONS)
-
-
-def covered(patterns: Sequence[str], asked: str) -> bool:
-    """Whether one of the patterns covers all that is asked for (MQTT 5, section 4.7).
-
-    Read here once more, and not as who sets the rights reads it: an error would be in both.
-    """
-    return any(re.fullmatch(_expression(pattern), asked, re.DOTALL) for pattern in patterns)
-
-
-def _expression(pattern: str) -> str:
-    no_broker_topic = r"(?!\$)" if pattern[:1] in ("+", "#") else ""
-    if pattern == "#":
-        return no_broker_topic + ".*"
-    head = pattern.removesuffix("/#")
-    levels = (r"[^/#]*" if level == "+" else re.escape(level) for level in head.split("/"))
-    return no_broker_topic + "/".join(levels) + ("(/.*)?" if head != pattern else "")
