@@ -1,7 +1,9 @@
 """Files and directories that nobody else may have prepared for us."""
 
 import os
+import shutil
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from watertight.errors import WatertightError
@@ -86,3 +88,21 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def hold_exactly(directory: Path, files: Mapping[str, str]) -> tuple[str, ...]:
+    """Makes a directory hold these files and nothing else: which changed or went.
+
+    Each is swapped in whole, and anybody who gets there may read it.
+    """
+    changed = []
+    for path in sorted(directory.iterdir()):
+        if path.name not in files:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            changed.append(path.name)
+    for name, text in files.items():
+        path = directory / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_atomically(path, text.encode(), 0o644)
+            changed.append(name)
+    return tuple(changed)

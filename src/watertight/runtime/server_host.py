@@ -1,7 +1,6 @@
 """One server's place on this host, as its enforcer may use it."""
 
 import asyncio
-import shutil
 import signal
 import socket
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from watertight.enforcers.resource import Completed, ServerPlan, ServerProcess
 from watertight.errors import WatertightError
 from watertight.model.placement import Placement
-from watertight.runtime.files import write_atomically
+from watertight.runtime.files import hold_exactly
 from watertight.runtime.layout import Layout, operator_user, server_user
 from watertight.runtime.pod_client import PodError
 from watertight.runtime.pod_spec import SERVER
@@ -47,21 +46,8 @@ class PodHost:
 
     async def write(self, files: Mapping[str, str]) -> tuple[str, ...]:
         """See ``ServerHost``."""
-        return await asyncio.to_thread(self._write, files)
-
-    def _write(self, files: Mapping[str, str]) -> tuple[str, ...]:
         directory = self.placement.server_directory(self.resource)
-        changed = []
-        for path in sorted(directory.iterdir()):
-            if path.name not in files:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-                changed.append(path.name)
-        for name, text in files.items():
-            path = directory / name
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
-                write_atomically(path, text.encode(), 0o644)
-                changed.append(name)
-        return tuple(changed)
+        return await asyncio.to_thread(hold_exactly, directory, files)
 
     async def run(
         self,

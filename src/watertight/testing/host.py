@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import pwd
-import shutil
 import signal
 import socket
 import sys
@@ -20,6 +19,7 @@ from watertight.enforcers.resource import Completed, ServerPlan, ServerProcess
 from watertight.errors import WatertightError
 from watertight.identity.credential_files import Owner
 from watertight.model.placement import Placement
+from watertight.runtime.files import hold_exactly
 
 STOP_SECONDS = 20.0
 
@@ -68,21 +68,7 @@ class PlainHost:
                 os.chown(own, self.owner.uid, self.owner.gid)
 
     async def write(self, files: Mapping[str, str]) -> tuple[str, ...]:
-        directory = self.placement.server_directory(self.resource)
-        changed = []
-        for path in directory.iterdir():
-            if path.name not in files:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-                changed.append(path.name)
-        for name, text in files.items():
-            path = directory / name
-            if not path.exists() or path.read_text() != text:
-                new = path.with_name(f".{name}.new")
-                new.write_text(text)
-                new.chmod(0o644)
-                new.replace(path)
-                changed.append(name)
-        return tuple(changed)
+        return hold_exactly(self.placement.server_directory(self.resource), files)
 
     async def run(
         self,
