@@ -1,4 +1,5 @@
-"""Looks at the certificate that a server serves: a failed reload is often only logged."""
+"""A server over its own TLS: what it serves, for a failed reload is often only logged; and its
+operator, who comes with its own identity."""
 
 import asyncio
 import ssl
@@ -9,7 +10,7 @@ from typing import TypeAlias
 
 from cryptography import x509
 
-from watertight.enforcers.resource import BUNDLE, CERTIFICATE, ServerHost, ServerPlan
+from watertight.enforcers.resource import BUNDLE, CERTIFICATE, PRIVATE_KEY, ServerHost, ServerPlan
 from watertight.errors import WatertightError
 
 HANDSHAKE_SECONDS = 5.0
@@ -18,6 +19,20 @@ POLL_SECONDS = 0.05
 
 Prelude: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """What a protocol says before TLS begins; raises OSError if the server does not want TLS."""
+
+
+def own_identity(credentials: Path) -> ssl.SSLContext:
+    """For a client that shows these credential files, and trusts their roots alone, by TLS 1.3.
+
+    The directory is a link, swapped at each rotation: all three are of where it leads now. Raises
+    ``OSError``, of which ``ssl.SSLError`` is one.
+    """
+    own = credentials.resolve(strict=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(own / BUNDLE)
+    context.load_cert_chain(own / CERTIFICATE, own / PRIVATE_KEY)
+    return context
 
 
 async def look_at_leaf(plan: ServerPlan, host: ServerHost, prelude: Prelude | None = None) -> None:

@@ -22,7 +22,7 @@ class Connected:
     """One connection; each request waits for its answer."""
 
     def __init__(self, rig: Rig, service: str) -> None:
-        credentials = rig.host.placement.credentials(service)
+        credentials = rig.host.placement.credentials(service).resolve()
         context = ssl.create_default_context(cafile=str(credentials / "bundle.pem"))
         context.load_cert_chain(credentials / "certificate.pem", credentials / "private_key.pem")
         plain = socket.create_connection(("127.0.0.1", rig.host.port), timeout=TIMEOUT_SECONDS)
@@ -131,7 +131,7 @@ def working(rig: Rig) -> Iterator[Load]:
 
 def serials(rig: Rig) -> frozenset[str]:
     """Of the certificates that the listeners serve, each verified with the present roots."""
-    credentials = rig.host.placement.credentials(rig.resource)
+    credentials = rig.host.placement.credentials(rig.resource).resolve()
     context = ssl.create_default_context(cafile=str(credentials / "bundle.pem"))
     found = set()
     for port in (rig.host.port, *siblings.ports(rig.host.port)):

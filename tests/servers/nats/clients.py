@@ -45,7 +45,7 @@ async def connected(rig: Rig, service: str, **options: Any) -> AsyncIterator[Ses
     """A session of ``service``, exactly as its settings say."""
     channel = rig.system.channel(service, rig.resource)
     assert channel is not None
-    credentials = rig.host.placement.credentials(service)
+    credentials = rig.host.placement.credentials(service).resolve()
     place = Client(rig.resource, "127.0.0.1", rig.host.port, credentials)
     told = dict(rig.enforcer.client(rig.system, channel, place).parameters)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

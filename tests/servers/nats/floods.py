@@ -58,7 +58,7 @@ def bulk(number: int) -> bytes:
 @contextlib.contextmanager
 def session(rig: Rig, service: str) -> Iterator[ssl.SSLSocket]:
     """A session of a service, logged in."""
-    credentials = rig.host.placement.credentials(service)
+    credentials = rig.host.placement.credentials(service).resolve()
     context = ssl.create_default_context(cafile=str(credentials / "bundle.pem"))
     context.load_cert_chain(credentials / "certificate.pem", credentials / "private_key.pem")
     with (

@@ -17,7 +17,7 @@ CONFIRM_SELECT, ACK = (85, 10), (60, 80)
 
 def identity(rig: Rig, service: str) -> ssl.SSLContext:
     """TLS as ``service`` speaks it."""
-    credentials = rig.host.placement.credentials(service)
+    credentials = rig.host.placement.credentials(service).resolve()
     context = ssl.create_default_context(cafile=str(credentials / "bundle.pem"))
     context.load_cert_chain(credentials / "certificate.pem", credentials / "private_key.pem")
     context.check_hostname = False  # the name is the resource's, the address is not

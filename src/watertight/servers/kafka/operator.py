@@ -10,15 +10,15 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-from watertight.enforcers.resource import BUNDLE, CERTIFICATE, PRIVATE_KEY, ServerHost, ServerPlan
+from watertight.enforcers.resource import ServerHost, ServerPlan
 from watertight.errors import WatertightError
 from watertight.servers.kafka import wire
 from watertight.servers.kafka.compile import NODE, KafkaGrants
 from watertight.servers.kafka.facts import ACL, Entity
 from watertight.servers.kafka.wire import Answer
 from watertight.servers.kind import RunsOtherwise
+from watertight.servers.served import own_identity
 
 TIMEOUT_SECONDS = 15.0
 READY_SECONDS = 60.0
@@ -327,7 +327,7 @@ async def _enter(plan: ServerPlan, host: ServerHost) -> Operator:
     grants: KafkaGrants = plan.grants
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            context = _context(host.placement.credentials(plan.resource))
+            context = own_identity(host.placement.credentials(plan.resource))
             sock = await host.connect(grants.internal_port)
             try:
                 streams = await asyncio.open_connection(
@@ -355,14 +355,6 @@ def _are_strangers(error: BaseException | None) -> bool:
     return reason == "CERTIFICATE_VERIFY_FAILED" or (
         "_ALERT_" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
     )
-
-
-def _context(credentials: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(credentials / BUNDLE)
-    context.load_cert_chain(credentials / CERTIFICATE, credentials / PRIVATE_KEY)
-    return context
 
 
 def unreachable(resource: str, error: Exception) -> BrokerUnreachable:

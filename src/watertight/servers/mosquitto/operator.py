@@ -6,16 +6,16 @@ Source: MQTT 5 (OASIS, 2019), sections 2 and 3; plugins/dynamic-security/README.
 
 import asyncio
 import json
-import ssl
 import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from watertight.enforcers.resource import BUNDLE, CERTIFICATE, PRIVATE_KEY, ServerHost, ServerPlan
+from watertight.enforcers.resource import ServerHost, ServerPlan
 from watertight.errors import WatertightError
 from watertight.servers.mosquitto.compile import CONTROL, NOTICES
+from watertight.servers.served import own_identity
 
 ANSWER_SECONDS = 10.0
 _CONNECT, _CONNACK, _PUBLISH, _SUBSCRIBE, _SUBACK = 0x10, 0x20, 0x30, 0x82, 0x90
@@ -100,7 +100,7 @@ async def operating(plan: ServerPlan, host: ServerHost) -> AsyncIterator[Operato
         try:
             reader, writer = await asyncio.open_connection(
                 sock=await host.connect(plan.port),
-                ssl=_identity(plan, host),
+                ssl=own_identity(host.placement.credentials(plan.resource)),
                 server_hostname=plan.resource,
             )
             operator = Operator(reader, writer)
@@ -113,15 +113,6 @@ async def operating(plan: ServerPlan, host: ServerHost) -> AsyncIterator[Operato
         finally:
             if writer is not None:
                 writer.transport.abort()
-
-
-def _identity(plan: ServerPlan, host: ServerHost) -> ssl.SSLContext:
-    own = host.placement.credentials(plan.resource)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(own / BUNDLE)
-    context.load_cert_chain(own / CERTIFICATE, own / PRIVATE_KEY)
-    return context
 
 
 def _text(value: str) -> bytes:

@@ -8,22 +8,18 @@ import asyncio
 import itertools
 import json
 import secrets
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from watertight.enforcers.resource import (
-    BUNDLE,
-    CERTIFICATE,
-    PRIVATE_KEY,
     ServerHost,
     ServerPlan,
 )
 from watertight.errors import WatertightError
 from watertight.servers.nats.accounts import inbox
 from watertight.servers.nats.compile import NATSGrants
+from watertight.servers.served import own_identity
 
 TIMEOUT_SECONDS = 5.0
 RECOVERY_SECONDS = 60.0
@@ -175,7 +171,7 @@ async def _log_in(plan: ServerPlan, host: ServerHost) -> Operator:
     grants: NATSGrants = plan.grants
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            context = _context(host.placement.credentials(plan.resource))
+            context = own_identity(host.placement.credentials(plan.resource))
             sock = await host.connect(plan.port)
             try:
                 if not grants.tls_first:
@@ -222,14 +218,6 @@ async def pass_info(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter)
 def _demand_tls(line: bytes) -> None:
     if not line.startswith(b"INFO ") or json.loads(line[5:]).get("tls_required") is not True:
         raise ValueError("the server does not demand TLS")
-
-
-def _context(credentials: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3  # every server that we support can
-    context.load_verify_locations(credentials / BUNDLE)
-    context.load_cert_chain(credentials / CERTIFICATE, credentials / PRIVATE_KEY)
-    return context
 
 
 def _unreachable(plan: ServerPlan, error: Exception) -> ServerUnreachable:
